@@ -1,0 +1,298 @@
+//! From a dump to a generation file.
+//!
+//! Rows stream from the dump into the file and are not kept in memory: the graph is built over the pages of the
+//! unfinished file. What is kept is 12 bytes a row (id and norm) and the graph itself.
+
+mod rows;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use rows::RowWriter;
+
+use crate::dump::Dump;
+use crate::file::{FileWriter, Header, map_rows};
+use crate::graph::repair::{Copies, connect};
+use crate::graph::{OwnedGraph, hnsw_rs};
+use crate::ids::{Duplicate, IdTable};
+use crate::vectors::{Augmented, Matrix, Rows, problem_with, stride_of};
+use crate::{Error, Result};
+
+/// Builds index files.
+///
+/// ```no_run
+/// use itemdex::{IndexBuilder, dump::Dump};
+///
+/// let dump = Dump::options().ids("item_ids.npy").open("items.npy")?;
+/// let report = IndexBuilder::new("2026-11-23").m(16).build(dump, "items.itemdex")?;
+/// println!("{} rows in {} bytes", report.rows, report.bytes);
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+///
+/// One dump, one seedless builder and one thread give the same file, byte for byte. With more threads rows are
+/// inserted in an order that varies, so the graph does too; ids and embeddings do not.
+pub struct IndexBuilder {
+    model_version: String,
+    m: usize,
+    ef_construction: usize,
+    threads: usize,
+    users: Option<Matrix>,
+    progress: Option<Box<ProgressFn>>,
+    cancel: Option<Arc<AtomicBool>>,
+}
+
+type ProgressFn = dyn Fn(Progress) + Send + Sync;
+
+/// How far a build has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// Rows done in this stage.
+    pub done: u64,
+    /// Rows this stage has to do; 0 where that is not known.
+    pub total: u64,
+}
+
+/// The stages of a build, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Rows are read, checked and written.
+    Rows,
+    /// The graph is built.
+    Graph,
+    /// Every row is made reachable.
+    Connect,
+    /// The rest is written, and the file synced and moved into place.
+    Publish,
+}
+
+/// What a build did.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct BuildReport {
+    /// Rows in the index.
+    pub rows: u64,
+    /// Values an embedding.
+    pub dim: usize,
+    /// The file's length.
+    pub bytes: u64,
+    /// Rows whose embedding equals an earlier row's.
+    pub copies: u64,
+    /// Rows the builder had left unreachable, which were then linked in.
+    pub linked: u64,
+    /// Time spent reading and writing rows.
+    pub rows_time: Duration,
+    /// Time spent building and connecting the graph.
+    pub graph_time: Duration,
+    /// Time from start to finish.
+    pub total_time: Duration,
+}
+
+impl IndexBuilder {
+    /// A builder for embeddings that `model_version` made: 1 to 255 bytes, chosen by you, and what a serving
+    /// process compares with the user tower's version.
+    pub fn new(model_version: impl Into<String>) -> IndexBuilder {
+        IndexBuilder {
+            model_version: model_version.into(),
+            m: 16,
+            ef_construction: 200,
+            threads: available_parallelism().map_or(1, usize::from),
+            users: None,
+            progress: None,
+            cancel: None,
+        }
+    }
+
+    /// Links a row in the upper layers; the base layer has twice as many. 2 to 128, by default 16.
+    /// More find more at the price of `8 * m` bytes a row and slower steps.
+    pub fn m(mut self, m: usize) -> Self {
+        self.m = m;
+        self
+    }
+
+    /// How wide the builder looks for a row's neighbours: 1 to 10,000, by default 200.
+    /// Wider makes a better graph, and build time grows in proportion.
+    pub fn ef_construction(mut self, ef: usize) -> Self {
+        self.ef_construction = ef;
+        self
+    }
+
+    /// Threads to build with, by default as many as there are cores.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// User embeddings from logs, of the same model as the items. They are checked against the items' dim;
+    /// the hnsw_rs builder makes no further use of them.
+    pub fn user_sample(mut self, users: Matrix) -> Self {
+        self.users = Some(users);
+        self
+    }
+
+    /// Calls `progress` every few thousand rows, from the thread that builds.
+    pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
+    /// Gives the build up, with [`Error::Cancelled`] and no file left, within a few thousand rows of `flag`
+    /// becoming true.
+    pub fn cancel_when(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.cancel = Some(flag);
+        self
+    }
+
+    /// Builds the index of a dump at `out`, replacing what is there only once the new file is whole and synced.
+    ///
+    /// # Errors
+    /// [`Error::BadDump`] and [`Error::DuplicateId`] for what the dump holds, [`Error::BadOption`] for this
+    /// builder's options and the user sample, [`Error::Io`], [`Error::Cancelled`]. In each case `out` is as it was.
+    pub fn build(&self, dump: Dump, out: impl AsRef<Path>) -> Result<BuildReport> {
+        let started = Instant::now();
+        self.check(dump.dim())?;
+        let origin = dump.path().display().to_string();
+        let mut rows = RowWriter::create(out.as_ref(), dump.dim(), origin)?;
+        rows.write_dump(dump, &self.watch())?;
+        self.finish(rows, started)
+    }
+
+    /// Builds the index of `(item id, embedding)` pairs; otherwise as [`IndexBuilder::build`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// let items = [(7, [0.5, 1.0]), (9, [1.0, 0.0]), (4, [0.0, 2.0])];
+    /// itemdex::IndexBuilder::new("v1").build_from(items, &path)?;
+    /// let index = itemdex::Index::open(&path)?;
+    /// assert_eq!(index.search(&[1.0, 0.0], 1)?[0].id, 9);
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`IndexBuilder::build`]; rows are counted in the iterator's order.
+    pub fn build_from<V: AsRef<[f32]>>(
+        &self,
+        items: impl IntoIterator<Item = (u64, V)>,
+        out: impl AsRef<Path>,
+    ) -> Result<BuildReport> {
+        let started = Instant::now();
+        let mut items = items.into_iter().peekable();
+        let dim = items.peek().map_or(1, |(_, embedding)| embedding.as_ref().len());
+        self.check(dim)?;
+        let mut rows = RowWriter::create(out.as_ref(), dim, "the items given".to_owned())?;
+        rows.write_items(items, &self.watch())?;
+        self.finish(rows, started)
+    }
+
+    fn check(&self, dim: usize) -> Result<()> {
+        let within = |option, value, least, most| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::BadOption { option, problem: format!("{value} is not within {least} to {most}") }),
+        };
+        Header::new(&self.model_version)?;
+        within("m", self.m, 2, 128)?;
+        within("ef_construction", self.ef_construction, 1, 10_000)?;
+        within("threads", self.threads, 1, 1024)?;
+        within("dim", dim, 1, crate::dump::MAX_DIM)?;
+        self.users.as_ref().map_or(Ok(()), |users| check_users(users, dim))
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        Watch { progress: self.progress.as_deref(), cancel: self.cancel.as_deref() }
+    }
+
+    /// Everything after the rows: the id table, the graph, the header.
+    fn finish(&self, rows: RowWriter, started: Instant) -> Result<BuildReport> {
+        let watch = self.watch();
+        let mut written = rows.finish()?;
+        let rows_time = started.elapsed();
+        let total = written.ids.len();
+        let dim = written.dim;
+        let table = IdTable::build(&written.ids).map_err(|Duplicate { id, first, second }| Error::DuplicateId {
+            origin: written.origin.clone(),
+            id,
+            first: first.into(),
+            second: second.into(),
+        })?;
+        let (graph, copies, linked) = self.graph(&mut written.file, dim, &written.squared_norms, &watch)?;
+        let graph_time = started.elapsed() - rows_time;
+
+        watch.tick(Stage::Publish, 0, total)?;
+        let mut header = Header::new(&self.model_version)?;
+        header.dim = dim as u32;
+        header.rows = total as u64;
+        header.m = graph.m as u32;
+        header.ef_construction = self.ef_construction as u32;
+        header.builder = crate::index::BUILDER_HNSW_RS;
+        header.entry = graph.entry;
+        header.id_slots = table.slots.len() as u64;
+        header.id_seed = table.seed;
+        header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
+        let mut file = written.file;
+        file.write_section(&written.ids)?;
+        file.write_section(&table.slots)?;
+        file.write_section(&graph.base)?;
+        file.write_section(&graph.upper)?;
+        watch.tick(Stage::Publish, total, total)?;
+        let bytes = file.publish(header)?;
+        let total_time = started.elapsed();
+        tracing::info!(rows = total, dim, bytes, copies, linked, ?total_time, "built an index");
+        Ok(BuildReport { rows: total as u64, dim, bytes, copies, linked, rows_time, graph_time, total_time })
+    }
+
+    fn graph(
+        &self,
+        file: &mut FileWriter,
+        dim: usize,
+        squared_norms: &[f32],
+        watch: &Watch<'_>,
+    ) -> Result<(OwnedGraph, u64, u64)> {
+        let total = squared_norms.len();
+        let out = file.out().to_owned();
+        let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
+        let rows = Rows::new(mapped.values(), dim);
+        let space = Augmented::new(rows, squared_norms);
+        let copies = Copies::find(rows);
+        let parameters =
+            hnsw_rs::Parameters { m: self.m, ef_construction: self.ef_construction, threads: self.threads };
+        let originals = copies.originals(total as u32);
+        let mut graph = hnsw_rs::build(&space, squared_norms, &originals, &parameters, watch)?;
+        watch.tick(Stage::Connect, 0, total)?;
+        copies.attach(&mut graph);
+        let linked = connect(&mut graph, &space);
+        watch.tick(Stage::Connect, total, total)?;
+        Ok((graph, copies.len() as u64, linked as u64))
+    }
+}
+
+fn check_users(users: &Matrix, dim: usize) -> Result<()> {
+    let bad = |problem| Err(Error::BadOption { option: "user sample", problem });
+    if users.dim() != dim {
+        return bad(format!("its dim is {}, the items' is {dim}; are both of one model?", users.dim()));
+    }
+    let problem = |(row, user)| problem_with(user).map(|problem| format!("row {row}: {problem}"));
+    users.rows().enumerate().find_map(problem).map_or(Ok(()), bad)
+}
+
+/// Reports progress and passes cancellation on.
+pub(crate) struct Watch<'a> {
+    progress: Option<&'a ProgressFn>,
+    cancel: Option<&'a AtomicBool>,
+}
+
+impl Watch<'_> {
+    pub fn tick(&self, stage: Stage, done: usize, total: usize) -> Result<()> {
+        if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            return Err(Error::Cancelled);
+        }
+        if let Some(progress) = self.progress {
+            progress(Progress { stage, done: done as u64, total: total as u64 });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+use std::path::Path;
+use std::thread;
+
+use crossbeam::channel::{Sender, bounded};
+
+use super::{Stage, Watch};
+use crate::dump::{Batch, Dump};
+use crate::file::FileWriter;
+use crate::vectors::{inner_product, problem_with, stride_of};
+use crate::{Error, Result};
+
+/// Batches that the reader may be ahead of the writer.
+const AHEAD: usize = 4;
+
+/// Rows between two looks at progress and cancellation.
+const ROWS_A_TICK: usize = 4096;
+
+/// Checks rows and writes them, padded, as the first section of a file.
+pub(super) struct RowWriter {
+    pub file: FileWriter,
+    pub dim: usize,
+    /// What the rows come from, for errors.
+    pub origin: String,
+    pub ids: Vec<u64>,
+    pub squared_norms: Vec<f32>,
+    padded: Vec<f32>,
+}
+
+impl RowWriter {
+    pub fn create(out: &Path, dim: usize, origin: String) -> Result<RowWriter> {
+        let file = FileWriter::create(out)?;
+        let padded = vec![0.0; stride_of(dim)];
+        Ok(RowWriter { file, dim, origin, ids: Vec::new(), squared_norms: Vec::new(), padded })
+    }
+
+    /// Writes a whole dump, which a thread of its own reads ahead.
+    pub fn write_dump(&mut self, mut dump: Dump, watch: &Watch<'_>) -> Result<()> {
+        let total = dump.rows() as usize;
+        let (sender, batches) = bounded(AHEAD);
+        thread::scope(|scope| {
+            scope.spawn(move || read_all(&mut dump, &sender));
+            for batch in batches {
+                let Batch { ids, rows } = batch?;
+                for (id, row) in ids.iter().zip(rows.chunks_exact(self.dim)) {
+                    self.write(*id, row)?;
+                }
+                watch.tick(Stage::Rows, self.ids.len(), total)?;
+            }
+            Ok(())
+        })
+    }
+
+    pub fn write_items<V: AsRef<[f32]>>(
+        &mut self,
+        items: impl Iterator<Item = (u64, V)>,
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        for (id, embedding) in items {
+            if self.ids.len().is_multiple_of(ROWS_A_TICK) {
+                watch.tick(Stage::Rows, self.ids.len(), 0)?;
+            }
+            self.write(id, embedding.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Ends the section; there must have been a row.
+    pub fn finish(mut self) -> Result<RowWriter> {
+        if self.ids.is_empty() {
+            let problem = "there are no rows; an index needs at least one".to_owned();
+            return Err(Error::BadDump { origin: self.origin, row: None, problem });
+        }
+        self.file.end_section()?;
+        Ok(self)
+    }
+
+    fn write(&mut self, id: u64, embedding: &[f32]) -> Result<()> {
+        if embedding.len() != self.dim {
+            return Err(self.bad_row(format!("it has {} values, the rows before have {}", embedding.len(), self.dim)));
+        }
+        if let Some(problem) = problem_with(embedding) {
+            return Err(self.bad_row(problem));
+        }
+        if self.ids.len() as u64 == u64::from(u32::MAX) - 1 {
+            return Err(self.bad_row("an index holds at most 2^32 - 2 rows; split the dump".to_owned()));
+        }
+        self.ids.push(id);
+        self.squared_norms.push(inner_product(embedding, embedding));
+        self.padded[..self.dim].copy_from_slice(embedding);
+        self.file.write(&self.padded)
+    }
+
+    fn bad_row(&self, problem: String) -> Error {
+        Error::BadDump { origin: self.origin.clone(), row: Some(self.ids.len() as u64), problem }
+    }
+}
+
+/// Sends every batch of a dump, or the error that ended it. Stops when nobody listens any more.
+fn read_all(dump: &mut Dump, batches: &Sender<Result<Batch>>) {
+    loop {
+        let mut batch = Batch::default();
+        let message = match dump.read(&mut batch) {
+            Ok(true) => Ok(batch),
+            Ok(false) => return,
+            Err(error) => Err(error),
+        };
+        let last = message.is_err();
+        if batches.send(message).is_err() || last {
+            return;
+        }
+    }
+}

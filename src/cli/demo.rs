@@ -1,0 +1,192 @@
+//! `itemdex demo`: the main job on the data in the repository, told in words.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flate2::read::GzDecoder;
+use itemdex::dump::{Dump, IdLists};
+use itemdex::eval::{measure, quantile};
+use itemdex::{BuildReport, Error, Hit, Index, IndexBuilder, Matrix, SearchOptions};
+
+use super::progress::Meter;
+use super::{Done, Failure, output, read_users, show_on};
+use crate::Demo;
+
+/// The household whose offers are shown: a row of `users_test.npy`.
+const HOUSEHOLD: usize = 120;
+
+/// The funnel: all products, so many candidates by search, so many of them by rank.
+const CANDIDATES: usize = 2000;
+const RANKED: usize = 100;
+const SHOWN: usize = 10;
+
+pub(crate) fn demo(args: &Demo) -> Done {
+    let data = Data::open(&args.data)?;
+    let path = out_path(args)?;
+    let mut out = output();
+    writeln!(out, "The Complete Journey: what households bought at a grocery chain, embedded by a two-tower model.\n")?;
+
+    let report = build(&args.data, &path)?;
+    let began = Instant::now();
+    let index = Index::open(&path)?;
+    let opened = began.elapsed();
+    index.verify(|_| ())?;
+    writeln!(out, "index      {} products x {} in {:.1} MB", report.rows, report.dim, report.bytes as f64 / 1e6)?;
+    writeln!(out, "built      in {:.1?}, opened in {opened:.0?}, every checksum and link verified", report.total_time)?;
+
+    show_household(&mut out, &index, &data)?;
+    out.flush()?;
+    let figures = Figures::measure(&index, &data.users)?;
+    figures.show(&mut out, data.users.len())?;
+    show_next(&mut out, &path, &args.data)?;
+    Ok(out.flush()?)
+}
+
+struct Data {
+    users: Matrix,
+    households: IdLists,
+    names: HashMap<u64, String>,
+}
+
+impl Data {
+    fn open(folder: &Path) -> Result<Data, Failure> {
+        if !folder.is_dir() {
+            let folder = folder.display();
+            return Err(Failure::Said(format!(
+                "there is no folder {folder}; name the repository's examples/completejourney with --data"
+            )));
+        }
+        Ok(Data {
+            users: read_users(&folder.join("users_test.npy"))?,
+            households: IdLists::open(folder.join("users_test_household.npy"))?,
+            names: read_names(&folder.join("products.tsv.gz"))?,
+        })
+    }
+
+    fn name(&self, id: u64) -> &str {
+        self.names.get(&id).map_or("(no name)", String::as_str)
+    }
+}
+
+fn read_names(path: &Path) -> Result<HashMap<u64, String>, Failure> {
+    let failed = |error| Error::Io { action: "read", path: path.to_owned(), source: error };
+    let lines = BufReader::new(GzDecoder::new(File::open(path).map_err(failed)?)).lines();
+    let mut names = HashMap::new();
+    for line in lines.skip(1) {
+        let line = line.map_err(failed)?;
+        let mut fields = line.split('\t');
+        let id = fields.next().and_then(|id| id.parse().ok());
+        let [_department, category, kind, size] = [(); 4].map(|()| fields.next().unwrap_or_default().trim());
+        let text = [category, kind, size].map(|field| field.split_whitespace().collect::<Vec<_>>().join(" "));
+        if let Some(id) = id {
+            names.insert(id, format!("{:<32} {:<32} {}", text[0].to_lowercase(), text[1].to_lowercase(), text[2]));
+        }
+    }
+    Ok(names)
+}
+
+fn out_path(args: &Demo) -> Result<PathBuf, Failure> {
+    if let Some(out) = &args.out {
+        return Ok(out.clone());
+    }
+    let folder = std::env::temp_dir().join("itemdex-demo");
+    fs::create_dir_all(&folder).map_err(|source| Error::Io { action: "create", path: folder.clone(), source })?;
+    Ok(folder.join("completejourney.itemdex"))
+}
+
+fn build(data: &Path, out: &Path) -> Result<BuildReport, Failure> {
+    let dump = Dump::options().ids(data.join("item_ids.npy")).open(data.join("items.npy"))?;
+    let meter = Arc::new(Meter::new());
+    let builder = IndexBuilder::new("completejourney-2017").user_sample(read_users(&data.join("users_sample.npy"))?);
+    let report = builder.on_progress(show_on(&meter)).build(dump, out);
+    meter.clear();
+    Ok(report?)
+}
+
+fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Done {
+    let user = data.users.row(HOUSEHOLD);
+    let household = data.households.list(0)[HOUSEHOLD];
+    let candidates: Vec<u64> = index.search(user, CANDIDATES)?.iter().map(|hit| hit.id).collect();
+    let ranked = index.rank(user, &candidates, RANKED)?;
+    writeln!(out, "\nthe funnel for household {household}:")?;
+    writeln!(out, "  {:>6} products in the index", index.len())?;
+    writeln!(out, "  {:>6} candidates by search, out of all of them", candidates.len())?;
+    writeln!(out, "  {:>6} of those by rank, for the ranking model behind\n", ranked.hits.len())?;
+    writeln!(out, "its best {SHOWN}:")?;
+    for Hit { id, score } in ranked.hits.iter().take(SHOWN) {
+        writeln!(out, "  {score:>6.2}  {:>8}  {}", id, data.name(*id))?;
+    }
+    Ok(())
+}
+
+/// What search and rank answer for all test households, beside the exact answer.
+struct Figures {
+    recall: f64,
+    search_p50: Duration,
+    search_p99: Duration,
+    agreeing: f64,
+    rank_p50: Duration,
+    rank_p99: Duration,
+    candidates: usize,
+}
+
+impl Figures {
+    fn measure(index: &Index, users: &Matrix) -> Result<Figures, Failure> {
+        let exact = super::eval::truth(index, users, RANKED)?;
+        let search = measure(index, users, &exact, &SearchOptions::new(RANKED), 1)?;
+        let mut times = Vec::with_capacity(users.len());
+        let mut agreeing = 0;
+        for (user, exact) in users.rows().zip(&exact) {
+            let asked = Instant::now();
+            let ranked = index.rank(user, index.ids(), RANKED)?;
+            times.push(asked.elapsed());
+            agreeing += usize::from(ranked.hits == *exact);
+        }
+        times.sort_unstable();
+        Ok(Figures {
+            recall: search.recall,
+            search_p50: search.p50,
+            search_p99: search.p99,
+            agreeing: agreeing as f64 / users.len() as f64,
+            rank_p50: quantile(&times, 0.5),
+            rank_p99: quantile(&times, 0.99),
+            candidates: index.len(),
+        })
+    }
+
+    fn show(&self, out: &mut impl Write, users: usize) -> Done {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        writeln!(out, "\nmeasured on {users} households, one thread, against the exact answer:")?;
+        writeln!(
+            out,
+            "  search  best {RANKED} of {}: recall {:.3}, median {:.0} us, p99 {:.0} us",
+            self.candidates,
+            self.recall,
+            micros(self.search_p50),
+            micros(self.search_p99)
+        )?;
+        writeln!(
+            out,
+            "  rank    {} candidates to {RANKED}: {:.1}% in exact order, median {:.0} us, p99 {:.0} us",
+            self.candidates,
+            self.agreeing * 100.0,
+            micros(self.rank_p50),
+            micros(self.rank_p99)
+        )?;
+        Ok(())
+    }
+}
+
+fn show_next(out: &mut impl Write, index: &Path, data: &Path) -> Done {
+    let (index, users) = (index.display(), data.join("users_test.npy"));
+    let users = users.display();
+    writeln!(out, "\nwhat to type next (`itemdex` is `cargo run --release --` here):")?;
+    writeln!(out, "  itemdex info {index}")?;
+    writeln!(out, "  itemdex search {index} --users {users} -k 5")?;
+    writeln!(out, "  itemdex eval {index} --users {users} --plot recall.svg")?;
+    Ok(())
+}

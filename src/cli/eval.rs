@@ -1,0 +1,88 @@
+//! `itemdex eval`: recall against speed, as a table, JSON or a plot.
+
+use std::io::Write;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use itemdex::eval::{Point, exact, measure};
+use itemdex::{Hit, Index, Matrix, SearchOptions};
+use plotters::prelude::*;
+use serde_json::json;
+
+use super::progress::Meter;
+use super::{Done, Failure, output, read_users};
+use crate::Eval;
+
+pub(crate) fn eval(args: &Eval) -> Done {
+    let index = Index::open(&args.index)?;
+    let users = read_users(&args.users)?;
+    let truth = truth(&index, &users, args.k)?;
+    let points = sweep(&index, &users, &truth, args)?;
+    if let Some(path) = &args.plot {
+        plot(path, args.k, &points)
+            .map_err(|error| Failure::Said(format!("cannot draw {}: {error}", path.display())))?;
+    }
+    let mut out = output();
+    if args.json {
+        let points: Vec<_> = points.iter().map(point_json).collect();
+        writeln!(out, "{}", json!({"k": args.k, "users": users.len(), "threads": args.threads, "points": points}))?;
+    } else {
+        writeln!(out, "{} users, {} thread(s), recall@{}", users.len(), args.threads, args.k)?;
+        writeln!(out, "{:>6} {:>8} {:>11} {:>9} {:>9}", "ef", "recall", "queries/s", "p50 us", "p99 us")?;
+        for Point { ef, recall, qps, p50, p99 } in points {
+            let (p50, p99) = (p50.as_secs_f64() * 1e6, p99.as_secs_f64() * 1e6);
+            writeln!(out, "{ef:>6} {recall:>8.4} {qps:>11.0} {p50:>9.1} {p99:>9.1}")?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// The exact answers, on all cores, with progress.
+pub(super) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<Hit>>, Failure> {
+    let meter = Meter::new();
+    let cores = available_parallelism().map_or(1, usize::from);
+    let total = users.len() as u64;
+    let truth = exact(index, users, k, cores, |done| meter.show("exact", done as u64, total));
+    meter.clear();
+    Ok(truth?)
+}
+
+fn sweep(index: &Index, users: &Matrix, truth: &[Vec<Hit>], args: &Eval) -> Result<Vec<Point>, Failure> {
+    let options = |ef: &usize| SearchOptions::new(args.k).ef(*ef);
+    let mut beams: Vec<SearchOptions> = args.ef.iter().map(options).collect();
+    beams.sort_unstable_by_key(SearchOptions::effective_ef);
+    beams.dedup_by_key(|options| options.effective_ef());
+    let point = |options| Ok(measure(index, users, truth, options, args.threads)?);
+    beams.iter().map(point).collect()
+}
+
+fn point_json(point: &Point) -> serde_json::Value {
+    let Point { ef, recall, qps, p50, p99 } = *point;
+    let (p50, p99) = (p50.as_nanos() as f64 / 1e3, p99.as_nanos() as f64 / 1e3);
+    json!({"ef": ef, "recall": recall, "qps": qps, "p50_us": p50, "p99_us": p99})
+}
+
+fn plot(path: &Path, k: usize, points: &[Point]) -> Result<(), Box<dyn std::error::Error>> {
+    let area = SVGBackend::new(path, (720, 420)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let recalls = points.iter().map(|point| point.recall);
+    let least = recalls.fold(1.0, f64::min);
+    let fastest = points.iter().map(|point| point.qps).fold(1.0, f64::max);
+    let slowest = points.iter().map(|point| point.qps).fold(fastest, f64::min);
+    let mut chart = ChartBuilder::on(&area)
+        .margin(16)
+        .x_label_area_size(40)
+        .y_label_area_size(70)
+        .build_cartesian_2d(least - 0.01..1.005, (slowest / 1.5..fastest * 1.5).log_scale())?;
+    chart.configure_mesh().x_desc(format!("recall@{k}")).y_desc("queries per second").draw()?;
+    let line = points.iter().map(|point| (point.recall, point.qps));
+    chart.draw_series(LineSeries::new(line, &BLUE))?;
+    for point in points {
+        let at = (point.recall, point.qps);
+        let mark = EmptyElement::at(at)
+            + Circle::new((0, 0), 3, BLUE.filled())
+            + Text::new(format!("ef {}", point.ef), (6, -12), ("sans-serif", 12));
+        chart.draw_series(std::iter::once(mark))?;
+    }
+    Ok(area.present()?)
+}

@@ -1,0 +1,237 @@
+//! The commands, one function each.
+
+pub(crate) mod demo;
+pub(crate) mod eval;
+mod progress;
+
+use std::fmt;
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use itemdex::dump::{Dump, IdLists};
+use itemdex::{BuildReport, Hit, Index, IndexBuilder, Matrix, Progress, SearchOptions, Stage};
+use progress::Meter;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{Build, Rank, Search};
+
+/// Why a command failed.
+pub(crate) enum Failure {
+    /// The library said so.
+    Work(itemdex::Error),
+    /// Standard output cannot be written.
+    Output(io::Error),
+    /// Something only the command line could know.
+    Said(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Work(error) => error.fmt(f),
+            Failure::Output(error) => write!(f, "cannot write the output: {error}"),
+            Failure::Said(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<itemdex::Error> for Failure {
+    fn from(error: itemdex::Error) -> Failure {
+        Failure::Work(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Output(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Failure {
+        Failure::Output(error.into())
+    }
+}
+
+pub(crate) type Done = Result<(), Failure>;
+
+#[derive(Serialize)]
+struct HitJson {
+    id: u64,
+    score: f32,
+}
+
+#[derive(Serialize)]
+struct UserJson {
+    user: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<usize>,
+    hits: Vec<HitJson>,
+}
+
+pub(crate) fn build(args: &Build) -> Done {
+    let mut options = Dump::options().id_column(&args.id_column).vector_column(&args.vector_column);
+    if let Some(ids) = &args.ids {
+        options = options.ids(ids);
+    }
+    let dump = options.open(&args.items)?;
+    let mut builder = IndexBuilder::new(&args.model_version).m(args.m).ef_construction(args.ef_construction);
+    if let Some(threads) = args.threads {
+        builder = builder.threads(threads);
+    }
+    if let Some(users) = &args.users {
+        builder = builder.user_sample(read_users(users)?);
+    }
+    let crate::Builder::HnswRs = args.builder;
+    let meter = Arc::new(Meter::new());
+    let report = builder.cancel_when(interrupted()?).on_progress(show_on(&meter)).build(dump, &args.out);
+    meter.clear();
+    print_report(&report?, &args.out, args.json)
+}
+
+fn print_report(report: &BuildReport, path: &Path, json: bool) -> Done {
+    let mut out = output();
+    if json {
+        let seconds = report.total_time.as_secs_f64();
+        let (rows, dim, bytes) = (report.rows, report.dim, report.bytes);
+        let (copies, linked) = (report.copies, report.linked);
+        let (rows_seconds, graph_seconds) = (report.rows_time.as_secs_f64(), report.graph_time.as_secs_f64());
+        let document = json!({
+            "path": path, "rows": rows, "dim": dim, "bytes": bytes, "copies": copies, "linked": linked,
+            "rows_seconds": rows_seconds, "graph_seconds": graph_seconds, "seconds": seconds,
+        });
+        writeln!(out, "{document}")?;
+    } else {
+        writeln!(out, "built    {}", path.display())?;
+        writeln!(out, "rows     {} x {}", report.rows, report.dim)?;
+        writeln!(out, "bytes    {}", report.bytes)?;
+        writeln!(out, "copies   {} rows equal an earlier one", report.copies)?;
+        writeln!(out, "linked   {} rows that no link led to", report.linked)?;
+        writeln!(out, "time     {:.1?}, of it {:.1?} for the graph", report.total_time, report.graph_time)?;
+    }
+    Ok(out.flush()?)
+}
+
+pub(crate) fn info(path: &Path, json: bool) -> Done {
+    let info = Index::open(path)?.info();
+    let (least, mean, most) = info.degree;
+    let mut out = output();
+    if json {
+        let sections: serde_json::Map<_, _> =
+            info.sections.iter().map(|&(name, bytes)| (name.to_owned(), bytes.into())).collect();
+        let document = json!({
+            "rows": info.rows, "dim": info.dim, "model_version": info.model_version, "bytes": info.bytes,
+            "sections": sections, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
+            "layers": info.layers, "degree": {"min": least, "mean": mean, "max": most},
+        });
+        writeln!(out, "{document}")?;
+    } else {
+        writeln!(out, "rows           {} x {}", info.rows, info.dim)?;
+        writeln!(out, "model version  {}", info.model_version)?;
+        writeln!(out, "builder        {}, m {}, ef_construction {}", info.builder, info.m, info.ef_construction)?;
+        writeln!(out, "degree         {least} to {most}, mean {mean:.1}")?;
+        writeln!(out, "upper layers   {:?}", info.layers)?;
+        writeln!(out, "bytes          {:>14}", info.bytes)?;
+        for (name, bytes) in &info.sections {
+            writeln!(out, "  {name:<12} {bytes:>14}")?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+pub(crate) fn verify(path: &Path) -> Done {
+    let index = Index::open(path)?;
+    let meter = Meter::new();
+    let checks = index.verify(|check| meter.show(check, 0, 0));
+    meter.clear();
+    checks?;
+    let mut out = output();
+    writeln!(out, "{}: {} rows, everything holds", path.display(), index.len())?;
+    Ok(out.flush()?)
+}
+
+pub(crate) fn search(args: &Search) -> Done {
+    let index = Index::open(&args.index)?;
+    let users = read_users(&args.users)?;
+    let mut options = SearchOptions::new(args.k);
+    if let Some(ef) = args.ef {
+        options = options.ef(ef);
+    }
+    let mut out = output();
+    for (user, embedding) in users.rows().enumerate() {
+        let hits = index.search_with(embedding, &options).map_err(|error| of_user(user, &error))?;
+        print_hits(&mut out, user, None, &hits, args.json)?;
+    }
+    Ok(out.flush()?)
+}
+
+pub(crate) fn rank(args: &Rank) -> Done {
+    let index = Index::open(&args.index)?;
+    let users = read_users(&args.users)?;
+    let candidates = IdLists::open(&args.candidates)?;
+    if let Some(lists) = candidates.lists().filter(|&lists| lists != users.len()) {
+        let (path, users) = (args.candidates.display(), users.len());
+        return Err(Failure::Said(format!("{path}: {lists} rows of candidates for {users} users; give one row a user")));
+    }
+    let mut out = output();
+    for (user, embedding) in users.rows().enumerate() {
+        let list = candidates.list(user);
+        let ranked = index.rank(embedding, list, args.k).map_err(|error| of_user(user, &error))?;
+        print_hits(&mut out, user, Some(ranked.unknown.len()), &ranked.hits, args.json)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn of_user(user: usize, error: &itemdex::Error) -> Failure {
+    Failure::Said(format!("user {user}: {error}"))
+}
+
+fn print_hits(out: &mut impl Write, user: usize, unknown: Option<usize>, hits: &[Hit], json: bool) -> Done {
+    if json {
+        let hits = hits.iter().map(|&Hit { id, score }| HitJson { id, score }).collect();
+        serde_json::to_writer(&mut *out, &UserJson { user, unknown, hits })?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    match unknown {
+        Some(unknown) => writeln!(out, "user {user}  ({unknown} candidates unknown)")?,
+        None => writeln!(out, "user {user}")?,
+    }
+    for (place, hit) in (1..).zip(hits) {
+        writeln!(out, "{place:>6}  {:>20}  {:>12.6}", hit.id, hit.score)?;
+    }
+    Ok(())
+}
+
+fn output() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::new(io::stdout().lock())
+}
+
+fn read_users(path: &Path) -> Result<Matrix, Failure> {
+    Ok(Dump::open(path)?.into_matrix()?)
+}
+
+/// A flag that becomes true when the user interrupts, so that a build can clean up after itself.
+fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    ctrlc::set_handler(move || set.store(true, Ordering::Relaxed))
+        .map_err(|error| Failure::Said(format!("cannot listen for an interrupt: {error}")))?;
+    Ok(flag)
+}
+
+fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
+    let meter = Arc::clone(meter);
+    move |progress| {
+        let stage = match progress.stage {
+            Stage::Rows => "rows",
+            Stage::Graph => "graph",
+            Stage::Connect => "connect",
+            Stage::Publish => "publish",
+        };
+        meter.show(stage, progress.done, progress.total);
+    }
+}

@@ -1,0 +1,260 @@
+//! Readers of dumps: what the item tower's batch job wrote, ids and embeddings, read front to back.
+//!
+//! The format goes by the file's extension:
+//!
+//! | extension | embeddings | ids |
+//! |---|---|---|
+//! | `.npy` | 2-D, C order, little-endian `f16`, `f32` or `f64` | a second file |
+//! | `.fbin` | `i32` rows, `i32` dim, then `f32` rows | a second file |
+//! | `.fvecs` | each row an `i32` dim, then `f32` values | a second file |
+//! | `.parquet` (feature `parquet`) | a list column of floats | an integer column, or a second file |
+//!
+//! The second file is a 1-D `.npy` of `u64`, `i64`, `u32` or `i32`; without one, ids are row numbers.
+//! A reader checks the file's length against its header at once. Whether values are finite and ids distinct is for
+//! the build to check.
+
+mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod records;
+
+use std::path::{Path, PathBuf};
+
+use records::Records;
+
+use crate::{Error, Matrix, Result};
+
+/// The largest dim a dump, and so an index, may have.
+pub const MAX_DIM: usize = 4096;
+
+/// About as many bytes of `f32` are read at once, in whole rows.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// An open dump.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("items.fbin");
+/// # let mut bytes = [2i32.to_le_bytes(), 3i32.to_le_bytes()].concat();
+/// # for value in 0..6 { bytes.extend((value as f32).to_le_bytes()); }
+/// # std::fs::write(&path, bytes).unwrap();
+/// use itemdex::dump::{Batch, Dump};
+///
+/// let mut dump = Dump::open(&path)?;
+/// assert_eq!((dump.rows(), dump.dim()), (2, 3));
+/// let mut batch = Batch::default();
+/// while dump.read(&mut batch)? {
+///     assert_eq!(batch.ids, [0, 1]);
+///     assert_eq!(batch.rows, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+/// }
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+pub struct Dump {
+    path: PathBuf,
+    dim: usize,
+    rows: u64,
+    next: u64,
+    embeddings: Embeddings,
+    /// Where ids come from, if neither row numbers nor a column.
+    ids: Option<Records>,
+}
+
+enum Embeddings {
+    Records(Records),
+    #[cfg(feature = "parquet")]
+    Parquet(parquet::Columns),
+}
+
+/// Rows of a dump. Its buffers are used again by the next read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// An item id a row.
+    pub ids: Vec<u64>,
+    /// The embeddings, row after row: `ids.len() * dim` values.
+    pub rows: Vec<f32>,
+}
+
+/// How to open a dump; made by [`Dump::options`].
+#[derive(Debug, Clone)]
+pub struct DumpOptions {
+    ids: Option<PathBuf>,
+    id_column: String,
+    vector_column: String,
+}
+
+impl DumpOptions {
+    /// The file with the ids, a 1-D integer `.npy` as long as the dump. By default ids are row numbers, or
+    /// parquet's id column.
+    pub fn ids(mut self, path: impl AsRef<Path>) -> Self {
+        self.ids = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Parquet's column of item ids, by default `id`.
+    pub fn id_column(mut self, name: impl Into<String>) -> Self {
+        self.id_column = name.into();
+        self
+    }
+
+    /// Parquet's column of embeddings, by default `embedding`.
+    pub fn vector_column(mut self, name: impl Into<String>) -> Self {
+        self.vector_column = name.into();
+        self
+    }
+
+    /// Opens the dump and checks its shape, its length and that of its ids.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::BadDump`], which names the file and, where one is to blame, the row.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Dump> {
+        let path = path.as_ref();
+        let (embeddings, dim, rows) = self.open_embeddings(path)?;
+        if rows == 0 {
+            return Err(Error::dump(path, "the dump is empty; an index needs at least one row"));
+        }
+        if !(1..=MAX_DIM).contains(&dim) {
+            return Err(Error::dump(path, format!("its rows have dim {dim}, which is not within 1 to {MAX_DIM}")));
+        }
+        if rows >= u64::from(u32::MAX) {
+            return Err(Error::dump(path, format!("it has {rows} rows; at most 2^32 - 2 fit, split the dump")));
+        }
+        let ids = self.ids.as_deref().map(|ids| open_ids(ids, path, rows)).transpose()?;
+        Ok(Dump { path: path.to_owned(), dim, rows, next: 0, embeddings, ids })
+    }
+
+    fn open_embeddings(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        let records = match extension.to_ascii_lowercase().as_str() {
+            "npy" => npy::open_embeddings(path)?,
+            "fbin" => Records::open_fbin(path)?,
+            "fvecs" => Records::open_fvecs(path)?,
+            "parquet" => return self.open_parquet(path),
+            _ => {
+                let problem = "the extension is none of .npy, .fbin, .fvecs and .parquet, which tell the format";
+                return Err(Error::dump(path, problem));
+            }
+        };
+        let (dim, rows) = (records.width(), records.rows());
+        Ok((Embeddings::Records(records), dim, rows))
+    }
+
+    #[cfg(feature = "parquet")]
+    fn open_parquet(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
+        let id_column = self.ids.is_none().then_some(self.id_column.as_str());
+        let columns = parquet::Columns::open(path, id_column, &self.vector_column)?;
+        let (dim, rows) = (columns.dim(), columns.rows());
+        Ok((Embeddings::Parquet(columns), dim, rows))
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn open_parquet(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
+        Err(Error::dump(path, "this build does not read parquet; build itemdex with `--features parquet`"))
+    }
+}
+
+fn open_ids(ids: &Path, items: &Path, rows: u64) -> Result<Records> {
+    let records = npy::open_ids(ids)?;
+    if records.rows() != rows {
+        let problem = format!("{} ids for the {rows} rows of {}; give one a row", records.rows(), items.display());
+        return Err(Error::dump(ids, problem));
+    }
+    Ok(records)
+}
+
+impl Dump {
+    /// Opens a dump whose ids are row numbers or, in parquet, the column `id`.
+    ///
+    /// # Errors
+    /// As [`DumpOptions::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Dump> {
+        Dump::options().open(path)
+    }
+
+    /// Options to open a dump with.
+    pub fn options() -> DumpOptions {
+        DumpOptions { ids: None, id_column: "id".to_owned(), vector_column: "embedding".to_owned() }
+    }
+
+    /// The file with the embeddings.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Values an embedding, 1 to [`MAX_DIM`].
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// How many rows the whole dump has, at least 1.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Replaces what `batch` holds by the next rows, about 1 MiB of them; `false` where there are no more.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::BadDump`]. What `batch` holds then is not to be used.
+    pub fn read(&mut self, batch: &mut Batch) -> Result<bool> {
+        batch.ids.clear();
+        batch.rows.clear();
+        let most = (BATCH_BYTES / (4 * self.dim)).max(1);
+        match &mut self.embeddings {
+            Embeddings::Records(records) => records.read_floats(most, &mut batch.rows)?,
+            #[cfg(feature = "parquet")]
+            Embeddings::Parquet(columns) => columns.read(most, batch)?,
+        }
+        let rows = batch.rows.len() / self.dim;
+        match &mut self.ids {
+            Some(ids) => ids.read_ids(rows, &mut batch.ids)?,
+            None if batch.ids.is_empty() => batch.ids.extend(self.next..self.next + rows as u64),
+            None => {}
+        }
+        self.next += rows as u64;
+        Ok(rows > 0)
+    }
+
+    /// Reads all rows that are left, without their ids: user samples and query sets.
+    ///
+    /// # Errors
+    /// As [`Dump::read`].
+    pub fn into_matrix(mut self) -> Result<Matrix> {
+        let mut batch = Batch::default();
+        let mut values = Vec::new();
+        while self.read(&mut batch)? {
+            values.extend_from_slice(&batch.rows);
+        }
+        Matrix::new(self.dim, values)
+    }
+}
+
+/// Lists of item ids, as candidates to rank: an integer `.npy`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdLists {
+    ids: Vec<u64>,
+    /// The length of each list and how many there are; `None` for one list that serves all users.
+    shape: Option<(usize, usize)>,
+}
+
+impl IdLists {
+    /// Reads a 1-D `.npy`, one list for all users, or a 2-D one, a row a user.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::BadDump`].
+    pub fn open(path: impl AsRef<Path>) -> Result<IdLists> {
+        npy::read_id_lists(path.as_ref())
+    }
+
+    /// How many lists there are; `None` where one serves all users.
+    pub fn lists(&self) -> Option<usize> {
+        self.shape.map(|(_, lists)| lists)
+    }
+
+    /// The list for a user; empty for a user beyond the last list.
+    pub fn list(&self, user: usize) -> &[u64] {
+        match self.shape {
+            None => &self.ids,
+            Some((length, lists)) if user < lists => &self.ids[user * length..][..length],
+            Some(_) => &[],
+        }
+    }
+}

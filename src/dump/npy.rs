@@ -1,0 +1,146 @@
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use npyz::{NpyHeader, Order};
+
+use super::IdLists;
+use super::records::{Layout, Records, Value, open};
+use crate::{Error, Result};
+
+/// Headers of plain arrays are 128 bytes; a crafted one could be gigabytes.
+const MAX_HEADER: usize = 4096;
+
+pub(super) fn open_embeddings(path: &Path) -> Result<Records> {
+    let (file, header) = open_array(path)?;
+    let [rows, dim] = *header.shape else {
+        let problem = format!("its shape is {:?}; embeddings are 2-D, one row an item", header.shape);
+        return Err(Error::dump(path, problem));
+    };
+    if !matches!(header.value, Value::F16 | Value::F32 | Value::F64) {
+        let problem = format!("its values are {:?}; embeddings are f16, f32 or f64", header.value);
+        return Err(Error::dump(path, problem));
+    }
+    header.records(path, file, rows, dim)
+}
+
+pub(super) fn open_ids(path: &Path) -> Result<Records> {
+    let (file, header) = open_array(path)?;
+    let [rows] = *header.shape else {
+        return Err(Error::dump(path, format!("its shape is {:?}; ids are 1-D", header.shape)));
+    };
+    header.check_integers(path)?;
+    header.records(path, file, rows, 1)
+}
+
+pub(super) fn read_id_lists(path: &Path) -> Result<IdLists> {
+    let (file, header) = open_array(path)?;
+    header.check_integers(path)?;
+    let (rows, width, one) = match *header.shape {
+        [length] => (length, 1, true),
+        [lists, length] => (lists, length, false),
+        _ => {
+            let problem = format!("its shape is {:?}; lists of ids are 1-D, or 2-D with a row a user", header.shape);
+            return Err(Error::dump(path, problem));
+        }
+    };
+    let mut records = header.records(path, file, rows, width)?;
+    let mut ids = Vec::new();
+    // Lists of length 0 hold no values, however many they are.
+    if width > 0 {
+        records.read_ids(rows as usize, &mut ids)?;
+    }
+    Ok(IdLists { ids, shape: (!one).then_some((width as usize, rows as usize)) })
+}
+
+struct Header {
+    start: u64,
+    value: Value,
+    shape: Vec<u64>,
+}
+
+impl Header {
+    fn records(&self, path: &Path, file: File, rows: u64, width: u64) -> Result<Records> {
+        let Some(width) = usize::try_from(width).ok().filter(|&width| width <= u32::MAX as usize) else {
+            return Err(Error::dump(path, format!("rows of {width} values are too long")));
+        };
+        Records::new(path, file, Layout { start: self.start, value: self.value, prefix: 0, width, rows })
+    }
+
+    fn check_integers(&self, path: &Path) -> Result<()> {
+        match self.value {
+            Value::F16 | Value::F32 | Value::F64 => {
+                Err(Error::dump(path, format!("its values are {:?}; ids are u64, i64, u32 or i32", self.value)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn open_array(path: &Path) -> Result<(File, Header)> {
+    let mut file = open(path)?;
+    let bytes = header_bytes(path, &mut file)?;
+    let header = NpyHeader::from_reader(&bytes[..])
+        .map_err(|error| Error::dump(path, format!("its npy header cannot be read: {error}")))?;
+    if header.order() == Order::Fortran {
+        let problem = "it is in Fortran order; save `numpy.ascontiguousarray(a)`";
+        return Err(Error::dump(path, problem));
+    }
+    let value = value_of(path, &header)?;
+    Ok((file, Header { start: bytes.len() as u64, value, shape: header.shape().to_vec() }))
+}
+
+fn value_of(path: &Path, header: &NpyHeader) -> Result<Value> {
+    let descr = header.dtype().descr();
+    let descr = descr.trim_matches('\'');
+    Ok(match descr {
+        "<f2" => Value::F16,
+        "<f4" => Value::F32,
+        "<f8" => Value::F64,
+        "<u4" => Value::U32,
+        "<i4" => Value::I32,
+        "<u8" => Value::U64,
+        "<i8" => Value::I64,
+        _ => {
+            let problem = match descr.strip_prefix('>') {
+                Some(kind) => format!("its values are big-endian ({descr}); save `a.astype('<{kind}')`"),
+                None => format!("its dtype {descr} is not supported; save it as f4 or, for ids, u8"),
+            };
+            return Err(Error::dump(path, problem));
+        }
+    })
+}
+
+/// Reads up to the first value. The parser behind this recurses and multiplies without checks, so
+/// a text that is not of a plain array of possible size is kept from it.
+fn header_bytes(path: &Path, file: &mut File) -> Result<Vec<u8>> {
+    let bad = |problem: &str| Error::dump(path, problem);
+    let cut = |error: std::io::Error| match error.kind() {
+        ErrorKind::UnexpectedEof => bad("the file ends within its npy header"),
+        _ => Error::io("read", path)(error),
+    };
+    let mut bytes = vec![0; 10];
+    file.read_exact(&mut bytes).map_err(cut)?;
+    if !bytes.starts_with(b"\x93NUMPY") {
+        return Err(bad("it does not begin as an npy file does; is it one?"));
+    }
+    let mut length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    if bytes[6] > 1 {
+        bytes.resize(12, 0);
+        file.read_exact(&mut bytes[10..]).map_err(cut)?;
+        length |= usize::from(u16::from_le_bytes([bytes[10], bytes[11]])) << 16;
+    }
+    if length > MAX_HEADER {
+        return Err(bad("its npy header is too long for a plain array"));
+    }
+    let text = bytes.len();
+    bytes.resize(text + length, 0);
+    file.read_exact(&mut bytes[text..]).map_err(cut)?;
+    let count = |wanted: fn(&u8) -> bool| bytes[text..].iter().filter(|byte| wanted(byte)).count();
+    let brackets = count(|byte| b"([{".contains(byte));
+    let digits = count(u8::is_ascii_digit);
+    match brackets > 8 || digits > 19 {
+        true => Err(bad("its npy header is not that of a plain array")),
+        false => Ok(bytes),
+    }
+}

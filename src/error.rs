@@ -1,0 +1,137 @@
+//! The one error type. A message says what was wrong, where, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What every fallible call of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong.
+///
+/// The variants are what a program may want to tell apart; the texts are for people. A failed build
+/// leaves nothing at its output path, and a failed query leaves the index as usable as before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused: a missing file, no permission, a full disk.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was attempted, as a verb: "open", "read", "write", ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// A dump (or an iterator of rows) holds something that cannot be indexed.
+    #[error("{origin}: {}{problem}", Row(*row))]
+    BadDump {
+        /// The dump's path, or what stands in for it.
+        origin: String,
+        /// The offending row, counted from 0, where one row is to blame.
+        row: Option<u64>,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+
+    /// Two rows carry the same item id.
+    #[error("{origin}: item id {id} stands at row {first} and again at row {second}; give every item one row")]
+    DuplicateId {
+        /// The dump's path, or what stands in for it.
+        origin: String,
+        /// The id.
+        id: u64,
+        /// The row it was seen at first, counted from 0.
+        first: u64,
+        /// The row it was seen at again.
+        second: u64,
+    },
+
+    /// The file is not an itemdex index.
+    #[error("{}: not an itemdex index: {problem}", path.display())]
+    NotAnIndex {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        problem: String,
+    },
+
+    /// The file was written by a newer itemdex.
+    #[error("{}: format version {found}, but this library reads version {supported}; upgrade itemdex or rebuild the index", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The version this library reads.
+        supported: u32,
+    },
+
+    /// The index file is truncated or altered.
+    #[error("{}: damaged at byte {offset}: {problem}; restore or rebuild it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the damage shows, in bytes from the start of the file.
+        offset: u64,
+        /// What does not hold.
+        problem: String,
+    },
+
+    /// A user embedding does not have the index's dimension.
+    #[error("the user embedding has {found} values, the index has dim {expected}; is it of the same model?")]
+    WrongDim {
+        /// The index's dim.
+        expected: usize,
+        /// The length given.
+        found: usize,
+    },
+
+    /// A user embedding cannot be scored.
+    #[error("the user embedding cannot be scored: {problem}")]
+    BadUser {
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// An option has a value that cannot work.
+    #[error("{option}: {problem}")]
+    BadOption {
+        /// The option's name.
+        option: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+
+    /// The caller asked for the work to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+        let path = path.to_owned();
+        move |source| Error::Io { action, path, source }
+    }
+
+    pub(crate) fn dump(origin: &Path, problem: impl Into<String>) -> Error {
+        Error::BadDump { origin: origin.display().to_string(), row: None, problem: problem.into() }
+    }
+
+    pub(crate) fn dump_row(origin: &Path, row: u64, problem: impl Into<String>) -> Error {
+        Error::BadDump { origin: origin.display().to_string(), row: Some(row), problem: problem.into() }
+    }
+}
+
+struct Row(Option<u64>);
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(row) => write!(f, "row {row}: "),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! How good and how fast: the exact answer, recall against it, and timed queries.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::top::TopK;
+use crate::vectors::inner_product;
+use crate::{Hit, Index, Matrix, Result, SearchOptions};
+
+/// Users who pass over a block of rows together, and the rows of a block: it stays in the core's cache meanwhile.
+const USERS_A_GROUP: usize = 32;
+const ROWS_A_BLOCK: usize = 1024;
+
+/// Queries are repeated for at least this long, so that a small set is not measured by one lucky pass.
+const MEASURED_FOR: Duration = Duration::from_secs(1);
+
+/// What a sweep found at one beam.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// The beam.
+    pub ef: usize,
+    /// Mean recall@k over the users.
+    pub recall: f64,
+    /// Queries a second, all threads together.
+    pub qps: f64,
+    /// Median latency of a query.
+    pub p50: Duration,
+    /// The latency that 99 in 100 queries stay within.
+    pub p99: Duration,
+}
+
+/// The exact best `k` items of each user, best first, by scoring every row.
+///
+/// Users are spread over `threads` (at least 1). `progress` is told after each group of users how many are done.
+///
+/// # Errors
+/// [`Error::WrongDim`](crate::Error::WrongDim) and [`Error::BadUser`](crate::Error::BadUser).
+pub fn exact(
+    index: &Index,
+    users: &Matrix,
+    k: usize,
+    threads: usize,
+    progress: impl Fn(usize) + Sync,
+) -> Result<Vec<Vec<Hit>>> {
+    users.rows().try_for_each(|user| index.check_user(user))?;
+    let k = k.min(index.len());
+    let mut answers = vec![Vec::new(); users.len()];
+    if k == 0 {
+        return Ok(answers);
+    }
+    let done = AtomicUsize::new(0);
+    let share = users.len().div_ceil(threads.max(1)).max(1);
+    thread::scope(|scope| {
+        for (number, answers) in answers.chunks_mut(share).enumerate() {
+            let (done, progress) = (&done, &progress);
+            scope.spawn(move || {
+                for (group, answers) in answers.chunks_mut(USERS_A_GROUP).enumerate() {
+                    scan_for(index, users, number * share + group * USERS_A_GROUP, k, answers);
+                    progress(done.fetch_add(answers.len(), Ordering::Relaxed) + answers.len());
+                }
+            });
+        }
+    });
+    Ok(answers)
+}
+
+fn scan_for(index: &Index, users: &Matrix, first: usize, k: usize, answers: &mut [Vec<Hit>]) {
+    let mut tops: Vec<TopK> = answers.iter().map(|_| TopK::new(k)).collect();
+    let rows = index.rows();
+    for (block, ids) in index.ids().chunks(ROWS_A_BLOCK).enumerate() {
+        for (user, top) in tops.iter_mut().enumerate() {
+            let user = users.row(first + user);
+            for (row, &id) in ids.iter().enumerate() {
+                let row = (block * ROWS_A_BLOCK + row) as u32;
+                top.offer(Hit { id, score: inner_product(user, rows.get(row)) });
+            }
+        }
+    }
+    for (answer, top) in answers.iter_mut().zip(tops) {
+        *answer = top.into_sorted();
+    }
+}
+
+/// The share of the exact answer that `found` holds: recall@k, with k the length of `exact`; 1 where that is 0.
+///
+/// An item that scores as the last exact one does counts as found, whichever of the equals was returned.
+pub fn recall(exact: &[Hit], found: &[Hit]) -> f64 {
+    let Some(last) = exact.last() else { return 1.0 };
+    let good = found.iter().filter(|hit| hit.score >= last.score).count();
+    good.min(exact.len()) as f64 / exact.len() as f64
+}
+
+/// Searches for every user, one query after the other on each of `threads`, and times each; repeated until a second
+/// has passed. The recall is that of all users against `exact`.
+///
+/// # Errors
+/// As [`Index::search_with`].
+pub fn measure(
+    index: &Index,
+    users: &Matrix,
+    exact: &[Vec<Hit>],
+    options: &SearchOptions,
+    threads: usize,
+) -> Result<Point> {
+    let mut recalls = Vec::with_capacity(users.len());
+    for (user, exact) in users.rows().zip(exact) {
+        recalls.push(recall(exact, &index.search_with(user, options)?));
+    }
+    let started = Instant::now();
+    let mut times: Vec<Duration> = thread::scope(|scope| {
+        let run = |thread: usize| {
+            let mut times = Vec::new();
+            while started.elapsed() < MEASURED_FOR {
+                for user in users.rows().skip(thread).step_by(threads.max(1)) {
+                    let asked = Instant::now();
+                    std::hint::black_box(index.search_with(user, options))?;
+                    times.push(asked.elapsed());
+                }
+            }
+            Ok(times)
+        };
+        let running: Vec<_> = (0..threads.max(1)).map(|thread| scope.spawn(move || run(thread))).collect();
+        let finished = running.into_iter().map(|thread| thread.join().expect("a query does not panic"));
+        finished.collect::<Result<Vec<_>>>()
+    })?
+    .concat();
+    let elapsed = started.elapsed();
+    times.sort_unstable();
+    Ok(Point {
+        ef: options.effective_ef(),
+        recall: recalls.iter().sum::<f64>() / recalls.len().max(1) as f64,
+        qps: times.len() as f64 / elapsed.as_secs_f64(),
+        p50: quantile(&times, 0.5),
+        p99: quantile(&times, 0.99),
+    })
+}
+
+/// The value that the share `q` of ascending `times` stays within; zero where there is none.
+pub fn quantile(times: &[Duration], q: f64) -> Duration {
+    let place = (times.len() as f64 * q).ceil() as usize;
+    times.get(place.saturating_sub(1)).copied().unwrap_or_default()
+}

@@ -1,0 +1,213 @@
+use std::path::Path;
+
+use bytemuck::{Pod, Zeroable};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::PAGE;
+use crate::vectors::stride_of;
+use crate::{Error, Result};
+
+const MAGIC: [u8; 8] = *b"itemdex\0";
+
+/// The format this library writes and reads. A file of another version is refused, never guessed at:
+/// the header's first 16 bytes and its size stay as they are in every version, the rest may change.
+const FORMAT_VERSION: u32 = 1;
+
+/// How many upper layers a graph may have.
+pub(crate) const MAX_LAYERS: usize = 15;
+
+/// The longest model version, in bytes of UTF-8.
+pub(crate) const MAX_MODEL_VERSION: usize = 255;
+
+/// A section's place in the header's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Section {
+    /// `f32` embeddings, one padded row after the other.
+    Rows,
+    /// The item id of every row, `u64`.
+    Ids,
+    /// The hash table from item id to row, `u32`.
+    IdTable,
+    /// The links of the base layer, `u32`, a fixed number a row.
+    BaseLayer,
+    /// The upper layers, `u32`.
+    UpperLayers,
+}
+
+impl Section {
+    pub const ALL: [Section; 5] =
+        [Section::Rows, Section::Ids, Section::IdTable, Section::BaseLayer, Section::UpperLayers];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Section::Rows => "rows",
+            Section::Ids => "ids",
+            Section::IdTable => "id_table",
+            Section::BaseLayer => "base_layer",
+            Section::UpperLayers => "upper_layers",
+        }
+    }
+}
+
+/// Where a section lies, in bytes, and the xxh3 checksum of those bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Span {
+    pub offset: u64,
+    pub length: u64,
+    pub checksum: u64,
+}
+
+/// The first page of the file, as it lies there: little-endian, no implicit padding.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Header {
+    magic: [u8; 8],
+    format_version: u32,
+    pub dim: u32,
+    pub file_length: u64,
+    pub rows: u64,
+    /// Links a row in an upper layer; the base layer has twice as many.
+    pub m: u32,
+    pub ef_construction: u32,
+    /// Which builder made the graph: see `Builder`.
+    pub builder: u32,
+    pub entry: u32,
+    /// The slots of the id table, and the seed of its hash.
+    pub id_slots: u64,
+    pub id_seed: u64,
+    /// The nodes of upper layer 1, 2, ...; 0 where there is none.
+    pub layer_nodes: [u32; MAX_LAYERS],
+    model_version_length: u32,
+    model_version: [u8; 256],
+    pub sections: [Span; Section::ALL.len()],
+    reserved: [u8; 3584],
+    checksum: u64,
+}
+
+const _: () = assert!(size_of::<Header>() == PAGE as usize);
+const _: () = assert!(cfg!(target_endian = "little"), "the file is little-endian and used in place");
+
+impl Header {
+    pub fn new(model_version: &str) -> Result<Header> {
+        check_model_version(model_version)?;
+        let mut header = Header { magic: MAGIC, format_version: FORMAT_VERSION, ..Header::zeroed() };
+        header.model_version_length = model_version.len() as u32;
+        header.model_version[..model_version.len()].copy_from_slice(model_version.as_bytes());
+        Ok(header)
+    }
+
+    /// The header's bytes, its own checksum brought up to date.
+    pub fn seal(&mut self) -> &[u8] {
+        self.checksum = self.sum();
+        bytemuck::bytes_of(self)
+    }
+
+    /// Reads and checks the first page of a file that is `length` bytes long. After this, every section
+    /// lies within the file and has the length that `rows`, `dim` and `m` ask for.
+    pub fn read(page: &[u8], length: u64, path: &Path) -> Result<Header> {
+        let not_ours = |problem: &str| Error::NotAnIndex { path: path.to_owned(), problem: problem.to_owned() };
+        if length == 0 {
+            return Err(not_ours("the file is empty"));
+        }
+        if !page.starts_with(&MAGIC) {
+            return Err(not_ours("it does not begin with the bytes \"itemdex\\0\""));
+        }
+        let damaged = |offset, problem| Error::Damaged { path: path.to_owned(), offset, problem };
+        if length < PAGE {
+            return Err(damaged(length, format!("the file ends within its header of {PAGE} bytes")));
+        }
+        let header: Header = bytemuck::pod_read_unaligned(&page[..PAGE as usize]);
+        if header.format_version != FORMAT_VERSION {
+            let found = header.format_version;
+            return Err(Error::UnknownFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
+        }
+        if header.checksum != header.sum() {
+            return Err(damaged(0, "the header does not match its checksum".to_owned()));
+        }
+        if header.file_length != length {
+            let problem = format!("the file has {length} bytes, its header says {}", header.file_length);
+            return Err(damaged(length.min(header.file_length), problem));
+        }
+        header.check().map_err(|problem| damaged(0, problem))?;
+        Ok(header)
+    }
+
+    pub fn model_version(&self) -> &str {
+        let bytes = self.model_version.get(..self.model_version_length as usize).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    pub fn section(&self, section: Section) -> Span {
+        self.sections[section as usize]
+    }
+
+    /// How many upper layers there are.
+    pub fn layers(&self) -> usize {
+        self.layer_nodes.iter().take_while(|&&nodes| nodes > 0).count()
+    }
+
+    fn sum(&self) -> u64 {
+        xxh3_64(&bytemuck::bytes_of(self)[..PAGE as usize - 8])
+    }
+
+    /// What a sealed header could still get wrong: only a crafted file fails here.
+    fn check(&self) -> std::result::Result<(), String> {
+        let fits = |what: &str, value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(format!("{what} {value} is not within {least} to {most}")),
+        };
+        fits("dim", self.dim.into(), 1, 4096)?;
+        fits("row count", self.rows, 1, u64::from(u32::MAX) - 1)?;
+        fits("m", self.m.into(), 2, 128)?;
+        fits("entry row", self.entry.into(), 0, self.rows - 1)?;
+        fits("id table size", self.id_slots, self.rows + 1, 4 * self.rows + 64)?;
+        for (layer, &nodes) in self.layer_nodes.iter().enumerate() {
+            let most = if layer < self.layers() { self.rows } else { 0 };
+            fits("upper layer size", nodes.into(), 0, most)?;
+        }
+        check_model_version(self.model_version()).map_err(|error| error.to_string())?;
+        self.check_sections()
+    }
+
+    fn check_sections(&self) -> std::result::Result<(), String> {
+        let mut end = PAGE;
+        for section in Section::ALL {
+            let Span { offset, length, .. } = self.section(section);
+            let expected = self.section_length(section);
+            if length != expected || offset != end {
+                let name = section.name();
+                return Err(format!("section {name} is {length} bytes at {offset}, not {expected} at {end}"));
+            }
+            end = (offset + length).next_multiple_of(PAGE);
+        }
+        if end != self.file_length {
+            return Err(format!("the sections end at byte {end}, the file at {}", self.file_length));
+        }
+        Ok(())
+    }
+
+    /// The bytes a section must have. The limits above keep this far from overflow.
+    fn section_length(&self, section: Section) -> u64 {
+        let m = u64::from(self.m);
+        match section {
+            Section::Rows => self.rows * stride_of(self.dim as usize) as u64 * 4,
+            Section::Ids => self.rows * 8,
+            Section::IdTable => self.id_slots * 4,
+            Section::BaseLayer => self.rows * 2 * m * 4,
+            Section::UpperLayers => {
+                self.layer_nodes.iter().map(|&nodes| u64::from(nodes) * (2 + m) * 4).sum()
+            }
+        }
+    }
+}
+
+pub(crate) fn check_model_version(model_version: &str) -> Result<()> {
+    let problem = match model_version.len() {
+        0 => "it is empty; name the model the embeddings came from, for example its training date",
+        1..=MAX_MODEL_VERSION => return Ok(()),
+        _ => "it is longer than 255 bytes",
+    };
+    Err(Error::BadOption { option: "model version", problem: problem.to_owned() })
+}

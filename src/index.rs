@@ -1,0 +1,374 @@
+//! The index: a mapped generation file, searched and scored.
+
+use std::path::Path;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::file::{IndexFile, Section};
+use crate::graph::{Graph, Scratch};
+use crate::ids::{BULK, IdMap, NONE};
+use crate::top::{Hit, TopK, keep_best};
+use crate::vectors::{Rows, inner_product, prefetch, problem_with};
+use crate::{Error, Result};
+
+/// Scratches kept for later queries; more than this many queries at once allocate theirs anew.
+const POOL: usize = 64;
+
+/// The beam of a search that does not name one, as a multiple of `k` and at the least.
+const DEFAULT_EF: (usize, usize) = (2, 200);
+
+/// Below this many rows for each place in the beam, scoring every row is faster than walking the graph.
+const ROWS_A_BEAM: usize = 8;
+
+pub(crate) const BUILDER_HNSW_RS: u32 = 1;
+
+/// An index file, mapped and ready for queries.
+///
+/// `Send + Sync`: share one behind an `Arc` among any number of threads. Queries take no lock and, after the first
+/// few, allocate nothing but what they return. Any number of processes may map the same file; they share its pages.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("items.itemdex");
+/// # let items = (0..1000u64).map(|i| (i * 10, [(i as f32).sin(), (i as f32).cos(), 0.1]));
+/// # itemdex::IndexBuilder::new("2026-11-23").build_from(items, &path)?;
+/// let index = itemdex::Index::open(&path)?;
+/// let user = [0.3, 0.9, 1.0];
+/// for hit in index.search(&user, 10)? {
+///     println!("item {} scores {}", hit.id, hit.score);
+/// }
+/// let ranked = index.rank(&user, &[120, 7770, 31337], 2)?;
+/// assert_eq!(ranked.hits.len(), 2);
+/// assert_eq!(ranked.unknown, [31337]);
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+pub struct Index {
+    file: IndexFile,
+    scratches: ArrayQueue<Scratch>,
+}
+
+/// How to search.
+///
+/// ```
+/// let options = itemdex::SearchOptions::new(100).ef(400);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchOptions {
+    k: usize,
+    ef: Option<usize>,
+}
+
+impl SearchOptions {
+    /// Asks for the best `k` items. More than the index holds gives all of them, 0 gives none.
+    pub fn new(k: usize) -> SearchOptions {
+        SearchOptions { k, ef: None }
+    }
+
+    /// The beam: how many of the best items seen so far the walk goes on from. Wider finds more and costs time
+    /// in proportion. By default `2 * k`, at least 200; a beam below `k` could not find `k` items, so
+    /// it is widened to `k`.
+    pub fn ef(mut self, ef: usize) -> SearchOptions {
+        self.ef = Some(ef);
+        self
+    }
+
+    /// The beam that a search with these options has.
+    pub fn effective_ef(&self) -> usize {
+        let (times, least) = DEFAULT_EF;
+        self.ef.unwrap_or(self.k.saturating_mul(times).max(least)).max(self.k)
+    }
+}
+
+/// The answer of [`Index::rank`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ranked {
+    /// The best candidates, best first; of equal scores the smaller id comes first.
+    pub hits: Vec<Hit>,
+    /// The candidates that the index does not have, ascending, each once.
+    pub unknown: Vec<u64>,
+}
+
+/// What an index file holds.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Info {
+    /// Items.
+    pub rows: usize,
+    /// Values an embedding.
+    pub dim: usize,
+    /// The model version the embeddings came from.
+    pub model_version: String,
+    /// The file's length in bytes.
+    pub bytes: u64,
+    /// Each section's name and bytes, in the file's order.
+    pub sections: Vec<(&'static str, u64)>,
+    /// The builder's name.
+    pub builder: &'static str,
+    /// Links a row in the upper layers, half of those in the base layer.
+    pub m: usize,
+    /// The builder's beam.
+    pub ef_construction: usize,
+    /// Nodes on each upper layer, from the lowest up.
+    pub layers: Vec<u32>,
+    /// The fewest, the mean and the most base links a row.
+    pub degree: (usize, f64, usize),
+}
+
+impl Index {
+    /// Maps an index file. Reads its first page only, so it takes about as long at any size: the pages are read
+    /// from disk when first used.
+    ///
+    /// The header, the bounds of every section and the file's length are checked here; [`Index::verify`] checks
+    /// the contents too.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NotAnIndex`], [`Error::UnknownFormat`], [`Error::Damaged`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Index> {
+        let file = IndexFile::open(path.as_ref())?;
+        let header = file.header();
+        tracing::debug!(path = %file.path().display(), rows = header.rows, "opened an index");
+        Ok(Index { file, scratches: ArrayQueue::new(POOL) })
+    }
+
+    /// How many items there are; at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "an index is never empty")]
+    pub fn len(&self) -> usize {
+        self.file.header().rows as usize
+    }
+
+    /// Values an embedding.
+    pub fn dim(&self) -> usize {
+        self.file.header().dim as usize
+    }
+
+    /// The model version that the item embeddings came from. Only user embeddings of the same version make
+    /// sense to score against them.
+    pub fn model_version(&self) -> &str {
+        self.file.header().model_version()
+    }
+
+    /// The embedding of an item, in place.
+    pub fn get(&self, id: u64) -> Option<&[f32]> {
+        self.id_map().row(id).map(|row| self.rows().get(row))
+    }
+
+    /// Whether the index has an item.
+    pub fn contains(&self, id: u64) -> bool {
+        self.id_map().row(id).is_some()
+    }
+
+    /// The item ids in the file's order.
+    pub fn ids(&self) -> &[u64] {
+        self.file.section(Section::Ids)
+    }
+
+    /// Every item id with its embedding, in the file's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, &[f32])> {
+        let rows = self.rows();
+        self.ids().iter().enumerate().map(move |(row, &id)| (id, rows.get(row as u32)))
+    }
+
+    /// The best `k` items for a user, best first, by a walk over the graph: approximate.
+    ///
+    /// The same as [`Index::search_with`] with default options.
+    ///
+    /// # Errors
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
+    pub fn search(&self, user: &[f32], k: usize) -> Result<Vec<Hit>> {
+        self.search_with(user, &SearchOptions::new(k))
+    }
+
+    /// The best items for a user, best first; of equal scores the smaller id comes first.
+    ///
+    /// Scores are exact, which items are found is not: the walk scores some 10 to 30 rows for each place of its beam.
+    /// Where that would come near scoring every row, every row is scored instead, and the answer is exact.
+    /// Allocates the answer only.
+    ///
+    /// # Errors
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
+    pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Vec<Hit>> {
+        self.check_user(user)?;
+        let k = options.k.min(self.len());
+        if k == 0 {
+            return Ok(Vec::new());
+        }
+        let ef = options.effective_ef();
+        Ok(match ef.saturating_mul(ROWS_A_BEAM) >= self.len() {
+            true => self.scan(user, k),
+            false => self.walk(user, ef, k),
+        })
+    }
+
+    /// The exact scores of candidates, the best `k` of them back, best first; of equal scores the smaller id
+    /// comes first. A candidate named twice counts once, and one that the index does not have is reported.
+    ///
+    /// Costs one look-up and one inner product a candidate, and a partial selection. Allocates the answer and, until `k`
+    /// is cut, one hit a candidate.
+    ///
+    /// # Errors
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
+    pub fn rank(&self, user: &[f32], candidates: &[u64], k: usize) -> Result<Ranked> {
+        self.check_user(user)?;
+        let mut scratch = self.scratch();
+        scratch.visited.clear();
+        let mut hits = Vec::with_capacity(candidates.len().min(self.len()));
+        let mut unknown = Vec::new();
+        self.score_each(user, candidates, |_, id, row, score| match score {
+            Some(score) if scratch.visited.insert(row) => hits.push(Hit { id, score }),
+            Some(_) => {}
+            None => unknown.push(id),
+        });
+        self.keep(scratch);
+        keep_best(&mut hits, k);
+        unknown.sort_unstable();
+        unknown.dedup();
+        Ok(Ranked { hits, unknown })
+    }
+
+    /// Writes the exact score of each candidate to the same place of `scores`; NaN for one that the index does not
+    /// have. Returns how many of those there were. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::BadOption`] where `scores` is not as
+    /// long as `candidates`.
+    pub fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> Result<usize> {
+        self.check_user(user)?;
+        if scores.len() != candidates.len() {
+            let problem = format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
+            return Err(Error::BadOption { option: "scores", problem });
+        }
+        let mut unknown = 0;
+        self.score_each(user, candidates, |place, _, _, score| {
+            unknown += usize::from(score.is_none());
+            scores[place] = score.unwrap_or(f32::NAN);
+        });
+        Ok(unknown)
+    }
+
+    /// Reads the whole file and checks it: every checksum, every id, every value, every link, and that every row can
+    /// be reached. `progress` is told each section's name as it begins.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for the first thing that does not hold.
+    pub fn verify(&self, mut progress: impl FnMut(&'static str)) -> Result<()> {
+        for section in Section::ALL {
+            progress(section.name());
+            self.file.check(section)?;
+        }
+        progress("values");
+        self.verify_rows()?;
+        progress("id look-ups");
+        self.id_map().verify().map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
+        progress("links");
+        self.graph().verify().map_err(|flaw| self.file.wrong(flaw.section, flaw.value, flaw.problem))
+    }
+
+    /// What the file holds. Reads every link of the base layer to count them.
+    pub fn info(&self) -> Info {
+        let header = self.file.header();
+        let sections = Section::ALL.map(|section| (section.name(), header.section(section).length));
+        Info {
+            rows: self.len(),
+            dim: self.dim(),
+            model_version: self.model_version().to_owned(),
+            bytes: header.file_length,
+            sections: sections.to_vec(),
+            builder: if header.builder == BUILDER_HNSW_RS { "hnsw_rs" } else { "unknown" },
+            m: header.m as usize,
+            ef_construction: header.ef_construction as usize,
+            layers: header.layer_nodes[..header.layers()].to_vec(),
+            degree: self.degree(),
+        }
+    }
+
+    fn degree(&self) -> (usize, f64, usize) {
+        let graph = self.graph();
+        let degrees = (0..self.len() as u32).map(|row| graph.links(row).count());
+        let (least, sum, most) =
+            degrees.fold((usize::MAX, 0, 0), |(least, sum, most), n| (least.min(n), sum + n, most.max(n)));
+        (least, sum as f64 / self.len() as f64, most)
+    }
+
+    fn walk(&self, user: &[f32], ef: usize, k: usize) -> Vec<Hit> {
+        let (rows, ids) = (self.rows(), self.id_map());
+        let mut scratch = self.scratch();
+        let score = |row| inner_product(user, rows.get(row));
+        self.graph().walk(ef, &mut scratch, score, |row| prefetch(rows.get(row)));
+        let found = scratch.found();
+        let mut hits: Vec<Hit> = found.map(|found| Hit { id: ids.id(found.row()), score: found.score() }).collect();
+        self.keep(scratch);
+        keep_best(&mut hits, k);
+        hits
+    }
+
+    fn scan(&self, user: &[f32], k: usize) -> Vec<Hit> {
+        let mut top = TopK::new(k);
+        for (id, embedding) in self.iter() {
+            top.offer(Hit { id, score: inner_product(user, embedding) });
+        }
+        top.into_sorted()
+    }
+
+    /// Calls `found` with the place, id, row and score of each candidate; no score where the id is unknown.
+    fn score_each(&self, user: &[f32], candidates: &[u64], mut found: impl FnMut(usize, u64, u32, Option<f32>)) {
+        let (rows, ids) = (self.rows(), self.id_map());
+        let mut found_rows = [NONE; BULK];
+        for (number, bulk) in candidates.chunks(BULK).enumerate() {
+            ids.rows(bulk, &mut found_rows);
+            let known = found_rows[..bulk.len()].iter().filter(|&&row| row != NONE);
+            known.for_each(|&row| prefetch(rows.get(row)));
+            for (place, (&id, &row)) in bulk.iter().zip(&found_rows).enumerate() {
+                let score = (row != NONE).then(|| inner_product(user, rows.get(row)));
+                found(number * BULK + place, id, row, score);
+            }
+        }
+    }
+
+    pub(crate) fn check_user(&self, user: &[f32]) -> Result<()> {
+        if user.len() != self.dim() {
+            return Err(Error::WrongDim { expected: self.dim(), found: user.len() });
+        }
+        problem_with(user).map_or(Ok(()), |problem| Err(Error::BadUser { problem }))
+    }
+
+    fn verify_rows(&self) -> Result<()> {
+        let rows = self.rows();
+        let stride = crate::vectors::stride_of(self.dim());
+        let wrong = |row: u32, problem| Err(self.file.wrong(Section::Rows, row as usize * stride, problem));
+        for row in 0..self.len() as u32 {
+            if let Some(problem) = problem_with(rows.get(row)) {
+                return wrong(row, format!("row {row}: {problem}"));
+            }
+            if rows.padding(row).iter().any(|&value| value.to_bits() != 0) {
+                return wrong(row, format!("row {row}: its padding is not zero"));
+            }
+        }
+        Ok(())
+    }
+
+    fn scratch(&self) -> Scratch {
+        self.scratches.pop().unwrap_or_else(|| Scratch::new(self.len()))
+    }
+
+    fn keep(&self, scratch: Scratch) {
+        // A full pool has enough of them.
+        let _ = self.scratches.push(scratch);
+    }
+
+    pub(crate) fn rows(&self) -> Rows<'_> {
+        Rows::new(self.file.section(Section::Rows), self.dim())
+    }
+
+    fn id_map(&self) -> IdMap<'_> {
+        let seed = self.file.header().id_seed;
+        IdMap::new(self.ids(), self.file.section(Section::IdTable), seed)
+    }
+
+    fn graph(&self) -> Graph<'_> {
+        let header = self.file.header();
+        let base = self.file.section(Section::BaseLayer);
+        let layers = &header.layer_nodes[..header.layers()];
+        Graph::new(header.entry, header.m as usize, base)
+            .with_layers(layers, self.file.section(Section::UpperLayers))
+    }
+}

@@ -1,0 +1,183 @@
+//! The command line of itemdex.
+//!
+//! Results go to standard output (with `--json` nothing but JSON), progress and errors to standard error.
+//! Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+
+mod cli;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// An embedded item index for two-tower recommenders.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build an index file from a dump of item embeddings
+    Build(Build),
+    /// Say what an index file holds
+    Info {
+        index: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every checksum, every id, every value and every link of an index file
+    Verify { index: PathBuf },
+    /// Find the best items of the whole index for each user
+    Search(Search),
+    /// Score a list of candidate items exactly for each user
+    Rank(Rank),
+    /// Measure recall and latency over a sweep of beams
+    Eval(Eval),
+    /// See the whole of it on the real data in the repository
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Build {
+    /// Item embeddings: .npy, .fbin, .fvecs or .parquet
+    #[arg(long, value_name = "FILE")]
+    items: PathBuf,
+    /// Item ids: a 1-D integer .npy; without it, ids are row numbers (parquet: its id column)
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
+    /// A sample of user embeddings from logs
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+    /// The model version that made the embeddings
+    #[arg(long, value_name = "TEXT")]
+    model_version: String,
+    /// The index file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// What builds the graph
+    #[arg(long, value_enum, default_value_t = Builder::HnswRs)]
+    builder: Builder,
+    /// Links a row in the upper layers; twice as many in the base layer
+    #[arg(long, default_value_t = 16)]
+    m: usize,
+    /// How wide the builder looks for a row's neighbours
+    #[arg(long, default_value_t = 200)]
+    ef_construction: usize,
+    /// Threads to build with [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Parquet: the column of item ids
+    #[arg(long, value_name = "NAME", default_value = "id")]
+    id_column: String,
+    /// Parquet: the column of embeddings
+    #[arg(long, value_name = "NAME", default_value = "embedding")]
+    vector_column: String,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Builder {
+    /// The hnsw_rs crate
+    #[value(name = "hnsw_rs")]
+    HnswRs,
+}
+
+#[derive(Args)]
+struct Search {
+    index: PathBuf,
+    /// User embeddings, one query a row
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    /// How many items to find
+    #[arg(short, default_value_t = 100)]
+    k: usize,
+    /// The beam of the walk; wider finds more [default: 2 k, at least 200]
+    #[arg(long, value_name = "N")]
+    ef: Option<usize>,
+    /// Print one JSON object a line and a user
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Rank {
+    index: PathBuf,
+    /// User embeddings, one query a row
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    /// Candidate item ids: an integer .npy, 1-D for all users or 2-D with one row a user
+    #[arg(long, value_name = "FILE")]
+    candidates: PathBuf,
+    /// How many of them to keep
+    #[arg(short, default_value_t = 1000)]
+    k: usize,
+    /// Print one JSON object a line and a user
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Eval {
+    index: PathBuf,
+    /// User embeddings, one query a row
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    /// Recall at how many items
+    #[arg(short, default_value_t = 100)]
+    k: usize,
+    /// The beams to measure; one below k is widened to k
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "50,100,200,400,800")]
+    ef: Vec<usize>,
+    /// Threads that query at once
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Draw recall against queries per second
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Demo {
+    /// The folder of the data
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney"))]
+    data: PathBuf,
+    /// Where to leave the index file [default: a folder for temporary files]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(EnvFilter::from_default_env())
+        .init();
+    let done = match CommandLine::parse().command {
+        Command::Build(build) => cli::build(&build),
+        Command::Info { index, json } => cli::info(&index, json),
+        Command::Verify { index } => cli::verify(&index),
+        Command::Search(search) => cli::search(&search),
+        Command::Rank(rank) => cli::rank(&rank),
+        Command::Eval(eval) => cli::eval::eval(&eval),
+        Command::Demo(demo) => cli::demo::demo(&demo),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(cli::Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

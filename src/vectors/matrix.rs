@@ -1,0 +1,93 @@
+use crate::{Error, Result};
+
+/// A dense row-major matrix of `f32`, one embedding a row.
+///
+/// What user samples and query sets are passed around in. `data.len()` is `rows * dim`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    dim: usize,
+    data: Vec<f32>,
+}
+
+impl Matrix {
+    /// Wraps `data`, whose length must be a multiple of `dim`.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] where `dim` is 0 or does not divide `data.len()`.
+    pub fn new(dim: usize, data: Vec<f32>) -> Result<Matrix> {
+        if dim == 0 || !data.len().is_multiple_of(dim) {
+            let problem = format!("{} values do not make rows of dim {dim}", data.len());
+            return Err(Error::BadOption { option: "matrix", problem });
+        }
+        Ok(Matrix { dim, data })
+    }
+
+    /// Values a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.data.len() / self.dim
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The embedding at `row`.
+    ///
+    /// # Panics
+    /// Where `row >= len()`, as slice indexing does.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.dim..(row + 1) * self.dim]
+    }
+
+    /// The rows in order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.data.chunks_exact(self.dim)
+    }
+
+    /// All values, row after row.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+/// The embeddings of an index file: rows padded with zeros to whole cache lines.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    data: &'a [f32],
+    dim: usize,
+    stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub fn new(data: &'a [f32], dim: usize) -> Rows<'a> {
+        Rows { data, dim, stride: stride_of(dim) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.data.len() / self.stride
+    }
+
+    /// The embedding at `row`, without the padding.
+    #[inline(always)]
+    pub fn get(&self, row: u32) -> &'a [f32] {
+        let start = row as usize * self.stride;
+        &self.data[start..start + self.dim]
+    }
+
+    /// The zeros behind the embedding at `row`.
+    pub fn padding(&self, row: u32) -> &'a [f32] {
+        let start = row as usize * self.stride;
+        &self.data[start + self.dim..start + self.stride]
+    }
+}
+
+/// The values a row takes in the file, padding included.
+pub(crate) fn stride_of(dim: usize) -> usize {
+    dim.next_multiple_of(super::LINE)
+}

@@ -1,0 +1,27 @@
+//! Embeddings in memory: matrices, the inner product, and the space the graph is built in.
+
+mod augmented;
+mod kernels;
+mod matrix;
+
+pub(crate) use augmented::Augmented;
+pub(crate) use kernels::{inner_product, prefetch};
+pub use matrix::Matrix;
+pub(crate) use matrix::{Rows, stride_of};
+
+/// The largest L2 norm an embedding may have: 2^62. Every inner product and every distance of the
+/// augmented space then stays finite in `f32`.
+pub const MAX_NORM: f32 = (1u64 << 62) as f32;
+
+/// A cache line, in `f32` values: rows in the file start on multiples of it.
+pub(crate) const LINE: usize = 16;
+
+/// Where a value of `embedding` is NaN or infinite, or its norm is beyond [`MAX_NORM`], what to say of it.
+pub(crate) fn problem_with(embedding: &[f32]) -> Option<String> {
+    if let Some(at) = embedding.iter().position(|value| !value.is_finite()) {
+        return Some(format!("value {at} is {}; every value must be finite", embedding[at]));
+    }
+    let norm = embedding.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    (norm > f64::from(MAX_NORM))
+        .then(|| format!("its norm {norm:e} is beyond {MAX_NORM:e}, where inner products overflow; scale it down"))
+}
