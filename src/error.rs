@@ -37,7 +37,9 @@ pub enum Error {
     },
 
     /// Two rows carry the same item id.
-    #[error("{origin}: item id {id} stands at row {first} and again at row {second}; give every item one row")]
+    #[error(
+        "{origin}: item id {id} stands at row {first} and again at row {second}; give every item one row"
+    )]
     DuplicateId {
         /// The dump's path, or what stands in for it.
         origin: String,

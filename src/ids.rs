@@ -71,7 +71,9 @@ impl<'a> IdMap<'a> {
         for (row, &id) in self.ids.iter().enumerate() {
             match self.row(id) {
                 Some(found) if found as usize == row => {}
-                Some(found) => return Err((row, format!("item id {id} of row {row} is found at row {found}"))),
+                Some(found) => {
+                    return Err((row, format!("item id {id} of row {row} is found at row {found}")));
+                }
                 None => return Err((row, format!("item id {id} of row {row} is not in the id table"))),
             }
         }
@@ -111,7 +113,9 @@ impl IdTable {
 
 fn place_all(ids: &[u64], seed: u64, slots: &mut [u32]) -> Result<bool, Duplicate> {
     for (row, &id) in ids.iter().enumerate() {
-        let Some(slot) = free_slot(ids, id, seed, slots).map_err(|first| Duplicate { id, first, second: row as u32 })? else {
+        let Some(slot) =
+            free_slot(ids, id, seed, slots).map_err(|first| Duplicate { id, first, second: row as u32 })?
+        else {
             return Ok(false);
         };
         slots[slot] = row as u32;
@@ -185,7 +189,9 @@ mod tests {
     #[test]
     fn ids_of_awkward_patterns_are_all_found() {
         let patterns: [&dyn Fn(u64) -> u64; 5] =
-            [&|i| i, &|i| u64::MAX - i, &|i| i << 32, &|i| i << 44, &|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)];
+            [&|i| i, &|i| u64::MAX - i, &|i| i << 32, &|i| i << 44, &|i| {
+                i.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            }];
         for pattern in patterns {
             let ids: Vec<u64> = (0..20_000).map(pattern).collect();
             let expected: Vec<_> = (0..20_000).map(Some).collect();

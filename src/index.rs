@@ -234,7 +234,8 @@ impl Index {
     pub fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> Result<usize> {
         self.check_user(user)?;
         if scores.len() != candidates.len() {
-            let problem = format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
+            let problem =
+                format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
             return Err(Error::BadOption { option: "scores", problem });
         }
         let mut unknown = 0;
@@ -295,7 +296,8 @@ impl Index {
         let score = |row| inner_product(user, rows.get(row));
         self.graph().walk(ef, &mut scratch, score, |row| prefetch(rows.get(row)));
         let found = scratch.found();
-        let mut hits: Vec<Hit> = found.map(|found| Hit { id: ids.id(found.row()), score: found.score() }).collect();
+        let mut hits: Vec<Hit> =
+            found.map(|found| Hit { id: ids.id(found.row()), score: found.score() }).collect();
         self.keep(scratch);
         keep_best(&mut hits, k);
         hits
@@ -310,7 +312,12 @@ impl Index {
     }
 
     /// Calls `found` with the place, id, row and score of each candidate; no score where the id is unknown.
-    fn score_each(&self, user: &[f32], candidates: &[u64], mut found: impl FnMut(usize, u64, u32, Option<f32>)) {
+    fn score_each(
+        &self,
+        user: &[f32],
+        candidates: &[u64],
+        mut found: impl FnMut(usize, u64, u32, Option<f32>),
+    ) {
         let (rows, ids) = (self.rows(), self.id_map());
         let mut found_rows = [NONE; BULK];
         for (number, bulk) in candidates.chunks(BULK).enumerate() {

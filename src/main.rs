@@ -158,10 +158,7 @@ struct Demo {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_env_filter(EnvFilter::from_default_env())
-        .init();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::from_default_env()).init();
     let done = match CommandLine::parse().command {
         Command::Build(build) => cli::build(&build),
         Command::Info { index, json } => cli::info(&index, json),

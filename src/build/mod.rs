@@ -192,7 +192,9 @@ impl IndexBuilder {
     fn check(&self, dim: usize) -> Result<()> {
         let within = |option, value, least, most| match (least..=most).contains(&value) {
             true => Ok(()),
-            false => Err(Error::BadOption { option, problem: format!("{value} is not within {least} to {most}") }),
+            false => {
+                Err(Error::BadOption { option, problem: format!("{value} is not within {least} to {most}") })
+            }
         };
         Header::new(&self.model_version)?;
         within("m", self.m, 2, 128)?;
@@ -213,12 +215,13 @@ impl IndexBuilder {
         let rows_time = started.elapsed();
         let total = written.ids.len();
         let dim = written.dim;
-        let table = IdTable::build(&written.ids).map_err(|Duplicate { id, first, second }| Error::DuplicateId {
-            origin: written.origin.clone(),
-            id,
-            first: first.into(),
-            second: second.into(),
-        })?;
+        let table =
+            IdTable::build(&written.ids).map_err(|Duplicate { id, first, second }| Error::DuplicateId {
+                origin: written.origin.clone(),
+                id,
+                first: first.into(),
+                second: second.into(),
+            })?;
         let (graph, copies, linked) = self.graph(&mut written.file, dim, &written.squared_norms, &watch)?;
         let graph_time = started.elapsed() - rows_time;
 

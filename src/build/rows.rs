@@ -76,7 +76,11 @@ impl RowWriter {
 
     fn write(&mut self, id: u64, embedding: &[f32]) -> Result<()> {
         if embedding.len() != self.dim {
-            return Err(self.bad_row(format!("it has {} values, the rows before have {}", embedding.len(), self.dim)));
+            return Err(self.bad_row(format!(
+                "it has {} values, the rows before have {}",
+                embedding.len(),
+                self.dim
+            )));
         }
         if let Some(problem) = problem_with(embedding) {
             return Err(self.bad_row(problem));

@@ -28,15 +28,28 @@ pub(crate) fn demo(args: &Demo) -> Done {
     let data = Data::open(&args.data)?;
     let path = out_path(args)?;
     let mut out = output();
-    writeln!(out, "The Complete Journey: what households bought at a grocery chain, embedded by a two-tower model.\n")?;
+    writeln!(
+        out,
+        "The Complete Journey: households and the grocery products they bought, embedded as users and items.\n"
+    )?;
 
     let report = build(&args.data, &path)?;
     let began = Instant::now();
     let index = Index::open(&path)?;
     let opened = began.elapsed();
     index.verify(|_| ())?;
-    writeln!(out, "index      {} products x {} in {:.1} MB", report.rows, report.dim, report.bytes as f64 / 1e6)?;
-    writeln!(out, "built      in {:.1?}, opened in {opened:.0?}, every checksum and link verified", report.total_time)?;
+    writeln!(
+        out,
+        "index      {} products x {} in {:.1} MB",
+        report.rows,
+        report.dim,
+        report.bytes as f64 / 1e6
+    )?;
+    writeln!(
+        out,
+        "built      in {:.1?}, opened in {opened:.0?}, every checksum and link verified",
+        report.total_time
+    )?;
 
     show_household(&mut out, &index, &data)?;
     out.flush()?;
@@ -83,7 +96,10 @@ fn read_names(path: &Path) -> Result<HashMap<u64, String>, Failure> {
         let [_department, category, kind, size] = [(); 4].map(|()| fields.next().unwrap_or_default().trim());
         let text = [category, kind, size].map(|field| field.split_whitespace().collect::<Vec<_>>().join(" "));
         if let Some(id) = id {
-            names.insert(id, format!("{:<32} {:<32} {}", text[0].to_lowercase(), text[1].to_lowercase(), text[2]));
+            names.insert(
+                id,
+                format!("{:<32} {:<32} {}", text[0].to_lowercase(), text[1].to_lowercase(), text[2]),
+            );
         }
     }
     Ok(names)
@@ -94,14 +110,19 @@ fn out_path(args: &Demo) -> Result<PathBuf, Failure> {
         return Ok(out.clone());
     }
     let folder = std::env::temp_dir().join("itemdex-demo");
-    fs::create_dir_all(&folder).map_err(|source| Error::Io { action: "create", path: folder.clone(), source })?;
+    fs::create_dir_all(&folder).map_err(|source| Error::Io {
+        action: "create",
+        path: folder.clone(),
+        source,
+    })?;
     Ok(folder.join("completejourney.itemdex"))
 }
 
 fn build(data: &Path, out: &Path) -> Result<BuildReport, Failure> {
     let dump = Dump::options().ids(data.join("item_ids.npy")).open(data.join("items.npy"))?;
     let meter = Arc::new(Meter::new());
-    let builder = IndexBuilder::new("completejourney-2017").user_sample(read_users(&data.join("users_sample.npy"))?);
+    let builder =
+        IndexBuilder::new("completejourney-2017").user_sample(read_users(&data.join("users_sample.npy"))?);
     let report = builder.on_progress(show_on(&meter)).build(dump, out);
     meter.clear();
     Ok(report?)

@@ -25,7 +25,11 @@ pub(crate) fn eval(args: &Eval) -> Done {
     let mut out = output();
     if args.json {
         let points: Vec<_> = points.iter().map(point_json).collect();
-        writeln!(out, "{}", json!({"k": args.k, "users": users.len(), "threads": args.threads, "points": points}))?;
+        writeln!(
+            out,
+            "{}",
+            json!({"k": args.k, "users": users.len(), "threads": args.threads, "points": points})
+        )?;
     } else {
         writeln!(out, "{} users, {} thread(s), recall@{}", users.len(), args.threads, args.k)?;
         writeln!(out, "{:>6} {:>8} {:>11} {:>9} {:>9}", "ef", "recall", "queries/s", "p50 us", "p99 us")?;

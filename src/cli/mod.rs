@@ -131,7 +131,11 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
     } else {
         writeln!(out, "rows           {} x {}", info.rows, info.dim)?;
         writeln!(out, "model version  {}", info.model_version)?;
-        writeln!(out, "builder        {}, m {}, ef_construction {}", info.builder, info.m, info.ef_construction)?;
+        writeln!(
+            out,
+            "builder        {}, m {}, ef_construction {}",
+            info.builder, info.m, info.ef_construction
+        )?;
         writeln!(out, "degree         {least} to {most}, mean {mean:.1}")?;
         writeln!(out, "upper layers   {:?}", info.layers)?;
         writeln!(out, "bytes          {:>14}", info.bytes)?;
@@ -174,7 +178,9 @@ pub(crate) fn rank(args: &Rank) -> Done {
     let candidates = IdLists::open(&args.candidates)?;
     if let Some(lists) = candidates.lists().filter(|&lists| lists != users.len()) {
         let (path, users) = (args.candidates.display(), users.len());
-        return Err(Failure::Said(format!("{path}: {lists} rows of candidates for {users} users; give one row a user")));
+        return Err(Failure::Said(format!(
+            "{path}: {lists} rows of candidates for {users} users; give one row a user"
+        )));
     }
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {

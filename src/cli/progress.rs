@@ -33,8 +33,9 @@ impl Meter {
             bar.set_length(total.max(done));
             bar.set_position(done);
         } else if state.stage != stage || state.last_line.elapsed() >= LINE_EVERY {
-            match total {
-                0 => eprintln!("{stage}: {done}"),
+            match (done, total) {
+                (0, _) => eprintln!("{stage}"),
+                (_, 0) => eprintln!("{stage}: {done}"),
                 _ => eprintln!("{stage}: {done} of {total}"),
             }
             state.last_line = Instant::now();

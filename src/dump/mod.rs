@@ -113,10 +113,16 @@ impl DumpOptions {
             return Err(Error::dump(path, "the dump is empty; an index needs at least one row"));
         }
         if !(1..=MAX_DIM).contains(&dim) {
-            return Err(Error::dump(path, format!("its rows have dim {dim}, which is not within 1 to {MAX_DIM}")));
+            return Err(Error::dump(
+                path,
+                format!("its rows have dim {dim}, which is not within 1 to {MAX_DIM}"),
+            ));
         }
         if rows >= u64::from(u32::MAX) {
-            return Err(Error::dump(path, format!("it has {rows} rows; at most 2^32 - 2 fit, split the dump")));
+            return Err(Error::dump(
+                path,
+                format!("it has {rows} rows; at most 2^32 - 2 fit, split the dump"),
+            ));
         }
         let ids = self.ids.as_deref().map(|ids| open_ids(ids, path, rows)).transpose()?;
         Ok(Dump { path: path.to_owned(), dim, rows, next: 0, embeddings, ids })
@@ -130,7 +136,8 @@ impl DumpOptions {
             "fvecs" => Records::open_fvecs(path)?,
             "parquet" => return self.open_parquet(path),
             _ => {
-                let problem = "the extension is none of .npy, .fbin, .fvecs and .parquet, which tell the format";
+                let problem =
+                    "the extension is none of .npy, .fbin, .fvecs and .parquet, which tell the format";
                 return Err(Error::dump(path, problem));
             }
         };
@@ -155,7 +162,8 @@ impl DumpOptions {
 fn open_ids(ids: &Path, items: &Path, rows: u64) -> Result<Records> {
     let records = npy::open_ids(ids)?;
     if records.rows() != rows {
-        let problem = format!("{} ids for the {rows} rows of {}; give one a row", records.rows(), items.display());
+        let problem =
+            format!("{} ids for the {rows} rows of {}; give one a row", records.rows(), items.display());
         return Err(Error::dump(ids, problem));
     }
     Ok(records)

@@ -40,7 +40,8 @@ pub(super) fn read_id_lists(path: &Path) -> Result<IdLists> {
         [length] => (length, 1, true),
         [lists, length] => (lists, length, false),
         _ => {
-            let problem = format!("its shape is {:?}; lists of ids are 1-D, or 2-D with a row a user", header.shape);
+            let problem =
+                format!("its shape is {:?}; lists of ids are 1-D, or 2-D with a row a user", header.shape);
             return Err(Error::dump(path, problem));
         }
     };
@@ -69,9 +70,10 @@ impl Header {
 
     fn check_integers(&self, path: &Path) -> Result<()> {
         match self.value {
-            Value::F16 | Value::F32 | Value::F64 => {
-                Err(Error::dump(path, format!("its values are {:?}; ids are u64, i64, u32 or i32", self.value)))
-            }
+            Value::F16 | Value::F32 | Value::F64 => Err(Error::dump(
+                path,
+                format!("its values are {:?}; ids are u64, i64, u32 or i32", self.value),
+            )),
             _ => Ok(()),
         }
     }

@@ -74,7 +74,10 @@ impl Records {
         let mut file = open(path)?;
         let [rows, dim] = read_header(path, &mut file)?;
         let (Ok(rows), Ok(width)) = (u64::try_from(rows), usize::try_from(dim)) else {
-            return Err(Error::dump(path, format!("its header says {rows} rows of dim {dim}; is it an .fbin?")));
+            return Err(Error::dump(
+                path,
+                format!("its header says {rows} rows of dim {dim}; is it an .fbin?"),
+            ));
         };
         Records::new(path, file, Layout { start: 8, value: Value::F32, prefix: 0, width, rows })
     }
@@ -83,9 +86,10 @@ impl Records {
     pub fn open_fvecs(path: &Path) -> Result<Records> {
         let mut file = open(path)?;
         let [dim] = read_header(path, &mut file)?;
-        let width = usize::try_from(dim).ok().filter(|width| (1..=MAX_DIM).contains(width)).ok_or_else(|| {
-            Error::dump_row(path, 0, format!("its dim is {dim}, which is not within 1 to {MAX_DIM}"))
-        })?;
+        let width =
+            usize::try_from(dim).ok().filter(|width| (1..=MAX_DIM).contains(width)).ok_or_else(|| {
+                Error::dump_row(path, 0, format!("its dim is {dim}, which is not within 1 to {MAX_DIM}"))
+            })?;
         let rows = length(path, &file)?.div_ceil(4 + 4 * width as u64);
         Records::new(path, file, Layout { start: 0, value: Value::F32, prefix: 4, width, rows })
     }
@@ -132,7 +136,8 @@ impl Records {
         match out[before..].iter().position(|&id| signed && id > i64::MAX as u64) {
             Some(at) => {
                 let row = at / self.layout.width.max(1);
-                let problem = format!("its id {} is negative; item ids are unsigned", out[before + at] as i64);
+                let problem =
+                    format!("its id {} is negative; item ids are unsigned", out[before + at] as i64);
                 Err(Error::dump_row(&self.path, self.next - self.left_behind(row), problem))
             }
             None => Ok(()),

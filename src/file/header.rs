@@ -107,7 +107,8 @@ impl Header {
     /// Reads and checks the first page of a file that is `length` bytes long. After this, every section
     /// lies within the file and has the length that `rows`, `dim` and `m` ask for.
     pub fn read(page: &[u8], length: u64, path: &Path) -> Result<Header> {
-        let not_ours = |problem: &str| Error::NotAnIndex { path: path.to_owned(), problem: problem.to_owned() };
+        let not_ours =
+            |problem: &str| Error::NotAnIndex { path: path.to_owned(), problem: problem.to_owned() };
         if length == 0 {
             return Err(not_ours("the file is empty"));
         }

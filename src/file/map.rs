@@ -48,7 +48,9 @@ impl IndexFile {
         let range = self.range(section);
         let gap = range.end..range.end.next_multiple_of(PAGE as usize);
         if xxh3_64(&self.map[range.clone()]) != self.header.section(section).checksum {
-            return Err(self.damaged(range.start, format!("section {} does not match its checksum", section.name())));
+            return Err(
+                self.damaged(range.start, format!("section {} does not match its checksum", section.name()))
+            );
         }
         match self.map[gap.clone()].iter().position(|&byte| byte != 0) {
             Some(at) => Err(self.damaged(gap.start + at, "a byte between sections is not zero".to_owned())),

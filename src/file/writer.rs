@@ -1,10 +1,10 @@
-use std::fs::{self, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bytemuck::NoUninit;
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::header::{Section, Span};
@@ -19,7 +19,9 @@ const BUFFER: usize = 1 << 20;
 /// [`FileWriter::publish`], it removes what it wrote.
 pub(crate) struct FileWriter {
     out: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<File>,
+    /// Removes the file when dropped.
+    temporary: TempPath,
     sections: Vec<Span>,
     open: Option<(u64, Xxh3Default)>,
     position: u64,
@@ -33,15 +35,23 @@ impl FileWriter {
         }
         // Readable by others as the umask allows, where tempfile would keep it to its owner:
         // the serving process is often another user.
-        let file = tempfile::Builder::new()
+        let (file, temporary) = tempfile::Builder::new()
             .prefix(".itemdex-")
             .suffix(".tmp")
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder_of(out))
-            .map_err(Error::io("create a file beside", out))?;
+            .map_err(Error::io("create a file beside", out))?
+            .into_parts();
         let mut file = BufWriter::with_capacity(BUFFER, file);
         file.write_all(&[0; PAGE as usize]).map_err(Error::io("write", out))?;
-        Ok(FileWriter { out: out.to_owned(), file, sections: Vec::new(), open: None, position: PAGE })
+        Ok(FileWriter {
+            out: out.to_owned(),
+            file,
+            temporary,
+            sections: Vec::new(),
+            open: None,
+            position: PAGE,
+        })
     }
 
     /// Where the finished file will stand.
@@ -52,7 +62,7 @@ impl FileWriter {
     /// The unfinished file, everything written so far in it.
     pub fn flushed(&mut self) -> Result<&File> {
         self.file.flush().map_err(Error::io("write", &self.out))?;
-        Ok(self.file.get_ref().as_file())
+        Ok(self.file.get_ref())
     }
 
     /// Adds values to the section being written.
@@ -99,9 +109,9 @@ impl FileWriter {
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(header)?;
         let file = self.file.into_inner().map_err(|error| error.into_error())?;
-        file.as_file().sync_all()?;
-        file.persist(&self.out).map_err(|error| error.error)?;
-        fs::File::open(folder_of(&self.out))?.sync_all()
+        file.sync_all()?;
+        self.temporary.persist(&self.out).map_err(|error| error.error)?;
+        File::open(folder_of(&self.out))?.sync_all()
     }
 }
 

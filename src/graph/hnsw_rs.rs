@@ -75,7 +75,8 @@ fn freeze(hnsw: &Hnsw<'_, u32, ByRow<'_>>, squared_norms: &[f32]) -> OwnedGraph 
             let neighbours = point.get_neighborhood_id();
             // A row's list on a layer may name rows that do not stand there, left from its descent.
             let on = |layer: usize| {
-                let standing = neighbours[layer].iter().filter(move |other| usize::from(other.p_id.0) >= layer);
+                let standing =
+                    neighbours[layer].iter().filter(move |other| usize::from(other.p_id.0) >= layer);
                 standing.map(|other| other.d_id as u32).filter(move |&other| other as usize != row)
             };
             base[row * 2 * m..][..2 * m].iter_mut().zip(on(0)).for_each(|(slot, link)| *slot = link);

@@ -127,7 +127,8 @@ impl<'a> Graph<'a> {
                     _ => self.layers[number - 1].rows.get(under) == Some(&row),
                 };
                 if !ascending || !stands_on_itself {
-                    let problem = format!("node {node} of upper layer {} does not stand on its row", number + 1);
+                    let problem =
+                        format!("node {node} of upper layer {} does not stand on its row", number + 1);
                     return Err(Flaw::upper(start + node, problem));
                 }
                 let slots = &layer.links[node * self.m..][..self.m];

@@ -154,7 +154,8 @@ mod tests {
     }
 
     fn islands(rows: usize, size: usize) -> OwnedGraph {
-        let mut graph = OwnedGraph { entry: 0, m: 2, base: vec![NONE; rows * 4], layer_nodes: vec![], upper: vec![] };
+        let mut graph =
+            OwnedGraph { entry: 0, m: 2, base: vec![NONE; rows * 4], layer_nodes: vec![], upper: vec![] };
         for row in 0..rows {
             let island = row / size * size;
             for step in 1..=4 {

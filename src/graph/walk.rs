@@ -40,7 +40,12 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub fn new(rows: usize) -> Scratch {
-        Scratch { visited: Visited::new(rows), open: BinaryHeap::new(), beam: BinaryHeap::new(), fresh: Vec::new() }
+        Scratch {
+            visited: Visited::new(rows),
+            open: BinaryHeap::new(),
+            beam: BinaryHeap::new(),
+            fresh: Vec::new(),
+        }
     }
 
     /// Takes what the last walk found, in no particular order.
@@ -107,7 +112,9 @@ impl Graph<'_> {
                 prefetch(self.slots(next.row()));
             }
             fresh.clear();
-            fresh.extend(self.links(best.row()).filter(|&link| visited.insert(link)).inspect(|&link| touch(link)));
+            fresh.extend(
+                self.links(best.row()).filter(|&link| visited.insert(link)).inspect(|&link| touch(link)),
+            );
             for &row in fresh.iter() {
                 let scored = Scored::new(score(row), row);
                 if beam.len() < ef {

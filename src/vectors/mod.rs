@@ -22,6 +22,7 @@ pub(crate) fn problem_with(embedding: &[f32]) -> Option<String> {
         return Some(format!("value {at} is {}; every value must be finite", embedding[at]));
     }
     let norm = embedding.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    (norm > f64::from(MAX_NORM))
-        .then(|| format!("its norm {norm:e} is beyond {MAX_NORM:e}, where inner products overflow; scale it down"))
+    (norm > f64::from(MAX_NORM)).then(|| {
+        format!("its norm {norm:e} is beyond {MAX_NORM:e}, where inner products overflow; scale it down")
+    })
 }

@@ -1,0 +1,61 @@
+//! After warm-up a query allocates its answer and nothing else.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use itemdex::SearchOptions;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations_of<T>(call: impl FnOnce() -> T) -> usize {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let answer = call();
+    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    drop(answer);
+    after - before
+}
+
+// One test alone in its file: the counter sees every thread of the process.
+#[test]
+fn queries_allocate_their_answers_only() {
+    let items = common::items(4_000, 12, 1);
+    let built = common::build(&items);
+    let candidates: Vec<u64> = items.iter().map(|item| item.0).collect();
+    let mut scores = vec![0.0; candidates.len()];
+    let options = SearchOptions::new(10).ef(100);
+    for user in common::users(100, 12, 1) {
+        built.index.search_with(&user, &options).unwrap();
+    }
+    for user in common::users(20, 12, 1) {
+        assert_eq!(allocations_of(|| built.index.search_with(&user, &options).unwrap()), 1);
+        assert_eq!(allocations_of(|| built.index.rank(&user, &candidates, 100).unwrap()), 1);
+        assert_eq!(allocations_of(|| built.index.score(&user, &candidates, &mut scores).unwrap()), 0);
+    }
+}

@@ -1,0 +1,231 @@
+//! Building, and what is said of items that cannot be indexed.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use common::*;
+use itemdex::dump::Dump;
+use itemdex::{Error, Index, IndexBuilder, Matrix, Result, SearchOptions, Stage};
+
+fn builder() -> IndexBuilder {
+    IndexBuilder::new("v1").m(8).ef_construction(64)
+}
+
+/// The message of a build that fails, which must leave no file and not touch the one that was there.
+fn refusal(build: impl Fn(&Path) -> Result<itemdex::BuildReport>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    let message = build(&path).unwrap_err().to_string();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    fs::write(&path, "what was there").unwrap();
+    build(&path).unwrap_err();
+    assert_eq!(fs::read(&path).unwrap(), b"what was there");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    message.replace(&format!("{}/", folder.path().display()), "")
+}
+
+fn refused_items(items: &[(u64, &[f32])]) -> String {
+    refusal(|path| builder().build_from(items.iter().copied(), path))
+}
+
+#[test]
+fn one_row_makes_an_index() {
+    let built = build(&vec![(77, vec![1.0, 2.0])]);
+    built.index.verify(|_| ()).unwrap();
+    assert_eq!(built.index.search(&[1.0, 1.0], 10).unwrap()[0].id, 77);
+}
+
+#[test]
+fn one_thread_gives_the_same_file_every_time() {
+    let items = items(3_000, 9, 1);
+    let [first, second] = [1, 2].map(|_| build_with(&builder().threads(1), &items));
+    assert!(fs::read(first.path).unwrap() == fs::read(second.path).unwrap());
+}
+
+#[test]
+fn the_report_and_info_say_what_was_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    let mut items = items(2_000, 20, 2);
+    items[1_500].1 = items[10].1.clone();
+    let report = builder().build_from(items.clone(), &path).unwrap();
+    assert_eq!((report.rows, report.dim, report.copies), (2_000, 20, 1));
+    assert_eq!(report.bytes, fs::metadata(&path).unwrap().len());
+    let info = Index::open(&path).unwrap().info();
+    assert_eq!((info.rows, info.dim, info.m, info.ef_construction), (2_000, 20, 8, 64));
+    assert_eq!((info.model_version.as_str(), info.builder), ("v1", "hnsw_rs"));
+    assert_eq!(info.sections[0], ("rows", 2_000 * 32 * 4));
+    assert!(info.degree.0 >= 1 && info.degree.2 <= 16);
+}
+
+#[test]
+fn a_dump_gives_the_index_that_its_rows_give() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rows, dim) = (9_000, 40);
+    let items: Items = items(rows, dim, 3).into_iter().zip(0..).map(|((_, row), id)| (id, row)).collect();
+    let mut bytes = [(rows as i32).to_le_bytes(), (dim as i32).to_le_bytes()].concat();
+    items.iter().for_each(|(_, row)| bytes.extend_from_slice(bytemuck::cast_slice(row)));
+    fs::write(folder.path().join("items.fbin"), bytes).unwrap();
+    let dump = Dump::open(folder.path().join("items.fbin")).unwrap();
+    let path = folder.path().join("items.itemdex");
+    let quick = IndexBuilder::new("v1").m(4).ef_construction(10).threads(1);
+    quick.build(dump, &path).unwrap();
+    assert!(fs::read(&path).unwrap() == fs::read(build_with(&quick, &items).path).unwrap());
+}
+
+#[test]
+fn progress_passes_through_the_stages() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    let builder = builder().on_progress(move |progress| note.lock().unwrap().push(progress));
+    build_with(&builder, &items(6_000, 4, 4));
+    let seen = seen.lock().unwrap();
+    for stage in [Stage::Rows, Stage::Graph, Stage::Connect, Stage::Publish] {
+        assert!(seen.iter().any(|progress| progress.stage == stage), "{stage:?}");
+    }
+    let graph: Vec<u64> = seen.iter().filter(|p| p.stage == Stage::Graph).map(|p| p.done).collect();
+    assert!(graph.is_sorted() && graph.last() == Some(&6_000));
+}
+
+#[test]
+fn a_cancelled_build_leaves_nothing() {
+    let items = items(6_000, 4, 5);
+    for stop_at in [Stage::Rows, Stage::Graph, Stage::Publish] {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(AtomicU64::new(0));
+        let (flag, count) = (Arc::clone(&cancel), Arc::clone(&seen));
+        let builder = builder().cancel_when(cancel).on_progress(move |progress| {
+            if progress.stage == stop_at {
+                flag.store(true, Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(refusal(|path| builder.build_from(items.clone(), path)), "cancelled");
+        assert!(seen.load(Ordering::Relaxed) >= 1);
+    }
+}
+
+#[test]
+fn rows_that_cannot_be_scored_are_named() {
+    assert_eq!(refused_items(&[]), "the items given: there are no rows; an index needs at least one");
+    assert_eq!(
+        refused_items(&[(1, &[0.0, 1.0]), (2, &[0.0, f32::NAN])]),
+        "the items given: row 1: value 1 is NaN; every value must be finite"
+    );
+    assert_eq!(
+        refused_items(&[(1, &[f32::NEG_INFINITY, 1.0])]),
+        "the items given: row 0: value 0 is -inf; every value must be finite"
+    );
+    assert_eq!(
+        refused_items(&[(1, &[0.0, 1.0]), (2, &[0.0])]),
+        "the items given: row 1: it has 1 values, the rows before have 2"
+    );
+    assert_eq!(
+        refused_items(&[(5, &[1.0]), (6, &[2.0]), (5, &[3.0])]),
+        "the items given: item id 5 stands at row 0 and again at row 2; give every item one row"
+    );
+    assert_eq!(refused_items(&[(5, &[])]), "dim: 0 is not within 1 to 4096");
+    assert_eq!(refused_items(&[(5, &[0.0; 4097])]), "dim: 4097 is not within 1 to 4096");
+    assert_eq!(
+        refused_items(&[(5, &[1e19])]),
+        "the items given: row 0: its norm 9.999999980506448e18 is beyond 4.611686e18, where inner products \
+         overflow; scale it down"
+    );
+}
+
+#[test]
+fn options_that_cannot_work_are_named() {
+    let refused = |builder: IndexBuilder| refusal(|path| builder.build_from([(1, [1.0f32, 2.0])], path));
+    assert_eq!(
+        refused(IndexBuilder::new("")),
+        "model version: it is empty; name the model the embeddings came from, for example its training date"
+    );
+    assert_eq!(refused(IndexBuilder::new("x".repeat(256))), "model version: it is longer than 255 bytes");
+    assert_eq!(refused(builder().m(1)), "m: 1 is not within 2 to 128");
+    assert_eq!(refused(builder().ef_construction(0)), "ef_construction: 0 is not within 1 to 10000");
+    assert_eq!(refused(builder().threads(0)), "threads: 0 is not within 1 to 1024");
+    let users = |dim, value| Matrix::new(dim, vec![value; 3 * dim]).unwrap();
+    assert_eq!(
+        refused(builder().user_sample(users(3, 1.0))),
+        "user sample: its dim is 3, the items' is 2; are both of one model?"
+    );
+    assert_eq!(
+        refused(builder().user_sample(users(2, f32::NAN))),
+        "user sample: row 0: value 0 is NaN; every value must be finite"
+    );
+    build_with(&builder().user_sample(users(2, 1.0)), &vec![(1, vec![1.0, 2.0])]);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+    let item = [(1, [1.0f32])];
+    let folder = tempfile::tempdir().unwrap();
+    let message = |path: &Path| {
+        let error = builder().build_from(item, path).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }));
+        error.to_string().replace(&format!("{}", folder.path().display()), "DIR")
+    };
+    let missing = message(&folder.path().join("missing/items.itemdex"));
+    assert!(missing.starts_with("cannot create a file beside DIR/missing/items.itemdex: "), "{missing}");
+    assert_eq!(message(folder.path()), "cannot write DIR: is a directory");
+    // Nobody, not even root, creates files here.
+    #[cfg(target_os = "linux")]
+    assert!(message(Path::new("/proc/self/items.itemdex")).starts_with("cannot create a file beside /proc"));
+}
+
+#[test]
+fn files_are_readable_as_the_umask_allows() {
+    use std::os::unix::fs::PermissionsExt;
+    let built = build(&vec![(1, vec![1.0])]);
+    let plain = built.folder.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&built.path), mode(&plain));
+}
+
+#[test]
+fn all_zero_and_all_equal_embeddings_answer_promptly() {
+    let equal = |value: f32| -> Items { (0..100_000).map(|id| (id, vec![value; 8])).collect() };
+    for value in [0.0, 1.5] {
+        let built = build(&equal(value));
+        built.index.verify(|_| ()).unwrap();
+        let hits = built.index.search(&[1.0; 8], 100).unwrap();
+        let ids: Vec<u64> = hits.iter().map(|hit| hit.id).collect();
+        assert_eq!(ids, (0..100).collect::<Vec<u64>>());
+        assert!(hits.iter().all(|hit| hit.score == 8.0 * value));
+    }
+}
+
+#[test]
+fn one_enormous_norm_spoils_nothing() {
+    let mut items = items(3_000, 8, 6);
+    items[1_234].1 = vec![1e18; 8];
+    let built = build_with(&IndexBuilder::new("v1"), &items);
+    built.index.verify(|_| ()).unwrap();
+    let mut found = 0;
+    for user in users(20, 8, 6) {
+        let best: Vec<u64> = brute_force(&items, &user)[..10].iter().map(|item| item.0).collect();
+        let hits = built.index.search(&user, 10).unwrap();
+        found += hits.iter().filter(|hit| best.contains(&hit.id)).count();
+        assert!(hits.iter().all(|hit| hit.score.is_finite()));
+    }
+    assert!(found >= 180, "found {found} of 200");
+}
+
+#[test]
+fn indexes_of_any_size_with_copies_in_them_hold() {
+    for rows in [2, 3, 17, 300, 2_000] {
+        let mut items = items(rows, 6, 7);
+        for row in (0..rows).step_by(3) {
+            items[row].1 = items[row % 7].1.clone();
+        }
+        let built = build(&items);
+        built.index.verify(|_| ()).unwrap();
+        let hits = built.index.search_with(&[1.0; 6], &SearchOptions::new(10).ef(64)).unwrap();
+        assert_eq!(hits.len(), 10.min(rows));
+    }
+}

@@ -1,0 +1,265 @@
+//! The command line as a user or a script meets it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use itemdex::dump::Dump;
+use itemdex::{Index, SearchOptions};
+use npyz::WriterBuilder;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney");
+
+fn itemdex() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_itemdex"))
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(DATA).join(name)
+}
+
+fn run(command: &mut Command, code: i32) -> Output {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
+    output
+}
+
+fn json(command: &mut Command) -> Value {
+    serde_json::from_slice(&run(command, 0).stdout).unwrap()
+}
+
+fn json_lines(command: &mut Command) -> Vec<Value> {
+    let output = run(command, 0).stdout;
+    output.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+fn npy(path: &Path, shape: &[u64], values: impl IntoIterator<Item = u64>) {
+    let options = npyz::WriteOptions::new().default_dtype().shape(shape);
+    let mut writer = options.writer(fs::File::create(path).unwrap()).begin_nd().unwrap();
+    writer.extend(values).unwrap();
+    writer.finish().unwrap();
+}
+
+/// A small dump of the first products, and a place for its index.
+struct Small {
+    folder: TempDir,
+    items: PathBuf,
+    users: PathBuf,
+    index: PathBuf,
+}
+
+fn write_fbin(path: &Path, rows: &[f32], dim: usize) {
+    let header = [(rows.len() / dim) as i32, dim as i32];
+    fs::write(path, [bytemuck::cast_slice(&header), bytemuck::cast_slice(rows)].concat()).unwrap();
+}
+
+fn small() -> Small {
+    let folder = tempfile::tempdir().unwrap();
+    let [items, users, index] =
+        ["items.fbin", "users.fbin", "items.itemdex"].map(|name| folder.path().join(name));
+    let products = Dump::open(data("items.npy")).unwrap().into_matrix().unwrap();
+    let households = Dump::open(data("users_test.npy")).unwrap().into_matrix().unwrap();
+    write_fbin(&items, &products.as_slice()[..3_000 * 64], 64);
+    write_fbin(&users, &households.as_slice()[..3 * 64], 64);
+    Small { folder, items, users, index }
+}
+
+impl Small {
+    fn build(&self) -> Command {
+        self.build_at(50)
+    }
+
+    fn build_at(&self, ef_construction: usize) -> Command {
+        let mut command = itemdex();
+        command.arg("build").arg("--items").arg(&self.items).arg("--out").arg(&self.index);
+        command
+            .args(["--model-version", "v1", "--m", "8", "--ef-construction"])
+            .arg(ef_construction.to_string());
+        command
+    }
+
+    fn built() -> Small {
+        let small = small();
+        run(&mut small.build(), 0);
+        small
+    }
+
+    fn ask(&self, command: &str) -> Command {
+        let mut asked = itemdex();
+        asked.arg(command).arg(&self.index);
+        if command != "info" && command != "verify" {
+            asked.arg("--users").arg(&self.users);
+        }
+        asked
+    }
+}
+
+#[test]
+fn build_info_and_verify_agree() {
+    let small = small();
+    let report = json(small.build().arg("--json"));
+    assert_eq!((&report["rows"], &report["dim"]), (&3_000.into(), &64.into()));
+    let info = json(small.ask("info").arg("--json"));
+    assert_eq!((&info["rows"], &info["dim"], &info["m"]), (&3_000.into(), &64.into(), &8.into()));
+    assert_eq!(info["model_version"], "v1");
+    assert_eq!(info["sections"]["rows"], 3_000 * 256);
+    assert!(info["degree"]["mean"].as_f64().unwrap() > 2.0);
+    assert_eq!(info["bytes"], fs::metadata(&small.index).unwrap().len());
+    let verified = run(&mut small.ask("verify"), 0).stdout;
+    assert!(String::from_utf8(verified).unwrap().ends_with("3000 rows, everything holds\n"));
+    let text = String::from_utf8(run(&mut small.ask("info"), 0).stdout).unwrap();
+    assert!(text.contains("model version  v1") && text.contains("rows           3000 x 64"));
+}
+
+#[test]
+fn search_prints_one_object_a_user() {
+    let small = Small::built();
+    let answers = json_lines(small.ask("search").args(["-k", "7", "--ef", "100", "--json"]));
+    let index = Index::open(&small.index).unwrap();
+    let users = Dump::open(&small.users).unwrap().into_matrix().unwrap();
+    assert_eq!(answers.len(), 3);
+    for (user, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["user"], user);
+        let hits = index.search_with(users.row(user), &SearchOptions::new(7).ef(100)).unwrap();
+        assert_eq!(answer["hits"].as_array().unwrap().len(), 7);
+        for (printed, hit) in answer["hits"].as_array().unwrap().iter().zip(hits) {
+            assert_eq!(printed["id"], hit.id);
+            assert_eq!(printed["score"].as_f64().unwrap() as f32, hit.score);
+        }
+    }
+    let text = String::from_utf8(run(small.ask("search").args(["-k", "7"]), 0).stdout).unwrap();
+    assert_eq!(text.lines().count(), 3 * 8);
+}
+
+#[test]
+fn rank_takes_one_list_or_one_a_user() {
+    let small = Small::built();
+    let path = small.folder.path().join("candidates.npy");
+    let mut rank = small.ask("rank");
+    rank.args(["-k", "2", "--json", "--candidates"]).arg(&path);
+
+    npy(&path, &[5], [10, 20, 30, 999_999, 888_888]);
+    let answers = json_lines(&mut rank);
+    assert_eq!(answers.len(), 3);
+    for answer in &answers {
+        assert_eq!((&answer["unknown"], answer["hits"].as_array().unwrap().len()), (&2.into(), 2));
+    }
+    npy(&path, &[3, 2], [10, 20, 30, 40, 50, 60]);
+    for (user, answer) in json_lines(&mut rank).iter().enumerate() {
+        let mut ids: Vec<u64> =
+            answer["hits"].as_array().unwrap().iter().map(|hit| hit["id"].as_u64().unwrap()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [20 * user as u64 + 10, 20 * user as u64 + 20]);
+    }
+    npy(&path, &[2, 1], [1, 2]);
+    let said = String::from_utf8(run(&mut rank, 1).stderr).unwrap();
+    assert!(said.ends_with("2 rows of candidates for 3 users; give one row a user\n"), "{said}");
+}
+
+#[test]
+fn eval_measures_each_beam_and_draws() {
+    let small = Small::built();
+    let plot = small.folder.path().join("plot.svg");
+    let mut eval = small.ask("eval");
+    eval.args(["-k", "100", "--ef", "50,100,374", "--json", "--plot"]).arg(&plot);
+    let report = json(&mut eval);
+    assert_eq!((&report["k"], &report["users"]), (&100.into(), &3.into()));
+    let points = report["points"].as_array().unwrap();
+    // A beam below k is widened to k, and each beam is measured once.
+    assert_eq!(points.iter().map(|point| point["ef"].as_u64().unwrap()).collect::<Vec<_>>(), [100, 374]);
+    for point in points {
+        let value = |name: &str| point[name].as_f64().unwrap();
+        assert!(value("recall") > 0.2 && value("qps") > 0.0 && value("p99_us") >= value("p50_us"));
+    }
+    assert!(fs::read_to_string(plot).unwrap().starts_with("<svg"));
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_failed_work_with_1() {
+    run(&mut itemdex(), 2);
+    run(itemdex().arg("dance"), 2);
+    run(itemdex().args(["build", "--items", "x.npy"]), 2);
+    run(itemdex().args(["search", "x.itemdex", "--users", "y.npy", "-k", "many"]), 2);
+    let failed = run(itemdex().args(["info", "/missing.itemdex", "--json"]), 1);
+    assert!(failed.stdout.is_empty());
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert_eq!(said, "error: cannot open /missing.itemdex: No such file or directory (os error 2)\n");
+    run(itemdex().arg("--help"), 0);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let small = Small::built();
+    let mut child = small.ask("search").args(["-k", "3000"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "user 0\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_is_named_and_leaves_the_old_index() {
+    let small = Small::built();
+    let before = fs::read(&small.index).unwrap();
+    // A limit on what a process may write fails as a full disk does, and needs no rights to set.
+    let shell = format!("trap '' XFSZ; ulimit -f 600; exec {:?}", small.build());
+    let said = String::from_utf8(run(Command::new("bash").args(["-c", &shell]), 1).stderr).unwrap();
+    let expected = format!("error: cannot write {}: File too large (os error 27)\n", small.index.display());
+    assert!(said.ends_with(&expected), "{said}");
+    assert!(fs::read(&small.index).unwrap() == before);
+    assert_eq!(fs::read_dir(small.folder.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn a_killed_build_leaves_the_old_index() {
+    let small = Small::built();
+    let before = fs::read(&small.index).unwrap();
+    let mut slow = small.build_at(400);
+    slow.stderr(Stdio::piped());
+    // Killed when it has said so many lines: while rows, graph and the rest are made.
+    for lines in 1..5 {
+        let mut child = slow.spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        (0..lines).for_each(|_| drop(said.next()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let index = Index::open(&small.index).unwrap();
+        index.verify(|_| ()).unwrap();
+        if index.info().ef_construction == 50 {
+            assert!(fs::read(&small.index).unwrap() == before);
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_build_cleans_up() {
+    let small = small();
+    let mut child = small.build_at(2000).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let begun = stderr.by_ref().lines().any(|line| line.unwrap().starts_with("graph"));
+    assert!(begun);
+    run(Command::new("kill").args(["-INT", &child.id().to_string()]), 0);
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(rest.ends_with("error: cancelled\n"), "{rest}");
+    assert_eq!(fs::read_dir(small.folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn demo_tells_the_whole_story() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("demo.itemdex");
+    let output = run(itemdex().arg("demo").arg("--out").arg(&out), 0);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in
+        ["28165 products x 64", "household 1865", "bacon", "recall", "100.0% in exact order", "itemdex eval"]
+    {
+        assert!(text.contains(part), "no {part} in:\n{text}");
+    }
+    Index::open(&out).unwrap();
+}

@@ -1,0 +1,435 @@
+//! Dumps of every format, and what is said of bad ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use itemdex::Result;
+use itemdex::dump::{Batch, Dump, IdLists};
+use npyz::WriterBuilder;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+fn npy<T: npyz::AutoSerialize>(path: &Path, shape: &[u64], values: impl IntoIterator<Item = T>) {
+    let options = npyz::WriteOptions::new().default_dtype().shape(shape);
+    let mut writer = options.writer(fs::File::create(path).unwrap()).begin_nd().unwrap();
+    writer.extend(values).unwrap();
+    writer.finish().unwrap();
+}
+
+/// An npy file with any header: `shape` and `order` are Python.
+fn raw_npy(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
+    while !(text.len() + 11).is_multiple_of(64) {
+        text.push(' ');
+    }
+    text.push('\n');
+    [b"\x93NUMPY\x01\0", &(text.len() as u16).to_le_bytes()[..], text.as_bytes(), data].concat()
+}
+
+fn fbin(rows: i32, dim: i32, values: &[f32]) -> Vec<u8> {
+    [&rows.to_le_bytes()[..], &dim.to_le_bytes(), bytemuck::cast_slice(values)].concat()
+}
+
+fn fvecs(rows: &[&[f32]]) -> Vec<u8> {
+    let row = |row: &&[f32]| [&(row.len() as i32).to_le_bytes()[..], bytemuck::cast_slice(row)].concat();
+    rows.iter().flat_map(row).collect()
+}
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        fs::write(self.path(name), bytes).unwrap();
+        self.path(name)
+    }
+
+    /// The message for a file, without the folder's name.
+    fn message<T>(&self, result: Result<T>) -> String {
+        let error = result.err().expect("an error").to_string();
+        error.replace(&format!("{}/", self.0.path().display()), "")
+    }
+
+    fn refusal(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        self.message(Dump::open(self.file(name, bytes)))
+    }
+}
+
+fn read_all(mut dump: Dump) -> Result<(Vec<u64>, Vec<f32>)> {
+    let (mut ids, mut rows, mut batch) = (vec![], vec![], Batch::default());
+    while dump.read(&mut batch)? {
+        ids.extend(&batch.ids);
+        rows.extend(&batch.rows);
+    }
+    assert_eq!(rows.len(), ids.len() * dump.dim());
+    assert_eq!(ids.len() as u64, dump.rows());
+    Ok((ids, rows))
+}
+
+const VALUES: [f32; 6] = [1.0, -2.5, 0.0, 65504.0, -0.125, 3.0];
+
+#[test]
+fn every_format_gives_the_same_rows() {
+    let folder = Folder::new();
+    npy(&folder.path("f2.npy"), &[2, 3], VALUES.map(f16::from_f32));
+    npy(&folder.path("f4.npy"), &[2, 3], VALUES);
+    npy(&folder.path("f8.npy"), &[2, 3], VALUES.map(f64::from));
+    folder.file("v.fbin", fbin(2, 3, &VALUES));
+    folder.file("v.fvecs", fvecs(&[&VALUES[..3], &VALUES[3..]]));
+    for name in ["f2.npy", "f4.npy", "f8.npy", "v.fbin", "v.fvecs"] {
+        let dump = Dump::open(folder.path(name)).unwrap();
+        assert_eq!((dump.rows(), dump.dim()), (2, 3), "{name}");
+        assert_eq!(read_all(dump).unwrap(), (vec![0, 1], VALUES.to_vec()), "{name}");
+        let matrix = Dump::open(folder.path(name)).unwrap().into_matrix().unwrap();
+        assert_eq!((matrix.dim(), matrix.as_slice()), (3, &VALUES[..]), "{name}");
+    }
+}
+
+#[test]
+fn ids_may_be_of_any_integer_type() {
+    let folder = Folder::new();
+    let items = folder.file("v.fbin", fbin(2, 3, &VALUES));
+    npy(&folder.path("u8.npy"), &[2], [7u64, u64::MAX]);
+    npy(&folder.path("i8.npy"), &[2], [7i64, i64::MAX]);
+    npy(&folder.path("u4.npy"), &[2], [7u32, u32::MAX]);
+    npy(&folder.path("i4.npy"), &[2], [7i32, i32::MAX]);
+    let largest = [u64::MAX, i64::MAX as u64, u64::from(u32::MAX), i32::MAX as u64];
+    for (name, largest) in ["u8.npy", "i8.npy", "u4.npy", "i4.npy"].iter().zip(largest) {
+        let dump = Dump::options().ids(folder.path(name)).open(&items).unwrap();
+        assert_eq!(read_all(dump).unwrap().0, [7, largest]);
+    }
+}
+
+#[test]
+fn a_dump_longer_than_a_batch_is_read_in_order() {
+    let folder = Folder::new();
+    let (rows, dim) = (20_000, 30);
+    let values: Vec<f32> = (0..rows * dim).map(|i| i as f32).collect();
+    folder.file("v.fbin", fbin(rows, dim, &values));
+    npy(&folder.path("ids.npy"), &[rows as u64], (0..rows as u64).map(|row| row * 3));
+    let dump = Dump::options().ids(folder.path("ids.npy")).open(folder.path("v.fbin")).unwrap();
+    let (ids, read) = read_all(dump).unwrap();
+    assert!(ids.iter().copied().eq((0..rows as u64).map(|row| row * 3)));
+    assert!(read == values);
+}
+
+#[test]
+fn candidates_are_one_list_or_one_a_user() {
+    let folder = Folder::new();
+    npy(&folder.path("one.npy"), &[3], [5u64, 6, 7]);
+    let one = IdLists::open(folder.path("one.npy")).unwrap();
+    assert_eq!((one.lists(), one.list(0), one.list(9)), (None, &[5, 6, 7][..], &[5, 6, 7][..]));
+    npy(&folder.path("two.npy"), &[2, 2], [5i32, 6, 7, 8]);
+    let two = IdLists::open(folder.path("two.npy")).unwrap();
+    assert_eq!((two.lists(), two.list(1), two.list(2)), (Some(2), &[7, 8][..], &[][..]));
+    npy::<u64>(&folder.path("none.npy"), &[2, 0], []);
+    assert_eq!(IdLists::open(folder.path("none.npy")).unwrap().list(1), []);
+    npy(&folder.path("floats.npy"), &[2], [0.5f32, 1.0]);
+    let floats = folder.message(IdLists::open(folder.path("floats.npy")));
+    assert_eq!(floats, "floats.npy: its values are F32; ids are u64, i64, u32 or i32");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let folder = Folder::new();
+    let message = folder.message(Dump::open(folder.path("items.npy")));
+    assert_eq!(message, "cannot open items.npy: No such file or directory (os error 2)");
+}
+
+#[test]
+fn an_unknown_extension_is_refused() {
+    let message = Folder::new().refusal("items.csv", "1,2,3");
+    let expected =
+        "items.csv: the extension is none of .npy, .fbin, .fvecs and .parquet, which tell the format";
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn empty_dumps_are_refused() {
+    let folder = Folder::new();
+    for name in ["e.npy", "e.fbin", "e.fvecs"] {
+        assert_eq!(folder.refusal(name, ""), format!("{name}: the dump is empty: the file has no bytes"));
+    }
+    let no_rows = "the dump is empty; an index needs at least one row";
+    assert_eq!(folder.refusal("e.fbin", fbin(0, 3, &[])), format!("e.fbin: {no_rows}"));
+    assert_eq!(folder.refusal("e.npy", raw_npy("<f4", "False", "(0, 3)", b"")), format!("e.npy: {no_rows}"));
+}
+
+#[test]
+fn a_dump_cut_short_says_how_much_of_it_is_whole() {
+    let folder = Folder::new();
+    let cut = "its header says 2 rows of dim 3, 32 bytes in all, but the file has 27; 1 rows are whole: \
+               was it cut short, or still being written?";
+    assert_eq!(folder.refusal("v.fbin", &fbin(2, 3, &VALUES)[..27]), format!("v.fbin: {cut}"));
+    let bytes = raw_npy("<f4", "False", "(2, 3)", bytemuck::cast_slice(&VALUES));
+    let message = folder.refusal("v.npy", &bytes[..bytes.len() - 1]);
+    assert!(message.contains("2 rows of dim 3") && message.contains("1 rows are whole"), "{message}");
+    let message = folder.refusal("v.fvecs", &fvecs(&[&VALUES[..3], &VALUES[3..]])[..30]);
+    assert!(message.contains("but the file has 30; 1 rows are whole"), "{message}");
+    let message = folder.refusal("v.fbin", [fbin(2, 3, &VALUES), vec![0]].concat());
+    assert!(message.contains("32 bytes in all, but the file has 33"), "{message}");
+    for name in ["v.npy", "v.fbin", "v.fvecs"] {
+        let message = folder.refusal(name, b"\x93NU");
+        assert!(message.contains("the file ends within its"), "{message}");
+    }
+}
+
+#[test]
+fn npy_arrays_of_another_kind_are_refused() {
+    let folder = Folder::new();
+    let data = [0; 48];
+    let refusal = |descr, order, shape| folder.refusal("v.npy", raw_npy(descr, order, shape, &data));
+    assert_eq!(
+        refusal("<f4", "True", "(4, 3)"),
+        "v.npy: it is in Fortran order; save `numpy.ascontiguousarray(a)`"
+    );
+    assert_eq!(
+        refusal("<f4", "False", "(2, 2, 3)"),
+        "v.npy: its shape is [2, 2, 3]; embeddings are 2-D, one row an item"
+    );
+    assert_eq!(
+        refusal(">f4", "False", "(4, 3)"),
+        "v.npy: its values are big-endian (>f4); save `a.astype('<f4')`"
+    );
+    assert_eq!(
+        refusal("<i4", "False", "(4, 3)"),
+        "v.npy: its values are I32; embeddings are f16, f32 or f64"
+    );
+    assert_eq!(
+        refusal("<c8", "False", "(2, 3)"),
+        "v.npy: its dtype <c8 is not supported; save it as f4 or, for ids, u8"
+    );
+    assert_eq!(refusal("<f4", "False", "(0"), refusal("<f4", "False", "(0"));
+    assert!(refusal("<f4", "False", "(0").starts_with("v.npy: its npy header cannot be read: "));
+    let huge = "(99999999999, 99999999999)";
+    assert_eq!(refusal("<f4", "False", huge), "v.npy: its npy header is not that of a plain array");
+    let nested = format!("({}", "(".repeat(3000));
+    assert_eq!(refusal("<f4", "False", &nested), "v.npy: its npy header is not that of a plain array");
+    assert_eq!(
+        folder.refusal("v.npy", [&b"\x93NUMPX"[..], &data].concat()),
+        "v.npy: it does not begin as an npy file does; is it one?"
+    );
+}
+
+#[test]
+fn dims_are_at_least_1_and_at_most_4096() {
+    let folder = Folder::new();
+    let dim_0 = "its rows have dim 0, which is not within 1 to 4096";
+    assert_eq!(folder.refusal("v.fbin", fbin(2, 0, &[])), format!("v.fbin: {dim_0}"));
+    assert_eq!(folder.refusal("v.npy", raw_npy("<f4", "False", "(2, 0)", b"")), format!("v.npy: {dim_0}"));
+    let wide = vec![0.0; 4097];
+    assert_eq!(
+        folder.refusal("v.fbin", fbin(1, 4097, &wide)),
+        "v.fbin: its rows have dim 4097, which is not within 1 to 4096"
+    );
+    assert_eq!(
+        folder.refusal("v.fvecs", fvecs(&[&wide])),
+        "v.fvecs: row 0: its dim is 4097, which is not within 1 to 4096"
+    );
+    assert!(Dump::open(folder.file("v.fbin", fbin(1, 4096, &wide[..4096]))).is_ok());
+    let message = folder.refusal("v.fbin", fbin(-1, 3, &VALUES));
+    assert_eq!(message, "v.fbin: its header says -1 rows of dim 3; is it an .fbin?");
+}
+
+#[test]
+fn fvecs_rows_of_another_dim_are_named() {
+    let folder = Folder::new();
+    let mut bytes = fvecs(&[&VALUES[..3], &VALUES[3..], &VALUES[..3]]);
+    bytes[32] = 2;
+    let message = folder.message(read_all(Dump::open(folder.file("v.fvecs", bytes)).unwrap()));
+    assert_eq!(message, "v.fvecs: row 2: its dim is not 3 as row 0's is");
+}
+
+#[test]
+fn ids_must_be_as_many_as_items_and_unsigned() {
+    let folder = Folder::new();
+    let items = folder.file("v.fbin", fbin(2, 3, &VALUES));
+    let with_ids = |name: &str| Dump::options().ids(folder.path(name)).open(&items);
+    npy(&folder.path("three.npy"), &[3], [1u64, 2, 3]);
+    let message = folder.message(with_ids("three.npy"));
+    assert_eq!(message, "three.npy: 3 ids for the 2 rows of v.fbin; give one a row");
+    npy(&folder.path("flat.npy"), &[2, 1], [1u64, 2]);
+    assert_eq!(folder.message(with_ids("flat.npy")), "flat.npy: its shape is [2, 1]; ids are 1-D");
+    npy(&folder.path("negative.npy"), &[2], [1i64, -5]);
+    let message = folder.message(read_all(with_ids("negative.npy").unwrap()));
+    assert_eq!(message, "negative.npy: row 1: its id -5 is negative; item ids are unsigned");
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn without_the_feature_parquet_is_refused() {
+    let message = Folder::new().refusal("v.parquet", "PAR1");
+    assert_eq!(
+        message,
+        "v.parquet: this build does not read parquet; build itemdex with `--features parquet`"
+    );
+}
+
+#[cfg(feature = "parquet")]
+mod parquet_files {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, FixedSizeListArray, Int64Array, LargeListArray, ListArray, RecordBatch, StringArray,
+    };
+    use arrow::datatypes::{Float32Type, Float64Type};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    fn parquet(path: &Path, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        path.to_owned()
+    }
+
+    type Rows = Vec<Option<Vec<Option<f32>>>>;
+
+    fn rows(rows: usize, dim: usize) -> Rows {
+        (0..rows).map(|row| Some((0..dim).map(|at| Some((row * dim + at) as f32)).collect())).collect()
+    }
+
+    fn lists(rows: Rows) -> ArrayRef {
+        Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(rows))
+    }
+
+    fn ids(ids: impl IntoIterator<Item = i64>) -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(ids))
+    }
+
+    #[test]
+    fn lists_of_any_kind_are_read() {
+        let folder = Folder::new();
+        let wide =
+            rows(10_000, 3).into_iter().map(|row| row.map(|row| row.into_iter().map(|v| v.map(f64::from))));
+        let columns: [(&str, ArrayRef); 3] = [
+            ("list", lists(rows(10_000, 3))),
+            ("large", Arc::new(LargeListArray::from_iter_primitive::<Float64Type, _, _>(wide))),
+            (
+                "fixed",
+                Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows(10_000, 3), 3)),
+            ),
+        ];
+        for (name, column) in columns {
+            let path = folder.path("v.parquet");
+            parquet(&path, vec![("sku", ids((0..10_000).map(|id| id * 2))), (name, column)]);
+            let dump = Dump::options().id_column("sku").vector_column(name).open(&path).unwrap();
+            assert_eq!((dump.rows(), dump.dim()), (10_000, 3));
+            let (ids, read) = read_all(dump).unwrap();
+            assert!(ids.into_iter().eq((0..10_000).map(|id| id * 2)), "{name}");
+            assert!(read.into_iter().eq((0..30_000).map(|value| value as f32)), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_ids_file_takes_the_place_of_the_column() {
+        let folder = Folder::new();
+        let path = parquet(&folder.path("v.parquet"), vec![("embedding", lists(rows(2, 3)))]);
+        npy(&folder.path("ids.npy"), &[2], [8u64, 9]);
+        let dump = Dump::options().ids(folder.path("ids.npy")).open(&path).unwrap();
+        assert_eq!(read_all(dump).unwrap().0, [8, 9]);
+    }
+
+    #[test]
+    fn columns_that_do_not_serve_are_named() {
+        let folder = Folder::new();
+        let refusal = |columns| {
+            let path = parquet(&folder.path("v.parquet"), columns);
+            folder.message(Dump::open(path).and_then(read_all))
+        };
+        let one = || lists(rows(3, 2));
+        assert_eq!(
+            refusal(vec![("sku", ids([1, 2, 3])), ("embedding", one())]),
+            "v.parquet: it has no column id, but sku, embedding; name yours (--id-column)"
+        );
+        assert_eq!(
+            refusal(vec![("id", ids([1, 2, 3])), ("vector", one())]),
+            "v.parquet: it has no column embedding, but id, vector; name yours (--vector-column)"
+        );
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
+        assert_eq!(
+            refusal(vec![("id", names.clone()), ("embedding", one())]),
+            "v.parquet: column id is of type Utf8; ids are integers"
+        );
+        assert_eq!(
+            refusal(vec![("id", ids([1, 2, 3])), ("embedding", names)]),
+            "v.parquet: column embedding is of type Utf8; embeddings are lists of floats"
+        );
+        assert_eq!(
+            refusal(vec![("id", ids([1, -2, 3])), ("embedding", one())]),
+            "v.parquet: row 1: its id is null or negative; item ids are unsigned"
+        );
+        let mut uneven = rows(3, 2);
+        uneven[2] = Some(vec![Some(1.0)]);
+        assert_eq!(
+            refusal(vec![("id", ids([1, 2, 3])), ("embedding", lists(uneven))]),
+            "v.parquet: row 2: its embedding has 1 values, row 0's has 2"
+        );
+        let mut missing = rows(3, 2);
+        missing[1] = None;
+        assert_eq!(
+            refusal(vec![("id", ids([1, 2, 3])), ("embedding", lists(missing))]),
+            "v.parquet: row 1: it has no embedding (null)"
+        );
+        let mut holed = rows(3, 2);
+        holed[1] = Some(vec![Some(1.0), None]);
+        assert_eq!(
+            refusal(vec![("id", ids([1, 2, 3])), ("embedding", lists(holed))]),
+            "v.parquet: row 1: its embedding holds a null"
+        );
+    }
+
+    #[test]
+    fn a_cut_or_empty_parquet_is_refused() {
+        let folder = Folder::new();
+        let path =
+            parquet(&folder.path("v.parquet"), vec![("id", ids([1, 2])), ("embedding", lists(rows(2, 2)))]);
+        let bytes = fs::read(path).unwrap();
+        let message = folder.refusal("cut.parquet", &bytes[..bytes.len() - 9]);
+        assert!(message.starts_with("cut.parquet: it cannot be read as parquet: "), "{message}");
+        let path =
+            parquet(&folder.path("v.parquet"), vec![("id", ids([])), ("embedding", lists(rows(0, 2)))]);
+        let message = folder.message(Dump::open(path));
+        assert_eq!(message, "v.parquet: the dump is empty; an index needs at least one row");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(
+        format in prop::sample::select(vec!["npy", "fbin", "fvecs"]),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = match format {
+            "npy" => raw_npy("<f4", "False", "(2, 3)", bytemuck::cast_slice(&VALUES)),
+            "fbin" => fbin(2, 3, &VALUES),
+            _ => fvecs(&[&VALUES[..3], &VALUES[3..]]),
+        };
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let folder = Folder::new();
+        let path = folder.file(&format!("v.{format}"), &bytes);
+        if let Ok((ids, rows)) = Dump::open(&path).and_then(read_all) {
+            prop_assert!(ids.len() <= bytes.len() && rows.len() <= bytes.len());
+        }
+        let _ = IdLists::open(&path);
+    }
+}

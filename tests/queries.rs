@@ -1,0 +1,201 @@
+//! Searching and ranking, compared with a brute-force reference.
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread;
+
+use common::*;
+use itemdex::{Error, Hit, IndexBuilder, SearchOptions};
+use proptest::prelude::*;
+
+#[test]
+fn search_finds_most_of_the_best_and_scores_them_exactly() {
+    let items = items(6_000, 8, 1);
+    let built = build_with(&IndexBuilder::new("v1"), &items);
+    let mut found = 0;
+    let users = users(50, 8, 1);
+    for user in &users {
+        let hits = built.index.search_with(user, &SearchOptions::new(20).ef(200)).unwrap();
+        assert_eq!(hits.len(), 20);
+        assert_ordered(&hits);
+        let best: HashSet<u64> = brute_force(&items, user)[..20].iter().map(|item| item.0).collect();
+        found += hits.iter().filter(|hit| best.contains(&hit.id)).count();
+        for hit in &hits {
+            let row = built.index.get(hit.id).unwrap();
+            assert!((f64::from(hit.score) - inner_product(user, row)).abs() <= rounding(user, row));
+        }
+    }
+    assert!(found as f64 >= 0.95 * 20.0 * users.len() as f64, "found {found} of {}", 20 * users.len());
+}
+
+#[test]
+fn a_beam_as_wide_as_the_index_answers_exactly() {
+    let items = items(700, 10, 2);
+    let built = build(&items);
+    for user in users(10, 10, 2) {
+        for k in [1, 3, 699, 700, 5_000, usize::MAX] {
+            let hits = built.index.search_with(&user, &SearchOptions::new(k).ef(700)).unwrap();
+            assert_best(&hits, &items, &user, k);
+        }
+    }
+}
+
+#[test]
+fn k_0_returns_nothing_and_k_beyond_the_end_everything() {
+    let items = items(40, 3, 3);
+    let built = build(&items);
+    let user = [1.0, -2.0, 0.5];
+    let ids: Vec<u64> = items.iter().map(|item| item.0).collect();
+    assert_eq!(built.index.search(&user, 0).unwrap(), []);
+    assert_eq!(built.index.search(&user, 1_000).unwrap().len(), 40);
+    assert_eq!(built.index.rank(&user, &ids, 0).unwrap().hits, []);
+    assert_best(&built.index.rank(&user, &ids, usize::MAX).unwrap().hits, &items, &user, 40);
+}
+
+#[test]
+fn equal_scores_order_by_item_id() {
+    let items: Items = [30, 10, 20, 40].into_iter().map(|id| (id, vec![1.0, 0.0])).collect();
+    let built = build(&items);
+    let ids = |hits: Vec<Hit>| hits.iter().map(|hit| hit.id).collect::<Vec<_>>();
+    assert_eq!(ids(built.index.search(&[1.0, 1.0], 3).unwrap()), [10, 20, 30]);
+    assert_eq!(ids(built.index.rank(&[1.0, 1.0], &[40, 30, 20], 2).unwrap().hits), [20, 30]);
+    // Nothing sets 0.0 and -0.0 apart, here of items on either side of a user.
+    let items: Items = vec![(2, vec![0.0, 1.0]), (1, vec![0.0, -1.0])];
+    assert_eq!(ids(build(&items).index.search(&[1.0, 0.0], 2).unwrap()), [1, 2]);
+    assert_eq!(ids(build(&items).index.search(&[-0.0, -0.0], 2).unwrap()), [1, 2]);
+}
+
+#[test]
+fn a_user_embedding_that_cannot_be_scored_is_an_error() {
+    let built = build(&items(10, 3, 4));
+    let message = |user: &[f32]| {
+        let messages = [
+            built.index.search(user, 5).unwrap_err().to_string(),
+            built.index.rank(user, &[1], 5).unwrap_err().to_string(),
+            built.index.score(user, &[1], &mut [0.0]).unwrap_err().to_string(),
+        ];
+        assert!(messages.iter().all(|message| *message == messages[0]));
+        messages[0].clone()
+    };
+    assert_eq!(
+        message(&[1.0, 2.0]),
+        "the user embedding has 2 values, the index has dim 3; is it of the same model?"
+    );
+    assert_eq!(
+        message(&[1.0, f32::NAN, 0.0]),
+        "the user embedding cannot be scored: value 1 is NaN; every value must be finite"
+    );
+    assert!(message(&[1.0, 2.0, f32::INFINITY]).contains("value 2 is inf"));
+    assert!(message(&[1e30, 0.0, 0.0]).contains("its norm 1.0000000150474662e30 is beyond"));
+    assert!(matches!(built.index.search(&[], 1), Err(Error::WrongDim { expected: 3, found: 0 })));
+}
+
+#[test]
+fn unknown_candidates_are_counted_and_named() {
+    let built = build(&vec![(5, vec![1.0]), (6, vec![2.0])]);
+    let ranked = built.index.rank(&[1.0], &[6, 9, 5, u64::MAX, 9, 0], 10).unwrap();
+    assert_eq!(ranked.hits, [Hit { id: 6, score: 2.0 }, Hit { id: 5, score: 1.0 }]);
+    assert_eq!(ranked.unknown, [0, 9, u64::MAX]);
+
+    let mut scores = [0.0; 3];
+    assert_eq!(built.index.score(&[1.0], &[6, 9, 5], &mut scores).unwrap(), 1);
+    assert_eq!((scores[0], scores[2]), (2.0, 1.0));
+    assert!(scores[1].is_nan());
+    let error = built.index.score(&[1.0], &[6, 9], &mut scores).unwrap_err();
+    assert_eq!(error.to_string(), "scores: 3 places for the scores of 2 candidates");
+}
+
+#[test]
+fn items_are_found_by_id() {
+    let items = items(300, 7, 5);
+    let built = build(&items);
+    assert_eq!((built.index.len(), built.index.dim(), built.index.model_version()), (300, 7, "v1"));
+    for (id, row) in &items {
+        assert_eq!(built.index.get(*id).unwrap(), row);
+        assert!(built.index.contains(*id));
+    }
+    assert!(!built.index.contains(1));
+    assert_eq!(built.index.get(u64::MAX), None);
+    let all: Items = built.index.iter().map(|(id, row)| (id, row.to_vec())).collect();
+    assert_eq!(all, items);
+    assert!(built.index.ids().iter().eq(items.iter().map(|(id, _)| id)));
+}
+
+#[test]
+fn eight_threads_get_what_one_gets() {
+    let built = build(&items(3_000, 16, 6));
+    let users = Arc::new(users(200, 16, 6));
+    let index = Arc::new(built.index);
+    let candidates: Vec<u64> = index.ids().iter().step_by(3).copied().collect();
+    let answers = |users: &[Vec<f32>]| -> Vec<_> {
+        let answer =
+            |user: &Vec<f32>| (index.search(user, 30).unwrap(), index.rank(user, &candidates, 30).unwrap());
+        users.iter().map(answer).collect()
+    };
+    let alone = answers(&users);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(answers(&users), alone));
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn rank_and_score_equal_the_reference(
+        rows in 1usize..200,
+        dim in 1usize..100,
+        seed in any::<u64>(),
+        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..300),
+        k in 0usize..250,
+    ) {
+        let items = items(rows, dim, seed);
+        let built = build(&items);
+        let user = users(1, dim, seed).remove(0);
+        let pick = |(at, known): &(prop::sample::Index, bool)| match known {
+            true => items[at.index(rows)].0,
+            false => u64::MAX - at.index(1_000) as u64,
+        };
+        let candidates: Vec<u64> = picks.iter().map(pick).collect();
+        let wanted: HashSet<u64> = candidates.iter().copied().collect();
+        let known: Items = items.iter().filter(|item| wanted.contains(&item.0)).cloned().collect();
+
+        let ranked = built.index.rank(&user, &candidates, k).unwrap();
+        prop_assert_eq!(ranked.unknown.len(), wanted.len() - known.len());
+        assert_best(&ranked.hits, &known, &user, k);
+
+        let mut scores = vec![0.0; candidates.len()];
+        built.index.score(&user, &candidates, &mut scores).unwrap();
+        for (id, score) in candidates.iter().zip(scores) {
+            match built.index.get(*id) {
+                Some(row) => prop_assert!((f64::from(score) - inner_product(&user, row)).abs() <= rounding(&user, row)),
+                None => prop_assert!(score.is_nan()),
+            }
+        }
+    }
+
+    #[test]
+    fn search_returns_items_of_the_index_with_their_scores(
+        rows in 1usize..600,
+        dim in 1usize..40,
+        seed in any::<u64>(),
+        k in 0usize..50,
+        ef in 1usize..80,
+    ) {
+        let items = items(rows, dim, seed);
+        let built = build(&items);
+        for user in users(3, dim, seed) {
+            let hits = built.index.search_with(&user, &SearchOptions::new(k).ef(ef)).unwrap();
+            assert_ordered(&hits);
+            prop_assert_eq!(hits.len(), k.min(rows));
+            for hit in hits {
+                let row = built.index.get(hit.id).unwrap();
+                prop_assert!((f64::from(hit.score) - inner_product(&user, row)).abs() <= rounding(&user, row));
+            }
+        }
+    }
+}
