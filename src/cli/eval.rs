@@ -78,7 +78,13 @@ fn plot(path: &Path, k: usize, points: &[Point]) -> Result<(), Box<dyn std::erro
         .x_label_area_size(40)
         .y_label_area_size(70)
         .build_cartesian_2d(least - 0.01..1.005, (slowest / 1.5..fastest * 1.5).log_scale())?;
-    chart.configure_mesh().x_desc(format!("recall@{k}")).y_desc("queries per second").draw()?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_desc(format!("recall@{k}"))
+        .y_desc("queries per second")
+        .y_label_formatter(&|qps| format!("{qps:.0}"))
+        .draw()?;
     let line = points.iter().map(|point| (point.recall, point.qps));
     chart.draw_series(LineSeries::new(line, &BLUE))?;
     for point in points {

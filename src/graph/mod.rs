@@ -118,6 +118,12 @@ impl<'a> Graph<'a> {
         let mut start = 0;
         for (number, layer) in self.layers[..self.height].iter().enumerate() {
             let nodes = layer.rows.len();
+            if layer.rows.binary_search(&self.entry).is_err() {
+                return Err(Flaw::upper(
+                    start,
+                    format!("the entry does not stand on upper layer {}", number + 1),
+                ));
+            }
             for node in 0..nodes {
                 let row = layer.rows[node];
                 let ascending = node == 0 || layer.rows[node - 1] < row;

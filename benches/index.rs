@@ -1,0 +1,109 @@
+//! `cargo bench`: the operations of an index on generated items of dim 64.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Duration;
+
+use common::{Items, Random};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use itemdex::{Index, IndexBuilder, SearchOptions};
+use tempfile::tempdir;
+
+const DIM: usize = 64;
+const TOPICS: usize = 200;
+const USERS: usize = 256;
+
+/// Embeddings around topics, items with uneven norms, users as a mixture of two topics.
+struct World {
+    random: Random,
+    topics: Vec<Vec<f32>>,
+}
+
+impl World {
+    fn new() -> World {
+        let mut random = Random(7);
+        let topics = (0..TOPICS).map(|_| random.embedding(DIM)).collect();
+        World { random, topics }
+    }
+
+    fn near(&mut self, topic: usize, noise: f32) -> Vec<f32> {
+        let jitter = self.random.embedding(DIM);
+        self.topics[topic].iter().zip(jitter).map(|(centre, jitter)| centre + noise * jitter).collect()
+    }
+
+    fn items(&mut self, rows: usize) -> Items {
+        let item = |row| {
+            let topic = self.random.below(TOPICS);
+            let norm = (0.3 * self.random.normal()).exp();
+            let embedding = self.near(topic, 0.7).iter().map(|value| value * norm).collect();
+            (row as u64 * 7919, embedding)
+        };
+        (0..rows).map(item).collect()
+    }
+
+    fn users(&mut self, rows: usize) -> Vec<Vec<f32>> {
+        let user = |_| {
+            let (first, second) = (self.random.below(TOPICS), self.random.below(TOPICS));
+            self.near(first, 0.5).iter().zip(self.near(second, 0.5)).map(|(a, b)| a + 0.5 * b).collect()
+        };
+        (0..rows).map(user).collect()
+    }
+}
+
+fn build(builder: IndexBuilder, items: &Items, path: &Path) {
+    builder.build_from(items.iter().map(|(id, row)| (*id, row)), path).unwrap();
+}
+
+fn search_and_build(criterion: &mut Criterion) {
+    let mut world = World::new();
+    let (items, users) = (world.items(50_000), world.users(USERS));
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    build(IndexBuilder::new("bench"), &items, &path);
+
+    criterion.bench_function("open", |bencher| bencher.iter(|| Index::open(black_box(&path)).unwrap()));
+
+    let index = Index::open(&path).unwrap();
+    let mut group = criterion.benchmark_group("search 50,000, k 100");
+    for ef in [100, 200, 400, 800] {
+        let options = SearchOptions::new(100).ef(ef);
+        let mut users = users.iter().cycle();
+        group.bench_function(BenchmarkId::new("ef", ef), |bencher| {
+            bencher.iter(|| index.search_with(users.next().unwrap(), &options).unwrap());
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("build");
+    group.sample_size(10).warm_up_time(Duration::from_millis(1)).throughput(Throughput::Elements(50_000));
+    group.bench_function("50,000", |bencher| {
+        bencher.iter(|| build(IndexBuilder::new("bench"), &items, &path))
+    });
+    group.finish();
+}
+
+fn rank(criterion: &mut Criterion) {
+    let mut world = World::new();
+    let (items, users) = (world.items(400_000), world.users(USERS));
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    // Ranking does not look at the graph, so the quickest will do.
+    build(IndexBuilder::new("bench").m(2).ef_construction(1), &items, &path);
+    let index = Index::open(&path).unwrap();
+    let mut group = criterion.benchmark_group("rank out of 400,000, k 1000");
+    for candidates in [1_000, 10_000, 100_000] {
+        let ids: Vec<u64> = (0..candidates).map(|_| items[world.random.below(items.len())].0).collect();
+        let mut users = users.iter().cycle();
+        group.throughput(Throughput::Elements(candidates as u64));
+        group.bench_function(BenchmarkId::new("candidates", candidates), |bencher| {
+            bencher.iter(|| index.rank(users.next().unwrap(), &ids, 1_000).unwrap());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, search_and_build, rank);
+criterion_main!(benches);
