@@ -135,7 +135,7 @@ impl Columns {
         let (values, ends) = match column.data_type() {
             DataType::FixedSizeList(..) => {
                 let lists = column.as_fixed_size_list();
-                let ends = (0..=lists.len()).map(|row| lists.value_offset_at(row) as usize).collect();
+                let ends = (0..=lists.len()).map(|row| lists.value_offset_at(row)).collect();
                 (lists.values(), ends)
             }
             DataType::List(_) => {
