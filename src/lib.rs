@@ -43,13 +43,15 @@ mod file;
 mod graph;
 mod ids;
 mod index;
+mod progress;
 mod top;
 mod vectors;
 
 #[cfg(feature = "hnsw_rs")]
-pub use build::{BuildReport, IndexBuilder, Progress, Stage};
+pub use build::{BuildReport, IndexBuilder};
 pub use error::{Error, Result};
 pub use index::{Index, Info, Ranked, SearchOptions};
+pub use progress::{Progress, Stage};
 pub use top::Hit;
 pub use vectors::{MAX_NORM, Matrix};
 

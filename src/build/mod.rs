@@ -1,13 +1,13 @@
 //! From a dump to a generation file.
 //!
 //! Rows stream from the dump into the file and are not kept in memory: the graph is built over the pages of the
-//! unfinished file. What is kept is 12 bytes a row (id and norm) and the graph itself.
+//! unfinished file. What is kept is some 40 bytes a row (id, norm, look-ups) and the graph itself.
 
 mod rows;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::file::{FileWriter, Header, map_rows};
 use crate::graph::repair::{Copies, connect};
 use crate::graph::{OwnedGraph, hnsw_rs};
 use crate::ids::{Duplicate, IdTable};
+use crate::progress::{Progress, ProgressFn, Stage, Watch};
 use crate::vectors::{Augmented, Matrix, Rows, problem_with, stride_of};
 use crate::{Error, Result};
 
@@ -32,8 +33,8 @@ use crate::{Error, Result};
 /// # Ok::<(), itemdex::Error>(())
 /// ```
 ///
-/// One dump, one seedless builder and one thread give the same file, byte for byte. With more threads rows are
-/// inserted in an order that varies, so the graph does too; ids and embeddings do not.
+/// One dump built by one thread gives the same file every time, byte for byte. With more threads rows are inserted
+/// in an order that varies, so the graph varies too; ids and embeddings do not.
 pub struct IndexBuilder {
     model_version: String,
     m: usize,
@@ -42,32 +43,6 @@ pub struct IndexBuilder {
     users: Option<Matrix>,
     progress: Option<Box<ProgressFn>>,
     cancel: Option<Arc<AtomicBool>>,
-}
-
-type ProgressFn = dyn Fn(Progress) + Send + Sync;
-
-/// How far a build has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// What is being done.
-    pub stage: Stage,
-    /// Rows done in this stage.
-    pub done: u64,
-    /// Rows this stage has to do; 0 where that is not known.
-    pub total: u64,
-}
-
-/// The stages of a build, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Rows are read, checked and written.
-    Rows,
-    /// The graph is built.
-    Graph,
-    /// Every row is made reachable.
-    Connect,
-    /// The rest is written, and the file synced and moved into place.
-    Publish,
 }
 
 /// What a build did.
@@ -205,7 +180,7 @@ impl IndexBuilder {
     }
 
     fn watch(&self) -> Watch<'_> {
-        Watch { progress: self.progress.as_deref(), cancel: self.cancel.as_deref() }
+        Watch::new(self.progress.as_deref(), self.cancel.as_deref())
     }
 
     /// Everything after the rows: the id table, the graph, the header.
@@ -280,22 +255,4 @@ fn check_users(users: &Matrix, dim: usize) -> Result<()> {
     }
     let problem = |(row, user)| problem_with(user).map(|problem| format!("row {row}: {problem}"));
     users.rows().enumerate().find_map(problem).map_or(Ok(()), bad)
-}
-
-/// Reports progress and passes cancellation on.
-pub(crate) struct Watch<'a> {
-    progress: Option<&'a ProgressFn>,
-    cancel: Option<&'a AtomicBool>,
-}
-
-impl Watch<'_> {
-    pub fn tick(&self, stage: Stage, done: usize, total: usize) -> Result<()> {
-        if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
-            return Err(Error::Cancelled);
-        }
-        if let Some(progress) = self.progress {
-            progress(Progress { stage, done: done as u64, total: total as u64 });
-        }
-        Ok(())
-    }
 }

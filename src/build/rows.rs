@@ -3,9 +3,9 @@ use std::thread;
 
 use crossbeam::channel::{Sender, bounded};
 
-use super::{Stage, Watch};
 use crate::dump::{Batch, Dump};
 use crate::file::FileWriter;
+use crate::progress::{Stage, Watch};
 use crate::vectors::{inner_product, problem_with, stride_of};
 use crate::{Error, Result};
 

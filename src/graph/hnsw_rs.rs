@@ -4,8 +4,8 @@ use hnsw_rs::prelude::{Distance, Hnsw};
 use rayon::ThreadPoolBuilder;
 
 use super::{NONE, OwnedGraph};
-use crate::build::{Stage, Watch};
 use crate::file::MAX_LAYERS;
+use crate::progress::{Stage, Watch};
 use crate::vectors::Augmented;
 use crate::{Error, Result};
 

@@ -1,0 +1,53 @@
+//! How far a build has come, and whether it is to go on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{Error, Result};
+
+/// How far a build has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// Rows done in this stage.
+    pub done: u64,
+    /// Rows this stage has to do; 0 where that is not known.
+    pub total: u64,
+}
+
+/// The stages of a build, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Rows are read, checked and written.
+    Rows,
+    /// The graph is built.
+    Graph,
+    /// Every row is made reachable.
+    Connect,
+    /// The rest is written, and the file synced and moved into place.
+    Publish,
+}
+
+pub(crate) type ProgressFn = dyn Fn(Progress) + Send + Sync;
+
+/// Reports progress and passes cancellation on.
+pub(crate) struct Watch<'a> {
+    progress: Option<&'a ProgressFn>,
+    cancel: Option<&'a AtomicBool>,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(progress: Option<&'a ProgressFn>, cancel: Option<&'a AtomicBool>) -> Watch<'a> {
+        Watch { progress, cancel }
+    }
+
+    pub fn tick(&self, stage: Stage, done: usize, total: usize) -> Result<()> {
+        if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            return Err(Error::Cancelled);
+        }
+        if let Some(progress) = self.progress {
+            progress(Progress { stage, done: done as u64, total: total as u64 });
+        }
+        Ok(())
+    }
+}
