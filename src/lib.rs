@@ -26,15 +26,12 @@
 //!
 //! # Features
 //!
-//! - `hnsw_rs` (default): building with the `hnsw_rs` crate. Without it an index can be opened and queried, not built.
+//! - `hnsw_rs` (default): the choice of building with the `hnsw_rs` crate.
 //! - `parquet`: dumps in parquet.
 //! - `cli` (default): what the `itemdex` binary needs beside.
 
 #![deny(missing_docs, unsafe_code)]
-// Without a builder an index can be read, and what writes one stands idle.
-#![cfg_attr(not(feature = "hnsw_rs"), allow(dead_code, unused_imports))]
 
-#[cfg(feature = "hnsw_rs")]
 mod build;
 pub mod dump;
 mod error;
@@ -47,16 +44,15 @@ mod progress;
 mod top;
 mod vectors;
 
-#[cfg(feature = "hnsw_rs")]
 pub use build::{BuildReport, IndexBuilder};
 pub use error::{Error, Result};
-pub use index::{Index, Info, Ranked, SearchOptions};
+pub use index::{Builder, Index, Info, Ranked, SearchOptions};
 pub use progress::{Progress, Stage};
 pub use top::Hit;
 pub use vectors::{MAX_NORM, Matrix};
 
 /// The programs in the guides, compiled and run as tests.
-#[cfg(all(doctest, feature = "hnsw_rs"))]
+#[cfg(doctest)]
 mod guides {
     #[doc = include_str!("../README.md")]
     struct Readme;

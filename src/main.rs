@@ -61,7 +61,7 @@ struct Build {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// What builds the graph
-    #[arg(long, value_enum, default_value_t = Builder::HnswRs)]
+    #[arg(long, value_enum, default_value_t = Builder::Native)]
     builder: Builder,
     /// Links a row in the upper layers; twice as many in the base layer
     #[arg(long, default_value_t = 16)]
@@ -85,7 +85,10 @@ struct Build {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Builder {
+    /// The builder of this crate
+    Native,
     /// The hnsw_rs crate
+    #[cfg(feature = "hnsw_rs")]
     #[value(name = "hnsw_rs")]
     HnswRs,
 }

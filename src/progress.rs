@@ -22,6 +22,8 @@ pub enum Stage {
     Rows,
     /// The graph is built.
     Graph,
+    /// Links are added for the user sample.
+    Users,
     /// Every row is made reachable.
     Connect,
     /// The rest is written, and the file synced and moved into place.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use itemdex::dump::{Dump, IdLists};
-use itemdex::{BuildReport, Hit, Index, IndexBuilder, Matrix, Progress, SearchOptions, Stage};
+use itemdex::{BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, SearchOptions, Stage};
 use progress::Meter;
 use serde::Serialize;
 use serde_json::json;
@@ -85,7 +85,11 @@ pub(crate) fn build(args: &Build) -> Done {
     if let Some(users) = &args.users {
         builder = builder.user_sample(read_users(users)?);
     }
-    let crate::Builder::HnswRs = args.builder;
+    builder = builder.builder(match args.builder {
+        crate::Builder::Native => Builder::Native,
+        #[cfg(feature = "hnsw_rs")]
+        crate::Builder::HnswRs => Builder::HnswRs,
+    });
     let meter = Arc::new(Meter::new());
     let report = builder.cancel_when(interrupted()?).on_progress(show_on(&meter)).build(dump, &args.out);
     meter.clear();
@@ -235,6 +239,7 @@ fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
         let stage = match progress.stage {
             Stage::Rows => "rows",
             Stage::Graph => "graph",
+            Stage::Users => "users",
             Stage::Connect => "connect",
             Stage::Publish => "publish",
         };

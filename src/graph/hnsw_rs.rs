@@ -3,7 +3,7 @@
 use hnsw_rs::prelude::{Distance, Hnsw};
 use rayon::ThreadPoolBuilder;
 
-use super::{NONE, OwnedGraph};
+use super::{NONE, OwnedGraph, Parameters};
 use crate::file::MAX_LAYERS;
 use crate::progress::{Stage, Watch};
 use crate::vectors::Augmented;
@@ -15,12 +15,6 @@ const SERIAL: usize = 512;
 
 /// Rows inserted between two looks at progress and cancellation.
 const CHUNK: usize = 4096;
-
-pub(crate) struct Parameters {
-    pub m: usize,
-    pub ef_construction: usize,
-    pub threads: usize,
-}
 
 /// Builds a graph over the rows `members` of `space`; the others stay without links.
 pub(crate) fn build(
@@ -85,9 +79,8 @@ fn freeze(hnsw: &Hnsw<'_, u32, ByRow<'_>>, squared_norms: &[f32]) -> OwnedGraph 
             }
         }
     }
-    let entry = entry(hnsw, squared_norms);
-    let (layer_nodes, upper) = stack(links, m);
-    OwnedGraph { entry, m, base, layer_nodes, upper }
+    let layers = links.into_iter().map(|layer| by_node(layer, m)).collect();
+    OwnedGraph::new(entry(hnsw, squared_norms), m, base, layers)
 }
 
 /// The row of the largest norm on the top layer: large norms are near most users.
@@ -99,27 +92,14 @@ fn entry(hnsw: &Hnsw<'_, u32, ByRow<'_>>, squared_norms: &[f32]) -> u32 {
         .expect("the top layer has a row") as u32
 }
 
-/// Lays the upper layers out as the file has them.
-fn stack(layers: Vec<Vec<(u32, Vec<u32>)>>, m: usize) -> (Vec<u32>, Vec<u32>) {
-    let (mut layer_nodes, mut upper) = (Vec::new(), Vec::new());
-    let mut rows_below: Option<Vec<u32>> = None;
-    for mut layer in layers {
-        layer.sort_unstable_by_key(|(row, _)| *row);
-        let rows: Vec<u32> = layer.iter().map(|(row, _)| *row).collect();
-        let node_in = |rows: &[u32], row: u32| rows.binary_search(&row).ok().map(|node| node as u32);
-        let below = |&row: &u32| match &rows_below {
-            Some(below) => node_in(below, row).expect("a row stands on every layer below its own"),
-            None => row,
-        };
-        upper.extend(&rows);
-        upper.extend(rows.iter().map(below));
-        for (_, links) in &layer {
-            let start = upper.len();
-            upper.extend(links.iter().filter_map(|&link| node_in(&rows, link)));
-            upper.resize(start + m, NONE);
-        }
-        layer_nodes.push(rows.len() as u32);
-        rows_below = Some(rows);
+/// The rows of a layer, ascending, and their links as nodes of the layer.
+fn by_node(mut layer: Vec<(u32, Vec<u32>)>, m: usize) -> (Vec<u32>, Vec<u32>) {
+    layer.sort_unstable_by_key(|(row, _)| *row);
+    let rows: Vec<u32> = layer.iter().map(|(row, _)| *row).collect();
+    let mut slots = Vec::with_capacity(rows.len() * m);
+    for (number, (_, links)) in layer.iter().enumerate() {
+        slots.extend(links.iter().filter_map(|link| rows.binary_search(link).ok()).map(|node| node as u32));
+        slots.resize((number + 1) * m, NONE);
     }
-    (layer_nodes, upper)
+    (rows, slots)
 }

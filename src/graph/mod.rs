@@ -13,12 +13,13 @@
 
 #[cfg(feature = "hnsw_rs")]
 pub(crate) mod hnsw_rs;
-#[cfg(feature = "hnsw_rs")]
+pub(crate) mod native;
 pub(crate) mod repair;
+pub(crate) mod users;
 mod walk;
 
 pub(crate) use crate::ids::NONE;
-pub(crate) use walk::Scratch;
+pub(crate) use walk::{Scored, Scratch};
 
 use crate::file::MAX_LAYERS;
 
@@ -182,8 +183,14 @@ fn check_slots(slots: &[u32], nodes: usize, this: u32) -> Result<(), String> {
     Ok(())
 }
 
+/// What a builder is asked for.
+pub(crate) struct Parameters {
+    pub m: usize,
+    pub ef_construction: usize,
+    pub threads: usize,
+}
+
 /// A graph in a builder's hands.
-#[cfg(feature = "hnsw_rs")]
 pub(crate) struct OwnedGraph {
     pub entry: u32,
     pub m: usize,
@@ -194,8 +201,27 @@ pub(crate) struct OwnedGraph {
     pub upper: Vec<u32>,
 }
 
-#[cfg(feature = "hnsw_rs")]
 impl OwnedGraph {
+    /// A graph of a base layer and upper layers, from the lowest up: the rows of each layer, ascending, and `m` link
+    /// slots a node, each a node of that layer or [`NONE`].
+    pub fn new(entry: u32, m: usize, base: Vec<u32>, layers: Vec<(Vec<u32>, Vec<u32>)>) -> OwnedGraph {
+        let (mut layer_nodes, mut upper) = (Vec::new(), Vec::new());
+        for (number, (rows, links)) in layers.iter().enumerate() {
+            let below = |row: &u32| match number.checked_sub(1) {
+                Some(below) => {
+                    layers[below].0.binary_search(row).expect("a row stands on every layer below its own")
+                        as u32
+                }
+                None => *row,
+            };
+            upper.extend(rows);
+            upper.extend(rows.iter().map(below));
+            upper.extend(links);
+            layer_nodes.push(rows.len() as u32);
+        }
+        OwnedGraph { entry, m, base, layer_nodes, upper }
+    }
+
     pub fn view(&self) -> Graph<'_> {
         Graph::new(self.entry, self.m, &self.base).with_layers(&self.layer_nodes, &self.upper)
     }

@@ -48,6 +48,58 @@ impl Scratch {
         }
     }
 
+    /// Leaves the best `ef` nodes that a best-first search from `starts` comes to in [`Scratch::found`]
+    /// (algorithm 2 of the HNSW paper).
+    ///
+    /// `links` are a node's neighbours, and `ahead` is called for a node shortly before them; `score` rates a node, higher
+    /// is better, and `touch` is called for a node shortly before it. Each node is rated at most once, so the search
+    /// ends whatever the links say.
+    pub fn beam<L: Iterator<Item = u32>>(
+        &mut self,
+        ef: usize,
+        starts: [u32; 2],
+        (links, ahead): (impl Fn(u32) -> L, impl Fn(u32)),
+        (score, touch): (impl Fn(u32) -> f32, impl Fn(u32)),
+    ) {
+        let Scratch { visited, open, beam, fresh } = self;
+        visited.clear();
+        open.clear();
+        beam.clear();
+        for start in starts {
+            if visited.insert(start) {
+                let start = Scored::new(score(start), start);
+                open.push(start);
+                beam.push(Reverse(start));
+            }
+        }
+        while beam.len() > ef {
+            beam.pop();
+        }
+        while let Some(best) = open.pop() {
+            let full = beam.len() >= ef;
+            if full && beam.peek().is_some_and(|worst| best < worst.0) {
+                break;
+            }
+            if let Some(next) = open.peek() {
+                ahead(next.row());
+            }
+            fresh.clear();
+            fresh.extend(links(best.row()).filter(|&link| visited.insert(link)).inspect(|&link| touch(link)));
+            for &row in fresh.iter() {
+                let scored = Scored::new(score(row), row);
+                if beam.len() < ef {
+                    beam.push(Reverse(scored));
+                    open.push(scored);
+                } else if let Some(mut worst) = beam.peek_mut()
+                    && worst.0 < scored
+                {
+                    *worst = Reverse(scored);
+                    open.push(scored);
+                }
+            }
+        }
+    }
+
     /// Takes what the last walk found, in no particular order.
     pub fn found(&mut self) -> impl ExactSizeIterator<Item = Scored> + '_ {
         self.beam.drain().map(|scored| scored.0)
@@ -82,52 +134,12 @@ impl Visited {
 }
 
 impl Graph<'_> {
-    /// Leaves the best `ef` rows that a walk finds in [`Scratch::found`].
-    ///
-    /// `score` rates a row, higher is better, and `touch` is called for a row shortly before it is scored.
-    /// Greedy descent through the upper layers, then best-first search of the base layer with a beam of `ef`
-    /// (algorithms 5 and 2 of the HNSW paper). Every row is scored at most once in the base layer, so the
-    /// walk ends whatever the links say.
+    /// Leaves the best `ef` rows that a walk finds in [`Scratch::found`]: greedy descent through the upper layers, then
+    /// [`Scratch::beam`] on the base layer, from where that ended and from the entry, which leads to every row.
     pub fn walk(&self, ef: usize, scratch: &mut Scratch, score: impl Fn(u32) -> f32, touch: impl Fn(u32)) {
-        let Scratch { visited, open, beam, fresh } = scratch;
-        visited.clear();
-        open.clear();
-        beam.clear();
-        for start in [self.descend(&score), self.entry] {
-            if visited.insert(start) {
-                let start = Scored::new(score(start), start);
-                open.push(start);
-                beam.push(Reverse(start));
-            }
-        }
-        while beam.len() > ef {
-            beam.pop();
-        }
-        while let Some(best) = open.pop() {
-            let full = beam.len() >= ef;
-            if full && beam.peek().is_some_and(|worst| best < worst.0) {
-                break;
-            }
-            if let Some(next) = open.peek() {
-                prefetch(self.slots(next.row()));
-            }
-            fresh.clear();
-            fresh.extend(
-                self.links(best.row()).filter(|&link| visited.insert(link)).inspect(|&link| touch(link)),
-            );
-            for &row in fresh.iter() {
-                let scored = Scored::new(score(row), row);
-                if beam.len() < ef {
-                    beam.push(Reverse(scored));
-                    open.push(scored);
-                } else if let Some(mut worst) = beam.peek_mut()
-                    && worst.0 < scored
-                {
-                    *worst = Reverse(scored);
-                    open.push(scored);
-                }
-            }
-        }
+        let starts = [self.descend(&score), self.entry];
+        let links = |row| self.links(row);
+        scratch.beam(ef, starts, (links, |row| prefetch(self.slots(row))), (score, touch));
     }
 
     /// From the entry down the upper layers, on each to where no neighbour is better.

@@ -1,4 +1,4 @@
-use super::{Rows, kernels};
+use super::{Rows, kernels, prefetch};
 
 /// Items in the space where L2 order is inner-product order.
 ///
@@ -17,6 +17,20 @@ impl<'a> Augmented<'a> {
         let largest = squared_norms.iter().copied().fold(0.0, f32::max);
         let extra = squared_norms.iter().map(|norm| (largest - norm).sqrt()).collect();
         Augmented { rows, squared_norms, extra }
+    }
+
+    /// How many items there are.
+    pub fn rows(&self) -> usize {
+        self.extra.len()
+    }
+
+    pub fn squared_norm(&self, row: u32) -> f32 {
+        self.squared_norms[row as usize]
+    }
+
+    /// Asks for a row ahead of its use.
+    pub fn prefetch(&self, row: u32) {
+        prefetch(self.rows.get(row));
     }
 
     /// The squared L2 distance of two items: finite, never negative.
