@@ -66,7 +66,7 @@ pub fn exact(
 }
 
 fn scan_for(index: &Index, users: &Matrix, first: usize, k: usize, answers: &mut [Vec<Hit>]) {
-    let mut tops: Vec<TopK> = answers.iter().map(|_| TopK::new(k)).collect();
+    let mut tops: Vec<TopK> = answers.iter().map(|_| TopK::new(k, Vec::new())).collect();
     let rows = index.rows();
     for (block, ids) in index.ids().chunks(ROWS_A_BLOCK).enumerate() {
         for (user, top) in tops.iter_mut().enumerate() {

@@ -11,7 +11,7 @@ use crate::top::{Hit, TopK, keep_best};
 use crate::vectors::{Rows, inner_product, prefetch, problem_with};
 use crate::{Error, Result};
 
-/// Scratches kept for later queries; more than this many queries at once allocate theirs anew.
+/// Workspaces kept for later queries; more than this many queries at once allocate theirs anew.
 const POOL: usize = 64;
 
 /// The beam of a search that does not name one, as a multiple of `k` and at the least.
@@ -63,7 +63,13 @@ fn builder_name(number: u32) -> &'static str {
 /// ```
 pub struct Index {
     file: IndexFile,
-    scratches: ArrayQueue<Scratch>,
+    workspaces: ArrayQueue<Workspace>,
+}
+
+/// What a query needs beside the index, kept for the next one.
+struct Workspace {
+    walk: Scratch,
+    hits: Vec<Hit>,
 }
 
 /// How to search.
@@ -146,7 +152,7 @@ impl Index {
         let file = IndexFile::open(path.as_ref())?;
         let header = file.header();
         tracing::debug!(path = %file.path().display(), rows = header.rows, "opened an index");
-        Ok(Index { file, scratches: ArrayQueue::new(POOL) })
+        Ok(Index { file, workspaces: ArrayQueue::new(POOL) })
     }
 
     /// How many items there are; at least 1.
@@ -212,36 +218,37 @@ impl Index {
             return Ok(Vec::new());
         }
         let ef = options.effective_ef();
-        Ok(match ef.saturating_mul(ROWS_A_BEAM) >= self.len() {
-            true => self.scan(user, k),
-            false => self.walk(user, ef, k),
-        })
+        let mut workspace = self.workspace();
+        match ef.saturating_mul(ROWS_A_BEAM) >= self.len() {
+            true => self.scan(user, k, &mut workspace),
+            false => self.walk(user, k, ef, &mut workspace),
+        }
+        Ok(self.answer(workspace))
     }
 
     /// The exact scores of candidates, the best `k` of them back, best first; of equal scores the smaller id
     /// comes first. A candidate named twice counts once, and one that the index does not have is reported.
     ///
-    /// Costs one look-up and one inner product a candidate, and a partial selection. Allocates the answer and, until `k`
-    /// is cut, one hit a candidate.
+    /// Costs one look-up and one inner product a candidate, and a partial selection. Allocates the answer only.
     ///
     /// # Errors
     /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
     pub fn rank(&self, user: &[f32], candidates: &[u64], k: usize) -> Result<Ranked> {
         self.check_user(user)?;
-        let mut scratch = self.scratch();
-        scratch.visited.clear();
-        let mut hits = Vec::with_capacity(candidates.len().min(self.len()));
+        let mut workspace = self.workspace();
+        let Workspace { walk: Scratch { visited, .. }, hits } = &mut workspace;
+        visited.clear();
+        hits.clear();
         let mut unknown = Vec::new();
         self.score_each(user, candidates, |_, id, row, score| match score {
-            Some(score) if scratch.visited.insert(row) => hits.push(Hit { id, score }),
+            Some(score) if visited.insert(row) => hits.push(Hit { id, score }),
             Some(_) => {}
             None => unknown.push(id),
         });
-        self.keep(scratch);
-        keep_best(&mut hits, k);
+        keep_best(hits, k);
         unknown.sort_unstable();
         unknown.dedup();
-        Ok(Ranked { hits, unknown })
+        Ok(Ranked { hits: self.answer(workspace), unknown })
     }
 
     /// Writes the exact score of each candidate to the same place of `scores`; NaN for one that the index does not
@@ -309,25 +316,22 @@ impl Index {
         (least, sum as f64 / self.len() as f64, most)
     }
 
-    fn walk(&self, user: &[f32], ef: usize, k: usize) -> Vec<Hit> {
+    fn walk(&self, user: &[f32], k: usize, ef: usize, workspace: &mut Workspace) {
         let (rows, ids) = (self.rows(), self.id_map());
-        let mut scratch = self.scratch();
+        let Workspace { walk, hits } = workspace;
         let score = |row| inner_product(user, rows.get(row));
-        self.graph().walk(ef, &mut scratch, score, |row| prefetch(rows.get(row)));
-        let found = scratch.found();
-        let mut hits: Vec<Hit> =
-            found.map(|found| Hit { id: ids.id(found.row()), score: found.score() }).collect();
-        self.keep(scratch);
-        keep_best(&mut hits, k);
-        hits
+        self.graph().walk(ef, walk, score, |row| prefetch(rows.get(row)));
+        hits.clear();
+        hits.extend(walk.found().map(|found| Hit { id: ids.id(found.row()), score: found.score() }));
+        keep_best(hits, k);
     }
 
-    fn scan(&self, user: &[f32], k: usize) -> Vec<Hit> {
-        let mut top = TopK::new(k);
+    fn scan(&self, user: &[f32], k: usize, workspace: &mut Workspace) {
+        let mut top = TopK::new(k, std::mem::take(&mut workspace.hits));
         for (id, embedding) in self.iter() {
             top.offer(Hit { id, score: inner_product(user, embedding) });
         }
-        top.into_sorted()
+        workspace.hits = top.into_sorted();
     }
 
     /// Calls `found` with the place, id, row and score of each candidate; no score where the id is unknown.
@@ -372,13 +376,16 @@ impl Index {
         Ok(())
     }
 
-    fn scratch(&self) -> Scratch {
-        self.scratches.pop().unwrap_or_else(|| Scratch::new(self.len()))
+    fn workspace(&self) -> Workspace {
+        let new = || Workspace { walk: Scratch::new(self.len()), hits: Vec::new() };
+        self.workspaces.pop().unwrap_or_else(new)
     }
 
-    fn keep(&self, scratch: Scratch) {
-        // A full pool has enough of them.
-        let _ = self.scratches.push(scratch);
+    /// Copies the hits out and keeps the workspace, unless enough of them are kept.
+    fn answer(&self, workspace: Workspace) -> Vec<Hit> {
+        let hits = workspace.hits.clone();
+        let _ = self.workspaces.push(workspace);
+        hits
     }
 
     pub(crate) fn rows(&self) -> Rows<'_> {

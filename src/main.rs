@@ -3,6 +3,8 @@
 //! Results go to standard output (with `--json` nothing but JSON), progress and errors to standard error.
 //! Exit codes: 0 done, 1 the work failed, 2 wrong usage.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 use std::io;

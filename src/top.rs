@@ -40,9 +40,11 @@ pub(crate) struct TopK {
 }
 
 impl TopK {
-    /// `k` is at least 1.
-    pub fn new(k: usize) -> TopK {
-        TopK { k, hits: Vec::with_capacity(2 * k), bar: None }
+    /// `k` is at least 1; `hits` is only used for its space.
+    pub fn new(k: usize, mut hits: Vec<Hit>) -> TopK {
+        hits.clear();
+        hits.reserve(2 * k);
+        TopK { k, hits, bar: None }
     }
 
     #[inline(always)]
@@ -80,7 +82,7 @@ mod tests {
             let mut expected = hits.clone();
             expected.sort_by(Hit::order);
             expected.truncate(k);
-            let mut top = TopK::new(k);
+            let mut top = TopK::new(k, Vec::new());
             hits.iter().for_each(|&hit| top.offer(hit));
             prop_assert_eq!(top.into_sorted(), expected);
         }

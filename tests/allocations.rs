@@ -52,6 +52,7 @@ fn queries_allocate_their_answers_only() {
     let options = SearchOptions::new(10).ef(100);
     for user in common::users(100, 12, 1) {
         built.index.search_with(&user, &options).unwrap();
+        built.index.rank(&user, &candidates, 100).unwrap();
     }
     for user in common::users(20, 12, 1) {
         assert_eq!(allocations_of(|| built.index.search_with(&user, &options).unwrap()), 1);

@@ -341,6 +341,14 @@ mod parquet_files {
     }
 
     #[test]
+    fn users_need_no_id_column() {
+        let folder = Folder::new();
+        let path = parquet(&folder.path("v.parquet"), vec![("embedding", lists(rows(2, 3)))]);
+        let users = Dump::options().without_ids().open(path).unwrap().into_matrix().unwrap();
+        assert_eq!(users.as_slice(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    }
+
+    #[test]
     fn columns_that_do_not_serve_are_named() {
         let folder = Folder::new();
         let refusal = |columns| {

@@ -134,6 +134,7 @@ fn files_that_are_not_ours_are_refused() {
         "FILE: format version 9, but this library reads version 1; upgrade itemdex or rebuild the index"
     );
     assert!(matches!(Index::open(built.folder.path()), Err(Error::NotAnIndex { .. })));
+    assert!(matches!(Index::open("/dev/zero"), Err(Error::NotAnIndex { .. })));
     assert!(matches!(Index::open(built.folder.path().join("missing")), Err(Error::Io { .. })));
 }
 

@@ -221,7 +221,7 @@ fn output() -> BufWriter<StdoutLock<'static>> {
 }
 
 fn read_users(path: &Path) -> Result<Matrix, Failure> {
-    Ok(Dump::open(path)?.into_matrix()?)
+    Ok(Dump::options().without_ids().open(path)?.into_matrix()?)
 }
 
 /// A flag that becomes true when the user interrupts, so that a build can clean up after itself.

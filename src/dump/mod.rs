@@ -78,6 +78,7 @@ pub struct Batch {
 #[derive(Debug, Clone)]
 pub struct DumpOptions {
     ids: Option<PathBuf>,
+    without_ids: bool,
     id_column: String,
     vector_column: String,
 }
@@ -87,6 +88,12 @@ impl DumpOptions {
     /// parquet's id column.
     pub fn ids(mut self, path: impl AsRef<Path>) -> Self {
         self.ids = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Looks for no ids, in parquet neither: for user embeddings. Row numbers stand in for them.
+    pub fn without_ids(mut self) -> Self {
+        self.without_ids = true;
         self
     }
 
@@ -147,7 +154,8 @@ impl DumpOptions {
 
     #[cfg(feature = "parquet")]
     fn open_parquet(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
-        let id_column = self.ids.is_none().then_some(self.id_column.as_str());
+        let wanted = self.ids.is_none() && !self.without_ids;
+        let id_column = wanted.then_some(self.id_column.as_str());
         let columns = parquet::Columns::open(path, id_column, &self.vector_column)?;
         let (dim, rows) = (columns.dim(), columns.rows());
         Ok((Embeddings::Parquet(columns), dim, rows))
@@ -180,7 +188,12 @@ impl Dump {
 
     /// Options to open a dump with.
     pub fn options() -> DumpOptions {
-        DumpOptions { ids: None, id_column: "id".to_owned(), vector_column: "embedding".to_owned() }
+        DumpOptions {
+            ids: None,
+            without_ids: false,
+            id_column: "id".to_owned(),
+            vector_column: "embedding".to_owned(),
+        }
     }
 
     /// The file with the embeddings.

@@ -169,6 +169,11 @@ fn each<T: AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
 }
 
 pub(super) fn open(path: &Path) -> Result<File> {
+    // Before it is opened: opening a pipe would wait for someone to write to it.
+    let metadata = std::fs::metadata(path).map_err(Error::io("open", path))?;
+    if !metadata.is_file() {
+        return Err(Error::dump(path, "it is not a regular file; write the dump to one"));
+    }
     let file = File::open(path).map_err(Error::io("open", path))?;
     match length(path, &file)? {
         0 => Err(Error::dump(path, "the dump is empty: the file has no bytes")),

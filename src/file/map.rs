@@ -19,12 +19,14 @@ pub(crate) struct IndexFile {
 impl IndexFile {
     /// Maps the file and checks its header: one page is read, whatever the file's size.
     pub fn open(path: &Path) -> Result<IndexFile> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let metadata = file.metadata().map_err(Error::io("open", path))?;
-        if metadata.is_dir() {
-            let problem = "it is a folder".to_owned();
+        // Before it is opened: opening a pipe would wait for someone to write to it.
+        let metadata = std::fs::metadata(path).map_err(Error::io("open", path))?;
+        if !metadata.is_file() {
+            let problem = "it is not a regular file".to_owned();
             return Err(Error::NotAnIndex { path: path.to_owned(), problem });
         }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let metadata = file.metadata().map_err(Error::io("open", path))?;
         let map = map_file(&file, metadata.len()).map_err(Error::io("map", path))?;
         let header = Header::read(&map[..map.len().min(PAGE as usize)], metadata.len(), path)?;
         Ok(IndexFile { path: path.to_owned(), header, map })
