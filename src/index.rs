@@ -5,10 +5,10 @@ use std::path::Path;
 use crossbeam::queue::ArrayQueue;
 
 use crate::file::{IndexFile, Section};
-use crate::graph::{Graph, Scratch};
+use crate::graph::{Graph, Scored, Scratch, search};
 use crate::ids::{BULK, IdMap, NONE};
 use crate::top::{Hit, TopK, keep_best};
-use crate::vectors::{Rows, inner_product, prefetch, problem_with};
+use crate::vectors::{Quantized, Rows, inner_product, prefetch, problem_with};
 use crate::{Error, Result};
 
 /// Workspaces kept for later queries; more than this many queries at once allocate theirs anew.
@@ -69,6 +69,7 @@ pub struct Index {
 /// What a query needs beside the index, kept for the next one.
 struct Workspace {
     walk: Scratch,
+    found: Vec<Scored>,
     hits: Vec<Hit>,
 }
 
@@ -127,6 +128,8 @@ pub struct Info {
     pub bytes: u64,
     /// Each section's name and bytes, in the file's order.
     pub sections: Vec<(&'static str, u64)>,
+    /// Whether there are `i8` rows to walk over.
+    pub quantized: bool,
     /// The builder's name.
     pub builder: &'static str,
     /// Links a row in the upper layers, half of those in the base layer.
@@ -236,7 +239,7 @@ impl Index {
     pub fn rank(&self, user: &[f32], candidates: &[u64], k: usize) -> Result<Ranked> {
         self.check_user(user)?;
         let mut workspace = self.workspace();
-        let Workspace { walk: Scratch { visited, .. }, hits } = &mut workspace;
+        let Workspace { walk: Scratch { visited, .. }, hits, .. } = &mut workspace;
         visited.clear();
         hits.clear();
         let mut unknown = Vec::new();
@@ -284,6 +287,10 @@ impl Index {
         }
         progress("values");
         self.verify_rows()?;
+        if let Some(row) = self.quantized().and_then(|quantized| quantized.mismatch(self.rows())) {
+            let problem = format!("row {row} is not quantised from its embedding");
+            return Err(self.file.wrong(Section::Scales, row as usize, problem));
+        }
         progress("id look-ups");
         self.id_map().verify().map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
         progress("links");
@@ -300,6 +307,7 @@ impl Index {
             model_version: self.model_version().to_owned(),
             bytes: header.file_length,
             sections: sections.to_vec(),
+            quantized: header.quantized == 1,
             builder: builder_name(header.builder),
             m: header.m as usize,
             ef_construction: header.ef_construction as usize,
@@ -317,12 +325,11 @@ impl Index {
     }
 
     fn walk(&self, user: &[f32], k: usize, ef: usize, workspace: &mut Workspace) {
-        let (rows, ids) = (self.rows(), self.id_map());
-        let Workspace { walk, hits } = workspace;
-        let score = |row| inner_product(user, rows.get(row));
-        self.graph().walk(ef, walk, score, |row| prefetch(rows.get(row)));
+        let ids = self.id_map();
+        let Workspace { walk, found, hits } = workspace;
+        search(self.graph(), self.rows(), self.quantized(), user, ef, walk, found);
         hits.clear();
-        hits.extend(walk.found().map(|found| Hit { id: ids.id(found.row()), score: found.score() }));
+        hits.extend(found.iter().map(|found| Hit { id: ids.id(found.row()), score: found.score() }));
         keep_best(hits, k);
     }
 
@@ -377,7 +384,7 @@ impl Index {
     }
 
     fn workspace(&self) -> Workspace {
-        let new = || Workspace { walk: Scratch::new(self.len()), hits: Vec::new() };
+        let new = || Workspace { walk: Scratch::new(self.len()), found: Vec::new(), hits: Vec::new() };
         self.workspaces.pop().unwrap_or_else(new)
     }
 
@@ -390,6 +397,12 @@ impl Index {
 
     pub(crate) fn rows(&self) -> Rows<'_> {
         Rows::new(self.file.section(Section::Rows), self.dim())
+    }
+
+    fn quantized(&self) -> Option<Quantized<'_>> {
+        let values = self.file.section(Section::QuantizedRows);
+        let scales = self.file.section(Section::Scales);
+        (self.file.header().quantized == 1).then(|| Quantized::new(values, scales, self.dim()))
     }
 
     fn id_map(&self) -> IdMap<'_> {

@@ -44,7 +44,7 @@ mod progress;
 mod top;
 mod vectors;
 
-pub use build::{BuildReport, IndexBuilder};
+pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use error::{Error, Result};
 pub use index::{Builder, Index, Info, Ranked, SearchOptions};
 pub use progress::{Progress, Stage};

@@ -65,6 +65,9 @@ struct Build {
     /// What builds the graph
     #[arg(long, value_enum, default_value_t = Builder::Native)]
     builder: Builder,
+    /// Over what a search walks [default: i8 rows if that costs no recall]
+    #[arg(long, value_enum)]
+    quantize: Option<Quantize>,
     /// Links a row in the upper layers; twice as many in the base layer
     #[arg(long, default_value_t = 16)]
     m: usize,
@@ -93,6 +96,14 @@ enum Builder {
     #[cfg(feature = "hnsw_rs")]
     #[value(name = "hnsw_rs")]
     HnswRs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Quantize {
+    /// Rows of i8; what is found is scored in f32
+    I8,
+    /// Rows of f32
+    None,
 }
 
 #[derive(Args)]

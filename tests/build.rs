@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::*;
 use itemdex::dump::Dump;
-use itemdex::{Builder, Error, Index, IndexBuilder, Matrix, Result, SearchOptions, Stage};
+use itemdex::{Builder, Error, Index, IndexBuilder, Matrix, Quantization, Result, SearchOptions, Stage};
 
 #[cfg(feature = "hnsw_rs")]
 const BUILDERS: [Builder; 2] = [Builder::Native, Builder::HnswRs];
@@ -64,6 +64,41 @@ fn each_builder_makes_a_graph_that_is_whole_and_finds_items() {
         let found = found_of_10(&built, &items, &users(50, 8, 1), 200);
         assert!(found >= 450, "{kind:?} found {found} of 500");
     }
+}
+
+#[test]
+fn walks_over_i8_rows_find_as_much_and_score_the_same() {
+    let items = items(6_000, 24, 8);
+    let users = users(50, 24, 8);
+    let of = |quantization| build_with(&builder().threads(1).quantize(quantization), &items);
+    let [plain, quantized] = [of(Quantization::None), of(Quantization::I8)];
+    assert!(quantized.index.info().quantized && !plain.index.info().quantized);
+    quantized.index.verify(|_| ()).unwrap();
+    let [plain_found, found] = [&plain, &quantized].map(|built| found_of_10(built, &items, &users, 100));
+    assert!(found + 5 >= plain_found, "{found} over i8, {plain_found} over f32");
+    for user in &users {
+        for hit in quantized.index.search(user, 20).unwrap() {
+            let mut score = [0.0];
+            plain.index.score(user, &[hit.id], &mut score).unwrap();
+            assert_eq!(hit.score, score[0]);
+        }
+    }
+}
+
+#[test]
+fn rows_that_i8_cannot_tell_apart_are_not_quantised() {
+    // One huge coordinate, equal in all items, leaves the others no steps of i8.
+    let mut items = items(3_000, 8, 9);
+    items.iter_mut().for_each(|(_, row)| row[0] = 10_000.0);
+    let sample: Vec<f32> = users(200, 8, 9)
+        .into_iter()
+        .flat_map(|mut user| {
+            user[0] = 0.0;
+            user
+        })
+        .collect();
+    let built = build_with(&builder().user_sample(Matrix::new(8, sample).unwrap()), &items);
+    assert!(!built.index.info().quantized);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::*;
-use itemdex::{Error, Index, IndexBuilder, SearchOptions};
+use itemdex::{Error, Index, IndexBuilder, Quantization, SearchOptions};
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -20,7 +20,8 @@ fn sample() -> (Built, Vec<u8>) {
         items[row].1 = items[3].1.clone();
     }
     items[7].1 = vec![0.0; DIM];
-    let built = build_with(&IndexBuilder::new("v1").m(4).ef_construction(40), &items);
+    let built =
+        build_with(&IndexBuilder::new("v1").m(4).ef_construction(40).quantize(Quantization::I8), &items);
     let bytes = fs::read(&built.path).unwrap();
     (built, bytes)
 }

@@ -3,6 +3,7 @@
 //! Rows stream from the dump into the file and are not kept in memory: the graph is built over the pages of the
 //! unfinished file. What is kept is some 40 bytes a row (id, norm, look-ups) and the graph itself.
 
+mod quantization;
 mod rows;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use quantization::QuantizedRows;
 use rows::RowWriter;
 
 use crate::dump::Dump;
@@ -18,7 +20,7 @@ use crate::file::{FileWriter, Header, map_rows};
 #[cfg(feature = "hnsw_rs")]
 use crate::graph::hnsw_rs;
 use crate::graph::repair::{Copies, connect};
-use crate::graph::{OwnedGraph, Parameters, native, users};
+use crate::graph::{Graph, OwnedGraph, Parameters, native, users};
 use crate::ids::{Duplicate, IdTable};
 use crate::index::Builder;
 use crate::progress::{Progress, ProgressFn, Stage, Watch};
@@ -41,12 +43,22 @@ use crate::{Error, Result};
 pub struct IndexBuilder {
     model_version: String,
     builder: Builder,
+    quantization: Option<Quantization>,
     m: usize,
     ef_construction: usize,
     threads: usize,
     users: Option<Matrix>,
     progress: Option<Box<ProgressFn>>,
     cancel: Option<Arc<AtomicBool>>,
+}
+
+/// Over what a search walks; what it finds is always scored in `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantization {
+    /// `i8` rows beside the `f32` ones: a quarter more bytes, and faster walks.
+    I8,
+    /// The `f32` rows.
+    None,
 }
 
 /// What a build did.
@@ -78,6 +90,7 @@ impl IndexBuilder {
         IndexBuilder {
             model_version: model_version.into(),
             builder: Builder::Native,
+            quantization: None,
             m: 16,
             ef_construction: 200,
             threads: available_parallelism().map_or(1, usize::from),
@@ -90,6 +103,13 @@ impl IndexBuilder {
     /// What builds the graph, by default [`Builder::Native`].
     pub fn builder(mut self, builder: Builder) -> Self {
         self.builder = builder;
+        self
+    }
+
+    /// Over what a search walks. By default the build compares both on part of the user sample (without one, on
+    /// items taken as users), and walks over `i8` rows if recall@100 at `ef` 200 does not suffer.
+    pub fn quantize(mut self, quantization: Quantization) -> Self {
+        self.quantization = Some(quantization);
         self
     }
 
@@ -209,7 +229,8 @@ impl IndexBuilder {
                 first: first.into(),
                 second: second.into(),
             })?;
-        let (graph, copies, linked) = self.graph(&mut written.file, dim, &written.squared_norms, &watch)?;
+        let Made { graph, quantized, copies, linked } =
+            self.graph(&mut written.file, dim, &written.squared_norms, &watch)?;
         let graph_time = started.elapsed() - rows_time;
 
         watch.tick(Stage::Publish, 0, total)?;
@@ -223,7 +244,11 @@ impl IndexBuilder {
         header.id_slots = table.slots.len() as u64;
         header.id_seed = table.seed;
         header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
+        header.quantized = quantized.is_some().into();
         let mut file = written.file;
+        let (values, scales) = quantized.map_or_else(Default::default, |rows| (rows.values, rows.scales));
+        file.write_section(&values)?;
+        file.write_section(&scales)?;
         file.write_section(&written.ids)?;
         file.write_section(&table.slots)?;
         file.write_section(&graph.base)?;
@@ -241,7 +266,7 @@ impl IndexBuilder {
         dim: usize,
         squared_norms: &[f32],
         watch: &Watch<'_>,
-    ) -> Result<(OwnedGraph, u64, u64)> {
+    ) -> Result<Made> {
         let total = squared_norms.len();
         let out = file.out().to_owned();
         let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
@@ -263,8 +288,27 @@ impl IndexBuilder {
         copies.attach(&mut graph);
         let linked = connect(&mut graph, &space);
         watch.tick(Stage::Connect, total, total)?;
-        Ok((graph, copies.len() as u64, linked as u64))
+        let quantized = self.quantized(rows, dim, graph.view());
+        Ok(Made { graph, quantized, copies: copies.len() as u64, linked: linked as u64 })
     }
+
+    /// The quantised rows, if they were asked for or, where nothing was said, cost no recall.
+    fn quantized(&self, rows: Rows<'_>, dim: usize, graph: Graph<'_>) -> Option<QuantizedRows> {
+        let make = || QuantizedRows::of(rows, dim);
+        match self.quantization {
+            Some(Quantization::None) => None,
+            Some(Quantization::I8) => Some(make()),
+            None => Some(make()).filter(|made| made.cost_no_recall(graph, rows, self.users.as_ref())),
+        }
+    }
+}
+
+/// What a build makes of the rows.
+struct Made {
+    graph: OwnedGraph,
+    quantized: Option<QuantizedRows>,
+    copies: u64,
+    linked: u64,
 }
 
 fn check_users(users: &Matrix, dim: usize) -> Result<()> {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use itemdex::dump::{Dump, IdLists};
-use itemdex::{BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, SearchOptions, Stage};
+use itemdex::{
+    BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, SearchOptions, Stage,
+};
 use progress::Meter;
 use serde::Serialize;
 use serde_json::json;
@@ -79,6 +81,12 @@ pub(crate) fn build(args: &Build) -> Done {
     }
     let dump = options.open(&args.items)?;
     let mut builder = IndexBuilder::new(&args.model_version).m(args.m).ef_construction(args.ef_construction);
+    if let Some(quantize) = args.quantize {
+        builder = builder.quantize(match quantize {
+            crate::Quantize::I8 => Quantization::I8,
+            crate::Quantize::None => Quantization::None,
+        });
+    }
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
@@ -128,7 +136,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
             info.sections.iter().map(|&(name, bytes)| (name.to_owned(), bytes.into())).collect();
         let document = json!({
             "rows": info.rows, "dim": info.dim, "model_version": info.model_version, "bytes": info.bytes,
-            "sections": sections, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
+            "sections": sections, "quantized": info.quantized, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
             "layers": info.layers, "degree": {"min": least, "mean": mean, "max": most},
         });
         writeln!(out, "{document}")?;
@@ -140,6 +148,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
             "builder        {}, m {}, ef_construction {}",
             info.builder, info.m, info.ef_construction
         )?;
+        writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { "f32" })?;
         writeln!(out, "degree         {least} to {most}, mean {mean:.1}")?;
         writeln!(out, "upper layers   {:?}", info.layers)?;
         writeln!(out, "bytes          {:>14}", info.bytes)?;

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::PAGE;
-use crate::vectors::stride_of;
+use crate::vectors::{quantized_stride, stride_of};
 use crate::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"itemdex\0";
@@ -25,6 +25,9 @@ pub(crate) const MAX_MODEL_VERSION: usize = 255;
 pub(crate) enum Section {
     /// `f32` embeddings, one padded row after the other.
     Rows,
+    /// The same as `i8`, and the `f32` scale of each row; both empty if the index is not quantised.
+    QuantizedRows,
+    Scales,
     /// The item id of every row, `u64`.
     Ids,
     /// The hash table from item id to row, `u32`.
@@ -36,12 +39,21 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub const ALL: [Section; 5] =
-        [Section::Rows, Section::Ids, Section::IdTable, Section::BaseLayer, Section::UpperLayers];
+    pub const ALL: [Section; 7] = [
+        Section::Rows,
+        Section::QuantizedRows,
+        Section::Scales,
+        Section::Ids,
+        Section::IdTable,
+        Section::BaseLayer,
+        Section::UpperLayers,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Section::Rows => "rows",
+            Section::QuantizedRows => "quantized_rows",
+            Section::Scales => "scales",
             Section::Ids => "ids",
             Section::IdTable => "id_table",
             Section::BaseLayer => "base_layer",
@@ -82,7 +94,9 @@ pub(crate) struct Header {
     model_version_length: u32,
     model_version: [u8; 256],
     pub sections: [Span; Section::ALL.len()],
-    reserved: [u8; 3584],
+    /// How the rows are quantised: 0 not at all, 1 as `i8`.
+    pub quantized: u32,
+    reserved: [u8; 3532],
     checksum: u64,
 }
 
@@ -162,6 +176,7 @@ impl Header {
         fits("dim", self.dim.into(), 1, 4096)?;
         fits("row count", self.rows, 1, u64::from(u32::MAX) - 1)?;
         fits("m", self.m.into(), 2, 128)?;
+        fits("quantisation", self.quantized.into(), 0, 1)?;
         fits("entry row", self.entry.into(), 0, self.rows - 1)?;
         fits("id table size", self.id_slots, self.rows + 1, 4 * self.rows + 64)?;
         for (layer, &nodes) in self.layer_nodes.iter().enumerate() {
@@ -194,6 +209,10 @@ impl Header {
         let m = u64::from(self.m);
         match section {
             Section::Rows => self.rows * stride_of(self.dim as usize) as u64 * 4,
+            Section::QuantizedRows => {
+                u64::from(self.quantized) * self.rows * quantized_stride(self.dim as usize) as u64
+            }
+            Section::Scales => u64::from(self.quantized) * self.rows * 4,
             Section::Ids => self.rows * 8,
             Section::IdTable => self.id_slots * 4,
             Section::BaseLayer => self.rows * 2 * m * 4,

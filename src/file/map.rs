@@ -62,7 +62,11 @@ impl IndexFile {
 
     /// The error for a section whose values contradict each other.
     pub fn wrong(&self, section: Section, value: usize, problem: String) -> Error {
-        let width = if section == Section::Ids { 8 } else { 4 };
+        let width = match section {
+            Section::Ids => 8,
+            Section::QuantizedRows => 1,
+            _ => 4,
+        };
         self.damaged(self.range(section).start + value * width, problem)
     }
 

@@ -15,10 +15,12 @@
 pub(crate) mod hnsw_rs;
 pub(crate) mod native;
 pub(crate) mod repair;
+mod search;
 pub(crate) mod users;
 mod walk;
 
 pub(crate) use crate::ids::NONE;
+pub(crate) use search::search;
 pub(crate) use walk::{Scored, Scratch};
 
 use crate::file::MAX_LAYERS;

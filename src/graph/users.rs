@@ -7,10 +7,10 @@
 
 use std::thread;
 
-use super::{Graph, NONE, OwnedGraph, Scored, Scratch};
+use super::{Graph, NONE, OwnedGraph, Scored, Scratch, search};
 use crate::Result;
 use crate::progress::{Stage, Watch};
-use crate::vectors::{Matrix, Rows, inner_product, prefetch};
+use crate::vectors::{Matrix, Rows};
 
 /// The beam by which a user is searched for, and how many of the results count.
 const BEAM: usize = 200;
@@ -66,9 +66,7 @@ fn propose_all<'a>(
     let mut proposals = Vec::new();
     let mut results: Vec<Scored> = Vec::new();
     for user in users {
-        graph.walk(BEAM, scratch, |row| inner_product(user, rows.get(row)), |row| prefetch(rows.get(row)));
-        results.clear();
-        results.extend(scratch.found());
+        search(graph, rows, None, user, BEAM, scratch, &mut results);
         results.sort_unstable_by(|a, b| b.cmp(a));
         results.truncate(RESULTS);
         for (rank, from) in results.iter().enumerate() {

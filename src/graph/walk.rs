@@ -4,6 +4,9 @@ use std::collections::BinaryHeap;
 use super::{Graph, Layer};
 use crate::vectors::prefetch;
 
+/// Link slots a node has at most, and one to write behind.
+const MAX_LINKS: usize = 257;
+
 /// A row and its score in one integer: greater is better, and of equal scores the smaller row is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Scored(u64);
@@ -35,7 +38,9 @@ pub(crate) struct Scratch {
     /// The best rows so far, worst first.
     beam: BinaryHeap<Reverse<Scored>>,
     /// The unvisited neighbours of the row being expanded.
-    fresh: Vec<u32>,
+    fresh: Box<[u32; MAX_LINKS]>,
+    /// The quantised user.
+    pub user: Vec<i8>,
 }
 
 impl Scratch {
@@ -44,7 +49,8 @@ impl Scratch {
             visited: Visited::new(rows),
             open: BinaryHeap::new(),
             beam: BinaryHeap::new(),
-            fresh: Vec::new(),
+            fresh: Box::new([0; MAX_LINKS]),
+            user: Vec::new(),
         }
     }
 
@@ -61,7 +67,7 @@ impl Scratch {
         (links, ahead): (impl Fn(u32) -> L, impl Fn(u32)),
         (score, touch): (impl Fn(u32) -> f32, impl Fn(u32)),
     ) {
-        let Scratch { visited, open, beam, fresh } = self;
+        let Scratch { visited, open, beam, fresh, .. } = self;
         visited.clear();
         open.clear();
         beam.clear();
@@ -83,9 +89,15 @@ impl Scratch {
             if let Some(next) = open.peek() {
                 ahead(next.row());
             }
-            fresh.clear();
-            fresh.extend(links(best.row()).filter(|&link| visited.insert(link)).inspect(|&link| touch(link)));
-            for &row in fresh.iter() {
+            // Every link is written and only new ones are counted: whether one is new cannot be predicted.
+            let mut count = 0;
+            for link in links(best.row()) {
+                fresh[count] = link;
+                count += usize::from(visited.insert(link));
+            }
+            let fresh = &fresh[..count];
+            fresh.iter().for_each(|&row| touch(row));
+            for &row in fresh {
                 let scored = Scored::new(score(row), row);
                 if beam.len() < ef {
                     beam.push(Reverse(scored));

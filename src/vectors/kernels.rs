@@ -8,6 +8,11 @@ pub(crate) fn inner_product(a: &[f32], b: &[f32]) -> f32 {
     by_simsimd(f32::dot, a, b) + 0.0
 }
 
+/// The inner product of two quantised embeddings of one length.
+pub(crate) fn inner_product_i8(a: &[i8], b: &[i8]) -> f32 {
+    <i8 as SpatialSimilarity>::dot(a, b).expect("embeddings of one length") as f32
+}
+
 /// The squared L2 distance of two embeddings of one length.
 pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     by_simsimd(f32::sqeuclidean, a, b)

@@ -3,11 +3,13 @@
 mod augmented;
 mod kernels;
 mod matrix;
+mod quantized;
 
 pub(crate) use augmented::Augmented;
 pub(crate) use kernels::{inner_product, prefetch};
 pub use matrix::Matrix;
 pub(crate) use matrix::{Rows, stride_of};
+pub(crate) use quantized::{Quantized, quantize, quantized_stride};
 
 /// The largest L2 norm an embedding may have: 2^62. Every inner product and every distance of the
 /// augmented space then stays finite in `f32`.

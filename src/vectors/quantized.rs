@@ -1,0 +1,114 @@
+use super::{Rows, kernels, prefetch};
+
+/// Quantised rows start on multiples of this many bytes: at dim 64 one row is one cache line.
+const LINE: usize = 64;
+
+/// Embeddings as `i8` with one scale a row: `value = scale * i8`, the largest value of a row at 127.
+///
+/// A quarter of the bytes, for walks: what they find is scored again in `f32`.
+#[derive(Clone, Copy)]
+pub(crate) struct Quantized<'a> {
+    values: &'a [i8],
+    scales: &'a [f32],
+    dim: usize,
+}
+
+impl<'a> Quantized<'a> {
+    /// `values` and `scales` as in the file.
+    pub fn new(values: &'a [i8], scales: &'a [f32], dim: usize) -> Quantized<'a> {
+        Quantized { values, scales, dim }
+    }
+
+    pub fn get(&self, row: u32) -> (&'a [i8], f32) {
+        let start = row as usize * quantized_stride(self.dim);
+        (&self.values[start..start + self.dim], self.scales[row as usize])
+    }
+
+    /// The inner product with a quantised user, but for the user's own scale, which orders nothing.
+    #[inline(always)]
+    pub fn score(&self, user: &[i8], row: u32) -> f32 {
+        let (values, scale) = self.get(row);
+        kernels::inner_product_i8(user, values) * scale + 0.0
+    }
+
+    #[inline(always)]
+    pub fn prefetch(&self, row: u32) {
+        let start = row as usize * quantized_stride(self.dim);
+        prefetch(&self.values[start..start + self.dim]);
+        prefetch(&self.scales[row as usize..][..1]);
+    }
+
+    /// The first row that is not what `rows` quantise to.
+    pub fn mismatch(&self, rows: Rows<'_>) -> Option<u32> {
+        let mut values = Vec::new();
+        let stride = quantized_stride(self.dim);
+        (0..rows.len() as u32).find(|&row| {
+            let scale = quantize(rows.get(row), &mut values);
+            values.resize(stride, 0);
+            let found = &self.values[row as usize * stride..][..stride];
+            found != values || self.scales[row as usize].to_bits() != scale.to_bits()
+        })
+    }
+}
+
+/// The bytes that a quantised row takes in the file, padding included.
+pub(crate) fn quantized_stride(dim: usize) -> usize {
+    dim.next_multiple_of(LINE)
+}
+
+/// Replaces `values` by the quantised embedding; returns the scale. An embedding of zeros has scale 0.
+pub(crate) fn quantize(embedding: &[f32], values: &mut Vec<i8>) -> f32 {
+    let largest = embedding.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let scale = largest / 127.0;
+    // By division, not by a reciprocal: that of the smallest scales is infinite.
+    let quantized = |value: &f32| if scale > 0.0 { (value / scale).round() as i8 } else { 0 };
+    values.clear();
+    values.extend(embedding.iter().map(quantized));
+    scale
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn scores_are_within_the_rounding_of_both_sides(
+            (row, user) in (1usize..300).prop_flat_map(|dim| {
+                let embedding = || prop::collection::vec(-100.0f32..100.0, dim);
+                (embedding(), embedding())
+            }),
+        ) {
+            let dim = row.len();
+            let (mut values, mut user_values) = (Vec::new(), Vec::new());
+            let scale = quantize(&row, &mut values);
+            let user_scale = quantize(&user, &mut user_values);
+            let reference: i64 =
+                values.iter().zip(&user_values).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum();
+            values.resize(quantized_stride(dim), 0);
+            let scales = [scale];
+            let score = Quantized::new(&values, &scales, dim).score(&user_values, 0);
+            prop_assert!((f64::from(score) - reference as f64 * f64::from(scale)).abs() <= 1e-6 * f64::from(score.abs()));
+
+            let exact: f64 = row.iter().zip(&user).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let off = |scale: f32, other: &[f32]| -> f64 {
+                other.iter().map(|value| f64::from(value.abs() * scale)).sum::<f64>() * 0.51
+            };
+            let slack = off(scale, &user) + off(user_scale, &row) + dim as f64 * f64::from(scale * user_scale);
+            prop_assert!((f64::from(score) * f64::from(user_scale) - exact).abs() <= slack);
+        }
+    }
+
+    #[test]
+    fn awkward_embeddings_quantise() {
+        let mut values = Vec::new();
+        assert_eq!((quantize(&[0.0, -0.0], &mut values), &values[..]), (0.0, &[0, 0][..]));
+        assert_eq!((quantize(&[127.0, -127.0, 1.4], &mut values), &values[..]), (1.0, &[127, -127, 1][..]));
+        // Below the smallest scale there is nothing left to hold.
+        quantize(&[f32::from_bits(1), 0.0], &mut values);
+        let scale = quantize(&[super::super::MAX_NORM, 1.0], &mut values);
+        assert!(scale.is_finite() && values == [127, 0]);
+    }
+}
