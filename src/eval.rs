@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::top::TopK;
-use crate::vectors::inner_product;
+use crate::vectors::pad;
 use crate::{Hit, Index, Matrix, Result, SearchOptions};
 
 /// Users who pass over a block of rows together, and the rows of a block: it stays in the core's cache meanwhile.
@@ -66,18 +66,21 @@ pub fn exact(
 }
 
 fn scan_for(index: &Index, users: &Matrix, first: usize, k: usize, answers: &mut [Vec<Hit>]) {
-    let mut tops: Vec<TopK> = answers.iter().map(|_| TopK::new(k, Vec::new())).collect();
-    let rows = index.rows();
-    for (block, ids) in index.ids().chunks(ROWS_A_BLOCK).enumerate() {
-        for (user, top) in tops.iter_mut().enumerate() {
-            let user = users.row(first + user);
-            for (row, &id) in ids.iter().enumerate() {
-                let row = (block * ROWS_A_BLOCK + row) as u32;
-                top.offer(Hit { id, score: inner_product(user, rows.get(row)) });
-            }
+    let padded = |user| {
+        let mut padded = Vec::new();
+        pad(users.row(first + user), &mut padded);
+        (padded, TopK::new(k, Vec::new()))
+    };
+    let mut tops: Vec<(Vec<f32>, TopK)> = (0..answers.len()).map(padded).collect();
+    let (rows, ids) = (index.rows(), index.ids());
+    let total = index.len() as u32;
+    for block in (0..total).step_by(ROWS_A_BLOCK) {
+        let block = block..total.min(block + ROWS_A_BLOCK as u32);
+        for (user, top) in &mut tops {
+            rows.score_all(user, block.clone(), |row, score| top.offer(Hit { id: ids[row as usize], score }));
         }
     }
-    for (answer, top) in answers.iter_mut().zip(tops) {
+    for (answer, (_, top)) in answers.iter_mut().zip(tops) {
         *answer = top.into_sorted();
     }
 }
@@ -128,7 +131,7 @@ pub fn measure(
     let elapsed = started.elapsed();
     times.sort_unstable();
     Ok(Point {
-        ef: options.effective_ef(),
+        ef: index.ef(options)?,
         recall: recalls.iter().sum::<f64>() / recalls.len().max(1) as f64,
         qps: times.len() as f64 / elapsed.as_secs_f64(),
         p50: quantile(&times, 0.5),

@@ -54,11 +54,11 @@ impl<'a> IdMap<'a> {
     pub fn rows(&self, ids: &[u64], rows: &mut [u32; BULK]) {
         let slot = |id: u64| probes(id, self.seed, self.slots.len()).start();
         for &id in ids {
-            prefetch(&self.slots[slot(id)..][..1]);
+            prefetch(self.slots, slot(id), 1);
         }
         for &id in ids {
             let row = self.slots[slot(id)] as usize;
-            prefetch(self.ids.get(row..row + 1).unwrap_or_default());
+            prefetch(self.ids, row, 1);
         }
         for (row, &id) in rows.iter_mut().zip(ids) {
             *row = self.row(id).unwrap_or(NONE);

@@ -8,17 +8,19 @@ use crate::file::{IndexFile, Section};
 use crate::graph::{Graph, Scored, Scratch, search};
 use crate::ids::{BULK, IdMap, NONE};
 use crate::top::{Hit, TopK, keep_best};
-use crate::vectors::{Quantized, Rows, inner_product, prefetch, problem_with};
+use crate::vectors::{Quantized, Rows, pad, problem_with};
 use crate::{Error, Result};
 
 /// Workspaces kept for later queries; more than this many queries at once allocate theirs anew.
 const POOL: usize = 64;
 
-/// The beam of a search that does not name one, as a multiple of `k` and at the least.
-const DEFAULT_EF: (usize, usize) = (2, 200);
+/// The recall of a search that does not name one.
+const DEFAULT_RECALL: f32 = 0.95;
 
-/// Below this many rows for each place in the beam, scoring every row is faster than walking the graph.
-const ROWS_A_BEAM: usize = 8;
+/// The rows that are scored one by one in the time that a walk takes for each place in its beam, and the width at which
+/// keeping the beam in order costs as much again.
+const ROWS_A_PLACE: usize = 16;
+const WIDE: usize = 3200;
 
 /// What built a graph; the number is what the file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,40 +70,55 @@ pub struct Index {
 
 /// What a query needs beside the index, kept for the next one.
 struct Workspace {
+    /// The user embedding, padded as rows are.
+    user: Vec<f32>,
     walk: Scratch,
     found: Vec<Scored>,
     hits: Vec<Hit>,
 }
 
-/// How to search.
+/// How to search: for how many items, and how hard.
 ///
 /// ```
-/// let options = itemdex::SearchOptions::new(100).ef(400);
+/// use itemdex::SearchOptions;
+///
+/// let usual = SearchOptions::new(100);
+/// let thorough = SearchOptions::new(100).recall(0.99);
+/// let by_hand = SearchOptions::new(100).ef(400);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchOptions {
     k: usize,
-    ef: Option<usize>,
+    effort: Effort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Effort {
+    Recall(f32),
+    Ef(usize),
 }
 
 impl SearchOptions {
-    /// Asks for the best `k` items. More than the index holds gives all of them, 0 gives none.
+    /// Asks for the best `k` items at a recall of 0.95. More items than the index holds gives all of them, 0 gives none.
     pub fn new(k: usize) -> SearchOptions {
-        SearchOptions { k, ef: None }
+        SearchOptions { k, effort: Effort::Recall(DEFAULT_RECALL) }
     }
 
-    /// The beam: how many of the best items seen so far the walk goes on from. Wider finds more and costs time
-    /// in proportion. By default `2 * k`, at least 200; a beam below `k` could not find `k` items, so
-    /// it is widened to `k`.
-    pub fn ef(mut self, ef: usize) -> SearchOptions {
-        self.ef = Some(ef);
+    /// Asks for this recall: the share of the exact best `k` that is found, in the mean over users, above 0 and at most 1.
+    ///
+    /// The beam that reaches it is read off what was measured at build ([`Info::calibration`]), on users of the sample
+    /// that the graph was not fitted to. A recall that no measured beam reached is answered by scoring every row, and
+    /// so is 1. Without a user sample the measured queries are made of items, and your users may fare otherwise.
+    pub fn recall(mut self, recall: f32) -> SearchOptions {
+        self.effort = Effort::Recall(recall);
         self
     }
 
-    /// The beam that a search with these options has.
-    pub fn effective_ef(&self) -> usize {
-        let (times, least) = DEFAULT_EF;
-        self.ef.unwrap_or(self.k.saturating_mul(times).max(least)).max(self.k)
+    /// Sets the beam instead: how many of the best items seen so far the walk goes on from. Wider finds more and costs
+    /// time in proportion. It may be below `k`: what the walk has scored beside its beam counts too.
+    pub fn ef(mut self, ef: usize) -> SearchOptions {
+        self.effort = Effort::Ef(ef);
+        self
     }
 }
 
@@ -138,6 +155,11 @@ pub struct Info {
     pub ef_construction: usize,
     /// Nodes on each upper layer, from the lowest up.
     pub layers: Vec<u32>,
+    /// What searches with each beam found of the exact answer at build, less its standard error: the beam, and
+    /// recall@10, recall@100 and recall@1000.
+    pub calibration: Vec<(usize, [f32; 3])>,
+    /// How uneven the norms of the items are: their standard deviation over their mean.
+    pub norm_variation: f64,
     /// The fewest, the mean and the most base links a row.
     pub degree: (usize, f64, usize),
 }
@@ -213,20 +235,39 @@ impl Index {
     /// Allocates the answer only.
     ///
     /// # Errors
-    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding, [`Error::BadOption`] for a recall that is none.
     pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Vec<Hit>> {
         self.check_user(user)?;
         let k = options.k.min(self.len());
         if k == 0 {
             return Ok(Vec::new());
         }
-        let ef = options.effective_ef();
-        let mut workspace = self.workspace();
-        match ef.saturating_mul(ROWS_A_BEAM) >= self.len() {
-            true => self.scan(user, k, &mut workspace),
-            false => self.walk(user, k, ef, &mut workspace),
+        let ef = self.ef(options)?;
+        let mut workspace = self.workspace_for(user);
+        let rows_a_walk = ef.saturating_mul(ROWS_A_PLACE).saturating_mul(1 + ef / WIDE);
+        match rows_a_walk >= self.len() {
+            true => self.scan(k, &mut workspace),
+            false => self.walk(k, ef, &mut workspace),
         }
         Ok(self.answer(workspace))
+    }
+
+    /// The beam of a search with these options; as wide as the index where no measured beam reaches the recall.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] for a recall that is not above 0 and at most 1.
+    pub fn ef(&self, options: &SearchOptions) -> Result<usize> {
+        match options.effort {
+            Effort::Ef(ef) => Ok(ef.max(1)),
+            Effort::Recall(recall) if recall > 0.0 && recall <= 1.0 => {
+                let measured = self.file.header().calibration.ef(options.k.min(self.len()), recall);
+                Ok(measured.filter(|_| recall < 1.0).unwrap_or(self.len()))
+            }
+            Effort::Recall(recall) => {
+                let problem = format!("{recall} is not above 0 and at most 1");
+                Err(Error::BadOption { option: "recall", problem })
+            }
+        }
     }
 
     /// The exact scores of candidates, the best `k` of them back, best first; of equal scores the smaller id
@@ -238,8 +279,8 @@ impl Index {
     /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
     pub fn rank(&self, user: &[f32], candidates: &[u64], k: usize) -> Result<Ranked> {
         self.check_user(user)?;
-        let mut workspace = self.workspace();
-        let Workspace { walk: Scratch { visited, .. }, hits, .. } = &mut workspace;
+        let mut workspace = self.workspace_for(user);
+        let Workspace { user, walk: Scratch { visited, .. }, hits, .. } = &mut workspace;
         visited.clear();
         hits.clear();
         let mut unknown = Vec::new();
@@ -268,10 +309,12 @@ impl Index {
             return Err(Error::BadOption { option: "scores", problem });
         }
         let mut unknown = 0;
-        self.score_each(user, candidates, |place, _, _, score| {
+        let workspace = self.workspace_for(user);
+        self.score_each(&workspace.user, candidates, |place, _, _, score| {
             unknown += usize::from(score.is_none());
             scores[place] = score.unwrap_or(f32::NAN);
         });
+        self.put_back(workspace);
         Ok(unknown)
     }
 
@@ -297,7 +340,7 @@ impl Index {
         self.graph().verify().map_err(|flaw| self.file.wrong(flaw.section, flaw.value, flaw.problem))
     }
 
-    /// What the file holds. Reads every link of the base layer to count them.
+    /// What the file holds. Reads every row and every link of the base layer.
     pub fn info(&self) -> Info {
         let header = self.file.header();
         let sections = Section::ALL.map(|section| (section.name(), header.section(section).length));
@@ -312,8 +355,21 @@ impl Index {
             m: header.m as usize,
             ef_construction: header.ef_construction as usize,
             layers: header.layer_nodes[..header.layers()].to_vec(),
+            calibration: header.calibration.points().collect(),
+            norm_variation: self.norm_variation(),
             degree: self.degree(),
         }
+    }
+
+    fn norm_variation(&self) -> f64 {
+        let norm =
+            |(_, row): (u64, &[f32])| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        let (sum, squares) = self
+            .iter()
+            .map(norm)
+            .fold((0.0, 0.0), |(sum, squares), norm| (sum + norm, squares + norm * norm));
+        let mean = sum / self.len() as f64;
+        if mean > 0.0 { (squares / self.len() as f64 - mean * mean).max(0.0).sqrt() / mean } else { 0.0 }
     }
 
     fn degree(&self) -> (usize, f64, usize) {
@@ -324,20 +380,25 @@ impl Index {
         (least, sum as f64 / self.len() as f64, most)
     }
 
-    fn walk(&self, user: &[f32], k: usize, ef: usize, workspace: &mut Workspace) {
+    fn walk(&self, k: usize, ef: usize, workspace: &mut Workspace) {
         let ids = self.id_map();
-        let Workspace { walk, found, hits } = workspace;
-        search(self.graph(), self.rows(), self.quantized(), user, ef, walk, found);
+        let Workspace { user, walk, found, hits } = workspace;
+        search(self.graph(), self.rows(), self.quantized(), user, (k, ef), walk, found);
+        // Integers sort faster than hits do, and put equal scores beside each other.
+        found.sort_unstable_by(|a, b| b.cmp(a));
         hits.clear();
         hits.extend(found.iter().map(|found| Hit { id: ids.id(found.row()), score: found.score() }));
-        keep_best(hits, k);
+        for equal in hits.chunk_by_mut(|a, b| a.score == b.score).filter(|equal| equal.len() > 1) {
+            equal.sort_unstable_by_key(|hit| hit.id);
+        }
+        hits.truncate(k);
     }
 
-    fn scan(&self, user: &[f32], k: usize, workspace: &mut Workspace) {
+    fn scan(&self, k: usize, workspace: &mut Workspace) {
         let mut top = TopK::new(k, std::mem::take(&mut workspace.hits));
-        for (id, embedding) in self.iter() {
-            top.offer(Hit { id, score: inner_product(user, embedding) });
-        }
+        let (rows, ids) = (self.rows(), self.ids());
+        let offer = |row: u32, score| top.offer(Hit { id: ids[row as usize], score });
+        rows.score_all(&workspace.user, 0..self.len() as u32, offer);
         workspace.hits = top.into_sorted();
     }
 
@@ -349,13 +410,16 @@ impl Index {
         mut found: impl FnMut(usize, u64, u32, Option<f32>),
     ) {
         let (rows, ids) = (self.rows(), self.id_map());
-        let mut found_rows = [NONE; BULK];
+        let (mut found_rows, mut scores) = ([NONE; BULK], [0.0; BULK]);
         for (number, bulk) in candidates.chunks(BULK).enumerate() {
             ids.rows(bulk, &mut found_rows);
             let known = found_rows[..bulk.len()].iter().filter(|&&row| row != NONE);
-            known.for_each(|&row| prefetch(rows.get(row)));
+            known.for_each(|&row| rows.prefetch(row));
+            // An unknown id is scored as if it were at row 0, and that score is not used.
+            let known_rows = found_rows.map(|row| if row == NONE { 0 } else { row });
+            rows.scores(user, &known_rows[..bulk.len()], &mut scores[..bulk.len()]);
             for (place, (&id, &row)) in bulk.iter().zip(&found_rows).enumerate() {
-                let score = (row != NONE).then(|| inner_product(user, rows.get(row)));
+                let score = (row != NONE).then_some(scores[place]);
                 found(number * BULK + place, id, row, score);
             }
         }
@@ -383,15 +447,28 @@ impl Index {
         Ok(())
     }
 
-    fn workspace(&self) -> Workspace {
-        let new = || Workspace { walk: Scratch::new(self.len()), found: Vec::new(), hits: Vec::new() };
-        self.workspaces.pop().unwrap_or_else(new)
+    /// A workspace with the user embedding in it.
+    fn workspace_for(&self, user: &[f32]) -> Workspace {
+        let new = || Workspace {
+            user: Vec::new(),
+            walk: Scratch::new(self.len()),
+            found: Vec::new(),
+            hits: Vec::new(),
+        };
+        let mut workspace = self.workspaces.pop().unwrap_or_else(new);
+        pad(user, &mut workspace.user);
+        workspace
     }
 
-    /// Copies the hits out and keeps the workspace, unless enough of them are kept.
+    /// Keeps the workspace for a later query, unless enough are kept.
+    fn put_back(&self, workspace: Workspace) {
+        let _ = self.workspaces.push(workspace);
+    }
+
+    /// Copies the hits out and keeps the workspace.
     fn answer(&self, workspace: Workspace) -> Vec<Hit> {
         let hits = workspace.hits.clone();
-        let _ = self.workspaces.push(workspace);
+        self.put_back(workspace);
         hits
     }
 

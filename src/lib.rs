@@ -33,6 +33,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod build;
+mod calibration;
 pub mod dump;
 mod error;
 pub mod eval;

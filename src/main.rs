@@ -115,7 +115,10 @@ struct Search {
     /// How many items to find
     #[arg(short, default_value_t = 100)]
     k: usize,
-    /// The beam of the walk; wider finds more [default: 2 k, at least 200]
+    /// The share of the exact best k to find [default: 0.95]
+    #[arg(long, value_name = "SHARE", conflicts_with = "ef")]
+    recall: Option<f32>,
+    /// The beam of the walk instead; wider finds more
     #[arg(long, value_name = "N")]
     ef: Option<usize>,
     /// Print one JSON object a line and a user
@@ -149,9 +152,12 @@ struct Eval {
     /// Recall at how many items
     #[arg(short, default_value_t = 100)]
     k: usize,
-    /// The beams to measure; one below k is widened to k
+    /// The beams to measure
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "50,100,200,400,800")]
     ef: Vec<usize>,
+    /// Recalls to ask for and measure besides
+    #[arg(long, value_name = "SHARE,SHARE,...", value_delimiter = ',')]
+    recall: Vec<f32>,
     /// Threads that query at once
     #[arg(long, default_value_t = 1)]
     threads: usize,

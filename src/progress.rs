@@ -9,9 +9,9 @@ use crate::{Error, Result};
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
-    /// Rows done in this stage.
+    /// Rows done in this stage, or what else it counts.
     pub done: u64,
-    /// Rows this stage has to do; 0 where that is not known.
+    /// What this stage has to do; 0 where that is not known.
     pub total: u64,
 }
 
@@ -26,6 +26,8 @@ pub enum Stage {
     Users,
     /// Every row is made reachable.
     Connect,
+    /// Recall is measured, in queries and beams.
+    Calibrate,
     /// The rest is written, and the file synced and moved into place.
     Publish,
 }

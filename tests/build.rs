@@ -116,7 +116,7 @@ fn a_user_sample_helps_users_who_are_not_like_items() {
     };
     let sample = Matrix::new(24, (0..2_000).flat_map(|_| user()).collect()).unwrap();
     let users: Vec<Vec<f32>> = (0..100).map(|_| user()).collect();
-    let narrow = IndexBuilder::new("v1").m(6).ef_construction(60).threads(1);
+    let narrow = IndexBuilder::new("v1").m(8).ef_construction(60).threads(1);
     let without = found_of_10(&build_with(&narrow, &items), &items, &users, 40);
     let with = found_of_10(&build_with(&narrow.user_sample(sample), &items), &items, &users, 40);
     assert!(with > without, "{with} with a sample, {without} without");

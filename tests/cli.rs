@@ -165,12 +165,12 @@ fn eval_measures_each_beam_and_draws() {
     let small = Small::built();
     let plot = small.folder.path().join("plot.svg");
     let mut eval = small.ask("eval");
-    eval.args(["-k", "100", "--ef", "50,100,374", "--json", "--plot"]).arg(&plot);
+    eval.args(["-k", "100", "--ef", "50,374,50", "--json", "--plot"]).arg(&plot);
     let report = json(&mut eval);
     assert_eq!((&report["k"], &report["users"]), (&100.into(), &3.into()));
     let points = report["points"].as_array().unwrap();
-    // A beam below k is widened to k, and each beam is measured once.
-    assert_eq!(points.iter().map(|point| point["ef"].as_u64().unwrap()).collect::<Vec<_>>(), [100, 374]);
+    // Each beam is measured once.
+    assert_eq!(points.iter().map(|point| point["ef"].as_u64().unwrap()).collect::<Vec<_>>(), [50, 374]);
     for point in points {
         let value = |name: &str| point[name].as_f64().unwrap();
         assert!(value("recall") > 0.2 && value("qps") > 0.0 && value("p99_us") >= value("p50_us"));

@@ -3,7 +3,7 @@
 //! Rows stream from the dump into the file and are not kept in memory: the graph is built over the pages of the
 //! unfinished file. What is kept is some 40 bytes a row (id, norm, look-ups) and the graph itself.
 
-mod quantization;
+mod judge;
 mod rows;
 
 use std::path::Path;
@@ -12,19 +12,20 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use quantization::QuantizedRows;
+use judge::Judge;
 use rows::RowWriter;
 
+use crate::calibration::Calibration;
 use crate::dump::Dump;
 use crate::file::{FileWriter, Header, map_rows};
 #[cfg(feature = "hnsw_rs")]
 use crate::graph::hnsw_rs;
 use crate::graph::repair::{Copies, connect};
-use crate::graph::{Graph, OwnedGraph, Parameters, native, users};
+use crate::graph::{OwnedGraph, Parameters, native, users};
 use crate::ids::{Duplicate, IdTable};
 use crate::index::Builder;
 use crate::progress::{Progress, ProgressFn, Stage, Watch};
-use crate::vectors::{Augmented, Matrix, Rows, problem_with, stride_of};
+use crate::vectors::{Augmented, Matrix, QuantizedRows, Rows, problem_with, stride_of};
 use crate::{Error, Result};
 
 /// Builds index files.
@@ -229,7 +230,7 @@ impl IndexBuilder {
                 first: first.into(),
                 second: second.into(),
             })?;
-        let Made { graph, quantized, copies, linked } =
+        let Made { graph, quantized, calibration, copies, linked } =
             self.graph(&mut written.file, dim, &written.squared_norms, &watch)?;
         let graph_time = started.elapsed() - rows_time;
 
@@ -245,6 +246,7 @@ impl IndexBuilder {
         header.id_seed = table.seed;
         header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
         header.quantized = quantized.is_some().into();
+        header.calibration = calibration;
         let mut file = written.file;
         let (values, scales) = quantized.map_or_else(Default::default, |rows| (rows.values, rows.scales));
         file.write_section(&values)?;
@@ -271,7 +273,8 @@ impl IndexBuilder {
         let out = file.out().to_owned();
         let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
         let rows = Rows::new(mapped.values(), dim);
-        let space = Augmented::new(rows, squared_norms);
+        let all_quantized = QuantizedRows::of(rows);
+        let space = Augmented::new(rows, all_quantized.view(), squared_norms);
         let copies = Copies::find(rows);
         let parameters =
             Parameters { m: self.m, ef_construction: self.ef_construction, threads: self.threads };
@@ -281,25 +284,25 @@ impl IndexBuilder {
             #[cfg(feature = "hnsw_rs")]
             Builder::HnswRs => hnsw_rs::build(&space, squared_norms, &originals, &parameters, watch)?,
         };
-        if let (Builder::Native, Some(sample)) = (self.builder, &self.users) {
-            users::link(&mut graph, rows, sample, self.threads, watch)?;
+        let (measuring, linked_for) = judge::split(self.users.as_ref(), total);
+        let judge = Judge::new(rows, &measuring, self.threads, watch)?;
+        let quantized = match self.quantization {
+            Some(Quantization::None) => None,
+            Some(Quantization::I8) => Some(&all_quantized),
+            None => Some(&all_quantized).filter(|rows| judge.loses_nothing(graph.view(), rows.view())),
+        };
+        let walked = quantized.map(QuantizedRows::view);
+        if matches!(self.builder, Builder::Native) {
+            users::link(&mut graph, rows, walked, &linked_for, self.threads, watch)?;
         }
         watch.tick(Stage::Connect, 0, total)?;
         copies.attach(&mut graph);
         let linked = connect(&mut graph, &space);
         watch.tick(Stage::Connect, total, total)?;
-        let quantized = self.quantized(rows, dim, graph.view());
-        Ok(Made { graph, quantized, copies: copies.len() as u64, linked: linked as u64 })
-    }
-
-    /// The quantised rows, if they were asked for or, where nothing was said, cost no recall.
-    fn quantized(&self, rows: Rows<'_>, dim: usize, graph: Graph<'_>) -> Option<QuantizedRows> {
-        let make = || QuantizedRows::of(rows, dim);
-        match self.quantization {
-            Some(Quantization::None) => None,
-            Some(Quantization::I8) => Some(make()),
-            None => Some(make()).filter(|made| made.cost_no_recall(graph, rows, self.users.as_ref())),
-        }
+        let calibration = judge.calibrate(graph.view(), walked, watch)?;
+        drop(space);
+        let quantized = quantized.is_some().then_some(all_quantized);
+        Ok(Made { graph, quantized, calibration, copies: copies.len() as u64, linked: linked as u64 })
     }
 }
 
@@ -307,6 +310,7 @@ impl IndexBuilder {
 struct Made {
     graph: OwnedGraph,
     quantized: Option<QuantizedRows>,
+    calibration: Calibration,
     copies: u64,
     linked: u64,
 }

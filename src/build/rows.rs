@@ -4,9 +4,9 @@ use std::thread;
 use crossbeam::channel::{Sender, bounded};
 
 use crate::dump::{Batch, Dump};
-use crate::file::FileWriter;
+use crate::file::{FileWriter, MAX_ROWS};
 use crate::progress::{Stage, Watch};
-use crate::vectors::{inner_product, problem_with, stride_of};
+use crate::vectors::{Rows, pad, problem_with};
 use crate::{Error, Result};
 
 /// Batches that the reader may be ahead of the writer.
@@ -29,8 +29,7 @@ pub(super) struct RowWriter {
 impl RowWriter {
     pub fn create(out: &Path, dim: usize, origin: String) -> Result<RowWriter> {
         let file = FileWriter::create(out)?;
-        let padded = vec![0.0; stride_of(dim)];
-        Ok(RowWriter { file, dim, origin, ids: Vec::new(), squared_norms: Vec::new(), padded })
+        Ok(RowWriter { file, dim, origin, ids: Vec::new(), squared_norms: Vec::new(), padded: Vec::new() })
     }
 
     /// Writes a whole dump, which a thread of its own reads ahead.
@@ -85,12 +84,14 @@ impl RowWriter {
         if let Some(problem) = problem_with(embedding) {
             return Err(self.bad_row(problem));
         }
-        if self.ids.len() as u64 == u64::from(u32::MAX) - 1 {
-            return Err(self.bad_row("an index holds at most 2^32 - 2 rows; split the dump".to_owned()));
+        if self.ids.len() as u64 == MAX_ROWS {
+            return Err(self.bad_row("an index holds at most 2^31 - 1 rows; split the dump".to_owned()));
         }
         self.ids.push(id);
-        self.squared_norms.push(inner_product(embedding, embedding));
-        self.padded[..self.dim].copy_from_slice(embedding);
+        pad(embedding, &mut self.padded);
+        let mut squared_norm = [0.0];
+        Rows::new(&self.padded, self.dim).scores(&self.padded, &[0], &mut squared_norm);
+        self.squared_norms.extend(squared_norm);
         self.file.write(&self.padded)
     }
 

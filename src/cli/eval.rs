@@ -13,6 +13,9 @@ use super::progress::Meter;
 use super::{Done, Failure, output, read_users};
 use crate::Eval;
 
+/// A point, and the recall that was asked for if it was not a beam.
+type Measured = (Point, Option<f32>);
+
 pub(crate) fn eval(args: &Eval) -> Done {
     let index = Index::open(&args.index)?;
     let users = read_users(&args.users)?;
@@ -33,9 +36,10 @@ pub(crate) fn eval(args: &Eval) -> Done {
     } else {
         writeln!(out, "{} users, {} thread(s), recall@{}", users.len(), args.threads, args.k)?;
         writeln!(out, "{:>6} {:>8} {:>11} {:>9} {:>9}", "ef", "recall", "queries/s", "p50 us", "p99 us")?;
-        for Point { ef, recall, qps, p50, p99 } in points {
+        for (Point { ef, recall, qps, p50, p99 }, target) in points {
             let (p50, p99) = (p50.as_secs_f64() * 1e6, p99.as_secs_f64() * 1e6);
-            writeln!(out, "{ef:>6} {recall:>8.4} {qps:>11.0} {p50:>9.1} {p99:>9.1}")?;
+            let asked = target.map(|target| format!("  asked for {target}")).unwrap_or_default();
+            writeln!(out, "{ef:>6} {recall:>8.4} {qps:>11.0} {p50:>9.1} {p99:>9.1}{asked}")?;
         }
     }
     Ok(out.flush()?)
@@ -51,24 +55,32 @@ pub(super) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<H
     Ok(truth?)
 }
 
-fn sweep(index: &Index, users: &Matrix, truth: &[Vec<Hit>], args: &Eval) -> Result<Vec<Point>, Failure> {
-    let options = |ef: &usize| SearchOptions::new(args.k).ef(*ef);
-    let mut beams: Vec<SearchOptions> = args.ef.iter().map(options).collect();
-    beams.sort_unstable_by_key(SearchOptions::effective_ef);
-    beams.dedup_by_key(|options| options.effective_ef());
-    let point = |options| Ok(measure(index, users, truth, options, args.threads)?);
-    beams.iter().map(point).collect()
+fn sweep(index: &Index, users: &Matrix, truth: &[Vec<Hit>], args: &Eval) -> Result<Vec<Measured>, Failure> {
+    let mut beams = args.ef.clone();
+    beams.sort_unstable();
+    beams.dedup();
+    let by_beam = beams.iter().map(|&ef| (SearchOptions::new(args.k).ef(ef), None));
+    let by_recall =
+        args.recall.iter().map(|&recall| (SearchOptions::new(args.k).recall(recall), Some(recall)));
+    let point = |(options, target)| Ok((measure(index, users, truth, &options, args.threads)?, target));
+    by_beam.chain(by_recall).map(point).collect()
 }
 
-fn point_json(point: &Point) -> serde_json::Value {
-    let Point { ef, recall, qps, p50, p99 } = *point;
+fn point_json(&(point, target): &Measured) -> serde_json::Value {
+    let Point { ef, recall, qps, p50, p99 } = point;
     let (p50, p99) = (p50.as_nanos() as f64 / 1e3, p99.as_nanos() as f64 / 1e3);
-    json!({"ef": ef, "recall": recall, "qps": qps, "p50_us": p50, "p99_us": p99})
+    let mut json = json!({"ef": ef, "recall": recall, "qps": qps, "p50_us": p50, "p99_us": p99});
+    if let Some(target) = target {
+        json["target"] = target.into();
+    }
+    json
 }
 
-fn plot(path: &Path, k: usize, points: &[Point]) -> Result<(), Box<dyn std::error::Error>> {
+fn plot(path: &Path, k: usize, points: &[Measured]) -> Result<(), Box<dyn std::error::Error>> {
     let area = SVGBackend::new(path, (720, 420)).into_drawing_area();
     area.fill(&WHITE)?;
+    let mut points: Vec<Point> = points.iter().map(|&(point, _)| point).collect();
+    points.sort_unstable_by_key(|point| point.ef);
     let recalls = points.iter().map(|point| point.recall);
     let least = recalls.fold(1.0, f64::min);
     let fastest = points.iter().map(|point| point.qps).fold(1.0, f64::max);

@@ -134,10 +134,13 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
     if json {
         let sections: serde_json::Map<_, _> =
             info.sections.iter().map(|&(name, bytes)| (name.to_owned(), bytes.into())).collect();
+        let point = |&(ef, [at_10, at_100, at_1000]): &(usize, [f32; 3])| json!({"ef": ef, "recall@10": at_10, "recall@100": at_100, "recall@1000": at_1000});
+        let calibration: Vec<_> = info.calibration.iter().map(point).collect();
         let document = json!({
             "rows": info.rows, "dim": info.dim, "model_version": info.model_version, "bytes": info.bytes,
             "sections": sections, "quantized": info.quantized, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
             "layers": info.layers, "degree": {"min": least, "mean": mean, "max": most},
+            "norm_variation": info.norm_variation, "calibration": calibration,
         });
         writeln!(out, "{document}")?;
     } else {
@@ -149,11 +152,16 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
             info.builder, info.m, info.ef_construction
         )?;
         writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { "f32" })?;
+        writeln!(out, "norms          vary by {:.2} of their mean", info.norm_variation)?;
         writeln!(out, "degree         {least} to {most}, mean {mean:.1}")?;
         writeln!(out, "upper layers   {:?}", info.layers)?;
         writeln!(out, "bytes          {:>14}", info.bytes)?;
         for (name, bytes) in &info.sections {
             writeln!(out, "  {name:<12} {bytes:>14}")?;
+        }
+        writeln!(out, "calibration    ef   recall@10  recall@100  recall@1000")?;
+        for (ef, [at_10, at_100, at_1000]) in &info.calibration {
+            writeln!(out, "           {ef:>6} {at_10:>11.4} {at_100:>11.4} {at_1000:>12.4}")?;
         }
     }
     Ok(out.flush()?)
@@ -174,6 +182,9 @@ pub(crate) fn search(args: &Search) -> Done {
     let index = Index::open(&args.index)?;
     let users = read_users(&args.users)?;
     let mut options = SearchOptions::new(args.k);
+    if let Some(recall) = args.recall {
+        options = options.recall(recall);
+    }
     if let Some(ef) = args.ef {
         options = options.ef(ef);
     }
@@ -250,6 +261,7 @@ fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
             Stage::Graph => "graph",
             Stage::Users => "users",
             Stage::Connect => "connect",
+            Stage::Calibrate => "calibrate",
             Stage::Publish => "publish",
         };
         meter.show(stage, progress.done, progress.total);

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use records::Records;
 
+use crate::file::MAX_ROWS;
 use crate::{Error, Matrix, Result};
 
 /// The largest dim a dump, and so an index, may have.
@@ -125,10 +126,10 @@ impl DumpOptions {
                 format!("its rows have dim {dim}, which is not within 1 to {MAX_DIM}"),
             ));
         }
-        if rows >= u64::from(u32::MAX) {
+        if rows > MAX_ROWS {
             return Err(Error::dump(
                 path,
-                format!("it has {rows} rows; at most 2^32 - 2 fit, split the dump"),
+                format!("it has {rows} rows; at most 2^31 - 1 fit, split the dump"),
             ));
         }
         let ids = self.ids.as_deref().map(|ids| open_ids(ids, path, rows)).transpose()?;

@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::PAGE;
+use crate::calibration::Calibration;
 use crate::vectors::{quantized_stride, stride_of};
 use crate::{Error, Result};
 
@@ -15,6 +16,9 @@ const FORMAT_VERSION: u32 = 1;
 
 /// How many upper layers a graph may have.
 pub(crate) const MAX_LAYERS: usize = 15;
+
+/// The most rows: a row number takes 31 bits.
+pub(crate) const MAX_ROWS: u64 = (1 << 31) - 1;
 
 /// The longest model version, in bytes of UTF-8.
 pub(crate) const MAX_MODEL_VERSION: usize = 255;
@@ -96,7 +100,8 @@ pub(crate) struct Header {
     pub sections: [Span; Section::ALL.len()],
     /// How the rows are quantised: 0 not at all, 1 as `i8`.
     pub quantized: u32,
-    reserved: [u8; 3532],
+    pub calibration: Calibration,
+    reserved: [u8; 3212],
     checksum: u64,
 }
 
@@ -174,7 +179,7 @@ impl Header {
             false => Err(format!("{what} {value} is not within {least} to {most}")),
         };
         fits("dim", self.dim.into(), 1, 4096)?;
-        fits("row count", self.rows, 1, u64::from(u32::MAX) - 1)?;
+        fits("row count", self.rows, 1, MAX_ROWS)?;
         fits("m", self.m.into(), 2, 128)?;
         fits("quantisation", self.quantized.into(), 0, 1)?;
         fits("entry row", self.entry.into(), 0, self.rows - 1)?;
@@ -184,6 +189,7 @@ impl Header {
             fits("upper layer size", nodes.into(), 0, most)?;
         }
         check_model_version(self.model_version()).map_err(|error| error.to_string())?;
+        self.calibration.problem().map_or(Ok(()), Err)?;
         self.check_sections()
     }
 

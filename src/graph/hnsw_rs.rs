@@ -79,7 +79,7 @@ fn freeze(hnsw: &Hnsw<'_, u32, ByRow<'_>>, squared_norms: &[f32]) -> OwnedGraph 
             }
         }
     }
-    let layers = links.into_iter().map(|layer| by_node(layer, m)).collect();
+    let layers = links.into_iter().map(|layer| by_row(layer, m)).collect();
     OwnedGraph::new(entry(hnsw, squared_norms), m, base, layers)
 }
 
@@ -92,13 +92,13 @@ fn entry(hnsw: &Hnsw<'_, u32, ByRow<'_>>, squared_norms: &[f32]) -> u32 {
         .expect("the top layer has a row") as u32
 }
 
-/// The rows of a layer, ascending, and their links as nodes of the layer.
-fn by_node(mut layer: Vec<(u32, Vec<u32>)>, m: usize) -> (Vec<u32>, Vec<u32>) {
+/// The rows of a layer, ascending, and their link slots.
+fn by_row(mut layer: Vec<(u32, Vec<u32>)>, m: usize) -> (Vec<u32>, Vec<u32>) {
     layer.sort_unstable_by_key(|(row, _)| *row);
     let rows: Vec<u32> = layer.iter().map(|(row, _)| *row).collect();
     let mut slots = Vec::with_capacity(rows.len() * m);
     for (number, (_, links)) in layer.iter().enumerate() {
-        slots.extend(links.iter().filter_map(|link| rows.binary_search(link).ok()).map(|node| node as u32));
+        slots.extend(links.iter().filter(|link| rows.binary_search(link).is_ok()));
         slots.resize((number + 1) * m, NONE);
     }
     (rows, slots)

@@ -20,16 +20,18 @@ pub(crate) mod users;
 mod walk;
 
 pub(crate) use crate::ids::NONE;
-pub(crate) use search::search;
-pub(crate) use walk::{Scored, Scratch};
+pub(crate) use search::{kept, score_again, search, walk};
+pub(crate) use walk::{Beam, Scored, Scratch};
 
 use crate::file::MAX_LAYERS;
+use crate::vectors::prefetch;
 
 /// A graph that can be walked.
 #[derive(Clone, Copy)]
 pub(crate) struct Graph<'a> {
     entry: u32,
     m: usize,
+    rows: u32,
     base: &'a [u32],
     layers: [Layer<'a>; MAX_LAYERS],
     height: usize,
@@ -49,7 +51,8 @@ pub(crate) struct Layer<'a> {
 impl<'a> Graph<'a> {
     /// A graph over `base`, without upper layers.
     pub fn new(entry: u32, m: usize, base: &'a [u32]) -> Graph<'a> {
-        Graph { entry, m, base, layers: [Layer::default(); MAX_LAYERS], height: 0 }
+        let rows = (base.len() / (2 * m)) as u32;
+        Graph { entry, m, rows, base, layers: [Layer::default(); MAX_LAYERS], height: 0 }
     }
 
     /// The same with the upper layers of `layer_nodes` nodes each, which lie one after the other in `values`.
@@ -67,7 +70,7 @@ impl<'a> Graph<'a> {
     }
 
     pub fn rows(&self) -> usize {
-        self.base.len() / (2 * self.m)
+        self.rows as usize
     }
 
     /// The link slots of `row` in the base layer: used ones first, then [`NONE`].
@@ -80,8 +83,15 @@ impl<'a> Graph<'a> {
     /// The links of `row` in the base layer, up to the first slot that names no row.
     #[inline(always)]
     pub fn links(&self, row: u32) -> impl Iterator<Item = u32> + use<'a> {
-        let rows = self.rows() as u32;
+        let rows = self.rows;
         self.slots(row).iter().copied().take_while(move |&link| link < rows)
+    }
+
+    /// Asks for the link slots of `row` in the base layer ahead of their use.
+    #[inline(always)]
+    pub fn prefetch(&self, row: u32) {
+        let stride = 2 * self.m;
+        prefetch(self.base, row as usize * stride, stride);
     }
 
     /// The upper layers from the top down.
@@ -205,20 +215,16 @@ pub(crate) struct OwnedGraph {
 
 impl OwnedGraph {
     /// A graph of a base layer and upper layers, from the lowest up: the rows of each layer, ascending, and `m` link
-    /// slots a node, each a node of that layer or [`NONE`].
+    /// slots a row, each a row of that layer or [`NONE`].
     pub fn new(entry: u32, m: usize, base: Vec<u32>, layers: Vec<(Vec<u32>, Vec<u32>)>) -> OwnedGraph {
         let (mut layer_nodes, mut upper) = (Vec::new(), Vec::new());
+        let node_on = |rows: &[u32], row: u32| rows.binary_search(&row).expect("a row of the layer") as u32;
         for (number, (rows, links)) in layers.iter().enumerate() {
-            let below = |row: &u32| match number.checked_sub(1) {
-                Some(below) => {
-                    layers[below].0.binary_search(row).expect("a row stands on every layer below its own")
-                        as u32
-                }
-                None => *row,
-            };
+            let below =
+                |&row: &u32| number.checked_sub(1).map_or(row, |below| node_on(&layers[below].0, row));
             upper.extend(rows);
             upper.extend(rows.iter().map(below));
-            upper.extend(links);
+            upper.extend(links.iter().map(|&link| if link == NONE { NONE } else { node_on(rows, link) }));
             layer_nodes.push(rows.len() as u32);
         }
         OwnedGraph { entry, m, base, layer_nodes, upper }

@@ -10,11 +10,11 @@ use std::thread;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{NONE, OwnedGraph, Parameters, Scored, Scratch};
+use super::{Beam, NONE, OwnedGraph, Parameters, Scored, Scratch};
 use crate::Result;
 use crate::file::MAX_LAYERS;
 use crate::progress::{Stage, Watch};
-use crate::vectors::Augmented;
+use crate::vectors::{Augmented, prefetch};
 
 /// A candidate is dropped for a nearer neighbour only if that is nearer to it by this factor, on squared distances.
 /// At 1, the rule of HNSW's paper, lists stay thin; docs/design.md has the measurement.
@@ -71,7 +71,7 @@ struct GrowingGraph<'a> {
 
 /// A layer whose lists many threads read while some are rewritten: a reader may see a list half old, half new.
 struct Layer {
-    /// The rows of its nodes, ascending; empty for the base layer, where nodes are rows.
+    /// The rows that stand on it, ascending; empty for the base layer, where all do.
     rows: Vec<u32>,
     slots: usize,
     links: Vec<AtomicU32>,
@@ -80,20 +80,23 @@ struct Layer {
 /// What one thread needs to insert rows.
 struct Workspace {
     scratch: Scratch,
-    candidates: Vec<Near>,
-    kept: Vec<Near>,
+    candidates: Candidates,
+    kept: Vec<u32>,
 }
 
-/// A node and its distance from the row at hand.
-#[derive(Clone, Copy)]
-struct Near {
-    node: u32,
-    distance: f32,
+/// Rows near to the row at hand, and room for their distances from another.
+#[derive(Default)]
+struct Candidates {
+    rows: Vec<u32>,
+    /// From the row at hand.
+    distances: Vec<f32>,
+    between: Vec<f32>,
+    order: Vec<Scored>,
 }
 
 impl Workspace {
     fn new(rows: usize) -> Workspace {
-        Workspace { scratch: Scratch::new(rows), candidates: Vec::new(), kept: Vec::new() }
+        Workspace { scratch: Scratch::new(rows), candidates: Candidates::default(), kept: Vec::new() }
     }
 }
 
@@ -106,8 +109,8 @@ impl<'a> GrowingGraph<'a> {
         let mut layers = vec![Layer::new(Vec::new(), space.rows(), 2 * m)];
         for number in 1..=level(entry, m) {
             let rows: Vec<u32> = members.iter().copied().filter(|&row| level(row, m) >= number).collect();
-            let nodes = rows.len();
-            layers.push(Layer::new(rows, nodes, m));
+            let count = rows.len();
+            layers.push(Layer::new(rows, count, m));
         }
         let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
         GrowingGraph { space, m, ef_construction, entry, layers, locks }
@@ -120,94 +123,96 @@ impl<'a> GrowingGraph<'a> {
         let top = level(row, self.m);
         let mut near = self.entry;
         for (number, layer) in self.layers.iter().enumerate().rev() {
-            let start = layer.node(near);
             near = match number > top {
-                true => layer.row(self.climb(layer, start, row)),
-                false => self.link(layer, start, row, workspace),
+                true => self.climb(layer, near, row, workspace),
+                false => self.link(layer, near, row, workspace),
             };
         }
     }
 
-    /// The node where a greedy walk towards `row` ends.
-    fn climb(&self, layer: &Layer, start: u32, row: u32) -> u32 {
-        let rated = |node: u32| Near { node, distance: self.space.distance(row, layer.row(node)) };
-        let mut best = rated(start);
-        loop {
-            let nearest = layer.list(best.node).map(rated).min_by(Near::order);
-            match nearest.filter(|near| near.distance < best.distance) {
-                Some(near) => best = near,
-                None => return best.node,
-            }
-        }
+    /// The row where a greedy walk towards `row` ends: a beam of one.
+    fn climb(&self, layer: &Layer, start: u32, row: u32, workspace: &mut Workspace) -> u32 {
+        self.walk(layer, [start, start], row, Beam::of(1), &mut workspace.scratch);
+        workspace.scratch.found(Beam::of(1)).next().map_or(start, Scored::row)
+    }
+
+    fn walk(&self, layer: &Layer, starts: [u32; 2], row: u32, beam: Beam, scratch: &mut Scratch) {
+        let score = |others: &[u32], scores: &mut [f32]| self.space.nearness(row, others, scores);
+        let links = |of| layer.slots_of(of).iter().map(|link| link.load(Relaxed));
+        let ahead = |of| prefetch(&layer.links, layer.place(of) * layer.slots, layer.slots);
+        scratch.beam(beam, starts, (links, ahead), (score, |other| self.space.prefetch(other)));
     }
 
     /// Links `row` and its neighbours on a layer both ways; returns the nearest row.
     fn link(&self, layer: &Layer, start: u32, row: u32, workspace: &mut Workspace) -> u32 {
-        let this = layer.node(row);
-        let Workspace { scratch, candidates, kept } = workspace;
-        let score = |node: u32| -self.space.distance(row, layer.row(node));
         // From the entry too: `start` may be a row that another thread has not linked on this layer yet.
-        let starts = [start, layer.node(self.entry)];
-        let links = |node| layer.list(node);
-        let touch = |node| self.space.prefetch(layer.row(node));
-        scratch.beam(self.ef_construction, starts, (links, |_| ()), (score, touch));
-        candidates.clear();
-        candidates.extend(scratch.found().map(Near::from).filter(|near| near.node != this));
-        candidates.sort_unstable_by(Near::order);
-        let nearest = candidates.first().map_or(row, |near| layer.row(near.node));
+        let beam = Beam { ef: self.ef_construction.div_ceil(2), keep: self.ef_construction };
+        self.walk(layer, [start, self.entry], row, beam, &mut workspace.scratch);
+        let Workspace { scratch, candidates, kept } = workspace;
+        candidates.rows.clear();
+        candidates.rows.extend(scratch.found(beam).map(Scored::row));
+        candidates.rows.retain(|&near| near != row);
+        self.sort(row, candidates);
+        let nearest = candidates.rows.first().copied().unwrap_or(row);
         self.select(layer, candidates, kept);
         {
             let _lock = self.lock(row);
-            layer.set(this, kept);
+            layer.set(row, kept);
         }
         let chosen = std::mem::take(kept);
-        for near in &chosen {
-            self.link_back(layer, near.node, Near { node: this, distance: near.distance }, candidates, kept);
+        for &near in &chosen {
+            self.link_back(layer, near, row, candidates, kept);
         }
         *kept = chosen;
         nearest
     }
 
-    /// Adds a link from `node` to `to`; a full list is chosen anew, `to` among its links.
-    fn link_back(
-        &self,
-        layer: &Layer,
-        node: u32,
-        to: Near,
-        candidates: &mut Vec<Near>,
-        kept: &mut Vec<Near>,
-    ) {
-        let row = layer.row(node);
+    /// Adds a link from `row` to `to`; a full list is chosen anew, `to` among its links.
+    fn link_back(&self, layer: &Layer, row: u32, to: u32, candidates: &mut Candidates, kept: &mut Vec<u32>) {
         let _lock = self.lock(row);
-        if layer.list(node).any(|link| link == to.node) {
+        if layer.list(row).any(|link| link == to) || layer.append(row, to) {
             return;
         }
-        if layer.append(node, to.node) {
-            return;
-        }
-        let rated = |link: u32| Near { node: link, distance: self.space.distance(row, layer.row(link)) };
-        candidates.clear();
-        candidates.extend(layer.list(node).map(rated));
-        candidates.push(to);
-        candidates.sort_unstable_by(Near::order);
+        candidates.rows.clear();
+        candidates.rows.extend(layer.list(row));
+        candidates.rows.push(to);
+        self.sort(row, candidates);
         self.select(layer, candidates, kept);
-        layer.set(node, kept);
+        layer.set(row, kept);
+    }
+
+    /// Puts candidates in order, from near to far.
+    fn sort(&self, row: u32, candidates: &mut Candidates) {
+        let Candidates { rows, distances, order, .. } = candidates;
+        rows.iter().for_each(|&row| self.space.prefetch_exact(row));
+        distances.resize(rows.len(), 0.0);
+        self.space.distances(row, rows, distances);
+        order.clear();
+        order.extend(rows.iter().zip(&*distances).map(|(&row, &distance)| Scored::new(-distance, row)));
+        order.sort_unstable_by(|a, b| b.cmp(a));
+        for ((row, distance), near) in rows.iter_mut().zip(distances).zip(order) {
+            (*row, *distance) = (near.row(), -near.score());
+        }
     }
 
     /// Keeps, of candidates from near to far, those that no kept one stands before: occlusion (HNSW's
     /// algorithm 4) with the slack that DiskANN gives it (Subramanya et al., NeurIPS 2019).
-    fn select(&self, layer: &Layer, candidates: &[Near], kept: &mut Vec<Near>) {
+    fn select(&self, layer: &Layer, candidates: &mut Candidates, kept: &mut Vec<u32>) {
         kept.clear();
-        for &candidate in candidates {
-            if kept.len() == layer.slots {
-                return;
+        let Candidates { rows, distances, between, .. } = candidates;
+        let mut left = rows.len();
+        let mut first = 0;
+        while first < left && kept.len() < layer.slots {
+            kept.push(rows[first]);
+            let rest = first + 1..left;
+            between.resize(rest.len(), 0.0);
+            self.space.distances(rows[first], &rows[rest.clone()], between);
+            left = first + 1;
+            for (at, &between) in rest.zip(&*between) {
+                (rows[left], distances[left]) = (rows[at], distances[at]);
+                left += usize::from(SLACK * between > distances[at]);
             }
-            let row = layer.row(candidate.node);
-            let free =
-                |other: &Near| SLACK * self.space.distance(row, layer.row(other.node)) > candidate.distance;
-            if kept.iter().all(free) {
-                kept.push(candidate);
-            }
+            first += 1;
         }
     }
 
@@ -225,54 +230,38 @@ impl<'a> GrowingGraph<'a> {
 }
 
 impl Layer {
-    fn new(rows: Vec<u32>, nodes: usize, slots: usize) -> Layer {
-        let links = (0..nodes * slots).map(|_| AtomicU32::new(NONE)).collect();
+    fn new(rows: Vec<u32>, count: usize, slots: usize) -> Layer {
+        let links = (0..count * slots).map(|_| AtomicU32::new(NONE)).collect();
         Layer { rows, slots, links }
     }
 
-    /// The row of a node.
     #[inline(always)]
-    fn row(&self, node: u32) -> u32 {
-        if self.rows.is_empty() { node } else { self.rows[node as usize] }
+    fn list(&self, row: u32) -> impl Iterator<Item = u32> + '_ {
+        self.slots_of(row).iter().map(|link| link.load(Relaxed)).take_while(|&link| link != NONE)
     }
 
-    /// The node of a row, which stands on this layer.
-    fn node(&self, row: u32) -> u32 {
-        if self.rows.is_empty() {
-            return row;
-        }
-        self.rows.binary_search(&row).expect("a row stands on every layer up to its own") as u32
-    }
-
-    #[inline(always)]
-    fn list(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
-        self.slots_of(node).iter().map(|link| link.load(Relaxed)).take_while(|&link| link != NONE)
-    }
-
-    fn append(&self, node: u32, link: u32) -> bool {
-        let free = self.slots_of(node).iter().find(|slot| slot.load(Relaxed) == NONE);
+    fn append(&self, row: u32, link: u32) -> bool {
+        let free = self.slots_of(row).iter().find(|slot| slot.load(Relaxed) == NONE);
         free.map(|slot| slot.store(link, Relaxed)).is_some()
     }
 
-    fn set(&self, node: u32, links: &[Near]) {
-        let links = links.iter().map(|near| near.node).chain(std::iter::repeat(NONE));
-        self.slots_of(node).iter().zip(links).for_each(|(slot, link)| slot.store(link, Relaxed));
+    fn set(&self, row: u32, links: &[u32]) {
+        let links = links.iter().copied().chain(std::iter::repeat(NONE));
+        self.slots_of(row).iter().zip(links).for_each(|(slot, link)| slot.store(link, Relaxed));
     }
 
-    fn slots_of(&self, node: u32) -> &[AtomicU32] {
-        &self.links[node as usize * self.slots..][..self.slots]
+    /// The slots of a row that stands on this layer.
+    #[inline(always)]
+    fn slots_of(&self, row: u32) -> &[AtomicU32] {
+        &self.links[self.place(row) * self.slots..][..self.slots]
     }
-}
 
-impl Near {
-    fn order(&self, other: &Near) -> std::cmp::Ordering {
-        self.distance.total_cmp(&other.distance).then(self.node.cmp(&other.node))
-    }
-}
-
-impl From<Scored> for Near {
-    fn from(scored: Scored) -> Near {
-        Near { node: scored.row(), distance: -scored.score() }
+    #[inline(always)]
+    fn place(&self, row: u32) -> usize {
+        match self.rows.is_empty() {
+            true => row as usize,
+            false => self.rows.binary_search(&row).expect("a row stands on every layer up to its own"),
+        }
     }
 }
 

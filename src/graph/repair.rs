@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Graph, NONE, OwnedGraph, Scratch};
+use super::{Beam, Graph, NONE, OwnedGraph, Scratch};
 use crate::vectors::{Augmented, Rows};
 
 /// How wide to look for the rows that are to link to an unreachable one.
@@ -127,9 +127,9 @@ impl Tree {
 }
 
 fn link_in(graph: &mut OwnedGraph, tree: &mut Tree, scratch: &mut Scratch, space: &Augmented<'_>, row: u32) {
-    graph.view().walk(BEAM, scratch, |other| -space.distance(row, other), |_| ());
-    let mut near: Vec<_> = scratch.found().collect();
-    near.sort_unstable_by(|a, b| b.cmp(a));
+    let score = |others: &[u32], scores: &mut [f32]| space.nearness(row, others, scores);
+    graph.view().walk(Beam::of(BEAM), scratch, score, |_| ());
+    let near: Vec<_> = scratch.found(Beam::of(BEAM)).collect();
     let everywhere = 0..graph.view().rows() as u32;
     let (from, slot) = near
         .iter()
@@ -145,12 +145,12 @@ fn link_in(graph: &mut OwnedGraph, tree: &mut Tree, scratch: &mut Scratch, space
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::inner_product;
+    use crate::vectors::QuantizedRows;
 
     const DIM: usize = 16;
 
     fn squared_norms(values: &[f32]) -> Vec<f32> {
-        values.chunks_exact(DIM).map(|row| inner_product(row, row)).collect()
+        values.chunks_exact(DIM).map(|row| row.iter().map(|value| value * value).sum()).collect()
     }
 
     fn islands(rows: usize, size: usize) -> OwnedGraph {
@@ -170,7 +170,9 @@ mod tests {
         let (rows, size) = (120, 6);
         let values: Vec<f32> = (0..rows * DIM).map(|i| ((i * 7919) % 101) as f32 - 50.0).collect();
         let norms = squared_norms(&values);
-        let space = Augmented::new(Rows::new(&values, DIM), &norms);
+        let rows_view = Rows::new(&values, DIM);
+        let quantized = QuantizedRows::of(rows_view);
+        let space = Augmented::new(rows_view, quantized.view(), &norms);
         let mut graph = islands(rows, size);
         assert_eq!(graph.view().unreachable(), rows - size);
         assert_eq!(connect(&mut graph, &space), rows / size - 1);

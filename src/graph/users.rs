@@ -10,14 +10,14 @@ use std::thread;
 use super::{Graph, NONE, OwnedGraph, Scored, Scratch, search};
 use crate::Result;
 use crate::progress::{Stage, Watch};
-use crate::vectors::{Matrix, Rows};
+use crate::vectors::{Quantized, Rows, pad};
 
 /// The beam by which a user is searched for, and how many of the results count.
 const BEAM: usize = 200;
-const RESULTS: usize = 20;
+const RESULTS: usize = 100;
 
 /// Results at most so many ranks apart propose a link to each other.
-const RANKS_APART: usize = 10;
+const RANKS_APART: usize = 2;
 
 /// Users searched for between two looks at progress and cancellation.
 const CHUNK: usize = 4096;
@@ -29,7 +29,8 @@ type Proposal = u64;
 pub(crate) fn link(
     graph: &mut OwnedGraph,
     rows: Rows<'_>,
-    users: &Matrix,
+    quantized: Option<Quantized<'_>>,
+    users: &[&[f32]],
     threads: usize,
     watch: &Watch<'_>,
 ) -> Result<()> {
@@ -41,8 +42,8 @@ pub(crate) fn link(
         let view = graph.view();
         proposals.extend(thread::scope(|scope| {
             let propose = |(number, scratch)| {
-                let users = (first + number..last).step_by(threads).map(|user| users.row(user));
-                scope.spawn(move || propose_all(view, rows, users, scratch))
+                let users = users[first..last].iter().skip(number).step_by(threads).copied();
+                scope.spawn(move || propose_all(view, rows, quantized, users, scratch))
             };
             let running: Vec<_> = scratches.iter_mut().enumerate().map(propose).collect();
             let finished = running.into_iter().map(|thread| thread.join().expect("a search does not panic"));
@@ -60,13 +61,15 @@ pub(crate) fn link(
 fn propose_all<'a>(
     graph: Graph<'_>,
     rows: Rows<'_>,
+    quantized: Option<Quantized<'_>>,
     users: impl Iterator<Item = &'a [f32]>,
     scratch: &mut Scratch,
 ) -> Vec<Proposal> {
     let mut proposals = Vec::new();
-    let mut results: Vec<Scored> = Vec::new();
+    let (mut results, mut padded): (Vec<Scored>, _) = (Vec::new(), Vec::new());
     for user in users {
-        search(graph, rows, None, user, BEAM, scratch, &mut results);
+        pad(user, &mut padded);
+        search(graph, rows, quantized, &padded, (RESULTS, BEAM), scratch, &mut results);
         results.sort_unstable_by(|a, b| b.cmp(a));
         results.truncate(RESULTS);
         for (rank, from) in results.iter().enumerate() {

@@ -1,13 +1,17 @@
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use super::{Graph, Layer};
-use crate::vectors::prefetch;
 
-/// Link slots a node has at most, and one to write behind.
-const MAX_LINKS: usize = 257;
+/// Nodes that are expanded together, so that the waits for their links and their neighbours overlap.
+const TOGETHER: usize = 4;
+
+/// Links of nodes expanded together, at most, and one to write behind.
+const MAX_LINKS: usize = TOGETHER * 256 + 1;
+
+/// Rated rows are cut down to those kept when there are so many times as many.
+const SURPLUS: usize = 8;
 
 /// A row and its score in one integer: greater is better, and of equal scores the smaller row is better.
+///
+/// From the highest bit down: 32 for the score, 31 for the row, and one that says that the row is still to be expanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Scored(u64);
 
@@ -16,8 +20,23 @@ impl Scored {
     pub fn new(score: f32, row: u32) -> Scored {
         // The bits of a float order as an integer once negative ones are turned over.
         let bits = score.to_bits();
-        let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
-        Scored(u64::from(ordered) << 32 | u64::from(!row))
+        let ordered = bits ^ (((bits as i32 >> 31) as u32) | 1 << 31);
+        Scored(u64::from(ordered) << 32 | u64::from(!row << 1))
+    }
+
+    #[inline(always)]
+    fn open(score: f32, row: u32) -> Scored {
+        Scored(Scored::new(score, row).0 | 1)
+    }
+
+    #[inline(always)]
+    fn is_open(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    #[inline(always)]
+    fn closed(self) -> Scored {
+        Scored(self.0 & !1)
     }
 
     pub fn score(self) -> f32 {
@@ -25,20 +44,39 @@ impl Scored {
         f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered })
     }
 
+    #[inline(always)]
     pub fn row(self) -> u32 {
-        !(self.0 as u32)
+        !(self.0 as u32) >> 1
+    }
+}
+
+/// How wide a walk goes and what it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Beam {
+    /// The walk goes on until the best so many rows have been expanded.
+    pub ef: usize,
+    /// The best so many rows of all that were rated are found; at least `ef` are.
+    pub keep: usize,
+}
+
+impl Beam {
+    /// A beam that keeps what it expands.
+    pub fn of(ef: usize) -> Beam {
+        Beam { ef, keep: ef }
     }
 }
 
 /// What a walk needs besides the graph, kept between walks so that they allocate nothing.
 pub(crate) struct Scratch {
     pub visited: Visited,
-    /// Rows still to expand, best first.
-    open: BinaryHeap<Scored>,
-    /// The best rows so far, worst first.
-    beam: BinaryHeap<Reverse<Scored>>,
-    /// The unvisited neighbours of the row being expanded.
+    /// The best `ef` rows so far, best first.
+    pool: Vec<Scored>,
+    /// The best `keep` rows so far and some worse ones, in no order; empty if the pool holds as many.
+    rated: Vec<Scored>,
+    /// The unvisited neighbours of the row being expanded, their scores, and those good enough for the pool.
     fresh: Box<[u32; MAX_LINKS]>,
+    scores: Box<[f32; MAX_LINKS]>,
+    arrivals: Box<[Scored; MAX_LINKS]>,
     /// The quantised user.
     pub user: Vec<i8>,
 }
@@ -47,75 +85,132 @@ impl Scratch {
     pub fn new(rows: usize) -> Scratch {
         Scratch {
             visited: Visited::new(rows),
-            open: BinaryHeap::new(),
-            beam: BinaryHeap::new(),
+            pool: Vec::new(),
+            rated: Vec::new(),
             fresh: Box::new([0; MAX_LINKS]),
+            scores: Box::new([0.0; MAX_LINKS]),
+            arrivals: Box::new([Scored(0); MAX_LINKS]),
             user: Vec::new(),
         }
     }
 
-    /// Leaves the best `ef` nodes that a best-first search from `starts` comes to in [`Scratch::found`]
-    /// (algorithm 2 of the HNSW paper).
+    /// Leaves in [`Scratch::found`] the best nodes that a best-first search from `starts` comes to (algorithm 2 of the
+    /// HNSW paper).
     ///
-    /// `links` are a node's neighbours, and `ahead` is called for a node shortly before them; `score` rates a node, higher
-    /// is better, and `touch` is called for a node shortly before it. Each node is rated at most once, so the search
+    /// `links` are a node's neighbours, and `ahead` is called for a node shortly before them; `score` rates nodes, higher
+    /// is better, and `touch` is called for each shortly before it. Each node is rated at most once, so the search
     /// ends whatever the links say.
     pub fn beam<L: Iterator<Item = u32>>(
         &mut self,
-        ef: usize,
+        beam: Beam,
         starts: [u32; 2],
         (links, ahead): (impl Fn(u32) -> L, impl Fn(u32)),
-        (score, touch): (impl Fn(u32) -> f32, impl Fn(u32)),
+        (score, touch): (impl Fn(&[u32], &mut [f32]), impl Fn(u32)),
     ) {
-        let Scratch { visited, open, beam, fresh, .. } = self;
-        visited.clear();
-        open.clear();
-        beam.clear();
-        for start in starts {
-            if visited.insert(start) {
-                let start = Scored::new(score(start), start);
-                open.push(start);
-                beam.push(Reverse(start));
-            }
-        }
-        while beam.len() > ef {
-            beam.pop();
-        }
-        while let Some(best) = open.pop() {
-            let full = beam.len() >= ef;
-            if full && beam.peek().is_some_and(|worst| best < worst.0) {
-                break;
-            }
-            if let Some(next) = open.peek() {
-                ahead(next.row());
-            }
-            // Every link is written and only new ones are counted: whether one is new cannot be predicted.
+        self.visited.clear();
+        self.pool.clear();
+        self.rated.clear();
+        let fresh = self.gather(&[()], |()| starts.into_iter(), &touch);
+        let mut next = self.rate(beam, fresh, &score);
+        loop {
+            let mut expanded = [0; TOGETHER];
             let mut count = 0;
-            for link in links(best.row()) {
-                fresh[count] = link;
-                count += usize::from(visited.insert(link));
-            }
-            let fresh = &fresh[..count];
-            fresh.iter().for_each(|&row| touch(row));
-            for &row in fresh {
-                let scored = Scored::new(score(row), row);
-                if beam.len() < ef {
-                    beam.push(Reverse(scored));
-                    open.push(scored);
-                } else if let Some(mut worst) = beam.peek_mut()
-                    && worst.0 < scored
-                {
-                    *worst = Reverse(scored);
-                    open.push(scored);
+            while count < TOGETHER && next < self.pool.len() {
+                let best = self.pool[next];
+                if best.is_open() {
+                    self.pool[next] = best.closed();
+                    ahead(best.row());
+                    expanded[count] = best.row();
+                    count += 1;
                 }
+                next += 1;
             }
+            if count == 0 {
+                return;
+            }
+            let fresh = self.gather(&expanded[..count], &links, &touch);
+            next = self.rate(beam, fresh, &score).min(next);
         }
     }
 
-    /// Takes what the last walk found, in no particular order.
-    pub fn found(&mut self) -> impl ExactSizeIterator<Item = Scored> + '_ {
-        self.beam.drain().map(|scored| scored.0)
+    /// Writes down those of the links of `nodes` that are new and returns how many there are.
+    #[inline(always)]
+    fn gather<N: Copy, L: Iterator<Item = u32>>(
+        &mut self,
+        nodes: &[N],
+        links: impl Fn(N) -> L,
+        touch: &impl Fn(u32),
+    ) -> usize {
+        let Scratch { visited: Visited { tags, current }, fresh, .. } = self;
+        let mut count = 0;
+        // Every link is written and only new ones are counted: whether one is new cannot be predicted.
+        for &node in nodes {
+            for link in links(node) {
+                let Some(tag) = tags.get_mut(link as usize) else { break };
+                fresh[count] = link;
+                count += usize::from(std::mem::replace(tag, *current) != *current);
+            }
+        }
+        fresh[..count].iter().for_each(|&node| touch(node));
+        count
     }
+
+    /// Rates the first `fresh` of the fresh nodes and lets the good ones into the pool; returns the place of the best.
+    #[inline(always)]
+    fn rate(&mut self, beam: Beam, fresh: usize, score: &impl Fn(&[u32], &mut [f32])) -> usize {
+        let Scratch { pool, rated, fresh: nodes, scores, arrivals, .. } = self;
+        let (nodes, scores) = (&nodes[..fresh], &mut scores[..fresh]);
+        score(nodes, scores);
+        let scored = nodes.iter().zip(&*scores).map(|(&node, &score)| Scored::open(score, node));
+        if beam.keep > beam.ef {
+            rated.extend(scored.clone());
+            if rated.len() > SURPLUS * beam.keep {
+                cut(rated, beam.keep);
+            }
+        }
+        // As above: whether a row is good enough cannot be predicted.
+        let bar = if pool.len() < beam.ef { Scored(0) } else { pool[beam.ef - 1] };
+        let mut count = 0;
+        for arrival in scored {
+            arrivals[count] = arrival;
+            count += usize::from(arrival > bar);
+        }
+        let arrivals = &mut arrivals[..count];
+        arrivals.sort_unstable_by(|a, b| b.cmp(a));
+        merge(pool, arrivals, beam.ef)
+    }
+
+    /// Takes what the last walk found; best first if the beam keeps what it expands.
+    pub fn found(&mut self, beam: Beam) -> impl ExactSizeIterator<Item = Scored> + '_ {
+        if beam.keep > beam.ef {
+            cut(&mut self.rated, beam.keep);
+            std::mem::swap(&mut self.rated, &mut self.pool);
+        }
+        self.pool.drain(..).map(Scored::closed)
+    }
+}
+
+/// Drops all but the best `keep`.
+fn cut(rated: &mut Vec<Scored>, keep: usize) {
+    if keep < rated.len() {
+        rated.select_nth_unstable_by(keep, |a, b| b.cmp(a));
+        rated.truncate(keep);
+    }
+}
+
+/// Merges `arrivals` into `pool`, both best first, and keeps the best `keep`; returns the place of the best arrival. Each
+/// entry of the pool is moved once at most.
+fn merge(pool: &mut Vec<Scored>, arrivals: &[Scored], keep: usize) -> usize {
+    let mut end = pool.len();
+    pool.resize(end + arrivals.len(), Scored(0));
+    for (before, &arrival) in arrivals.iter().enumerate().rev() {
+        let place = pool[..end].partition_point(|&entry| entry > arrival);
+        pool.copy_within(place..end, place + before + 1);
+        pool[place + before] = arrival;
+        end = place;
+    }
+    pool.truncate(keep);
+    end
 }
 
 /// A set of rows that empties in O(1): a row is in it if its tag is the current one.
@@ -146,21 +241,27 @@ impl Visited {
 }
 
 impl Graph<'_> {
-    /// Leaves the best `ef` rows that a walk finds in [`Scratch::found`]: greedy descent through the upper layers, then
+    /// Leaves the best rows that a walk finds in [`Scratch::found`]: greedy descent through the upper layers, then
     /// [`Scratch::beam`] on the base layer, from where that ended and from the entry, which leads to every row.
-    pub fn walk(&self, ef: usize, scratch: &mut Scratch, score: impl Fn(u32) -> f32, touch: impl Fn(u32)) {
-        let starts = [self.descend(&score), self.entry];
-        let links = |row| self.links(row);
-        scratch.beam(ef, starts, (links, |row| prefetch(self.slots(row))), (score, touch));
+    pub fn walk(
+        &self,
+        beam: Beam,
+        scratch: &mut Scratch,
+        score: impl Fn(&[u32], &mut [f32]),
+        touch: impl Fn(u32),
+    ) {
+        let starts = [self.descend(&score, scratch), self.entry];
+        let links = |row| self.slots(row).iter().copied();
+        scratch.beam(beam, starts, (links, |row| self.prefetch(row)), (score, touch));
     }
 
     /// From the entry down the upper layers, on each to where no neighbour is better.
-    fn descend(&self, score: impl Fn(u32) -> f32) -> u32 {
+    fn descend(&self, score: impl Fn(&[u32], &mut [f32]), scratch: &mut Scratch) -> u32 {
         let Some(top) = self.layers_down().next() else { return self.entry };
         let mut node = top.rows.binary_search(&self.entry).unwrap_or(0) as u32;
         let mut row = self.entry;
         for layer in self.layers_down() {
-            let Some(local) = layer.climb(node, self, &score) else { return self.entry };
+            let Some(local) = layer.climb(node, self, &score, scratch) else { return self.entry };
             row = layer.below[local as usize];
             node = row;
         }
@@ -171,16 +272,31 @@ impl Graph<'_> {
 impl Layer<'_> {
     /// The node where a greedy walk from `node` ends, or `None` where the links lead out of the layer,
     /// as they only do in a damaged file. Each step improves the score, so the walk ends.
-    fn climb(&self, node: u32, graph: &Graph<'_>, score: impl Fn(u32) -> f32) -> Option<u32> {
+    fn climb(
+        &self,
+        node: u32,
+        graph: &Graph<'_>,
+        score: impl Fn(&[u32], &mut [f32]),
+        scratch: &mut Scratch,
+    ) -> Option<u32> {
         let row_of = |node: u32| self.rows.get(node as usize).filter(|&&row| (row as usize) < graph.rows());
-        let rated = |node: u32| row_of(node).map(|&row| Scored::new(score(row), node));
-        let mut best = rated(node)?;
+        let Scratch { fresh, scores, .. } = scratch;
+        let mut best = (f32::NEG_INFINITY, *row_of(node)?, node);
+        score(&[best.1], std::slice::from_mut(&mut best.0));
         loop {
-            let links = &self.links[best.row() as usize * graph.m..][..graph.m];
-            let better = links.iter().map_while(|&link| rated(link)).max().filter(|&found| found > best);
-            match better {
+            let links = &self.links[best.2 as usize * graph.m..][..graph.m];
+            let mut count = 0;
+            for row in links.iter().map_while(|&link| row_of(link)) {
+                fresh[count] = *row;
+                count += 1;
+            }
+            score(&fresh[..count], &mut scores[..count]);
+            let rated = scores[..count].iter().zip(&fresh[..count]).zip(links);
+            let found = rated.map(|((&score, &row), &link)| (score, row, link));
+            let found = found.max_by(|a, b| Scored::new(a.0, a.1).cmp(&Scored::new(b.0, b.1)));
+            match found.filter(|found| Scored::new(found.0, found.1) > Scored::new(best.0, best.1)) {
                 Some(found) => best = found,
-                None => return Some(best.row()),
+                None => return Some(best.2),
             }
         }
     }

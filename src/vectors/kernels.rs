@@ -1,38 +1,384 @@
+//! One query against several rows of a matrix.
+//!
+//! A walk scores some ten rows at a time, of which each is a cache line or two: called once a row, even a fast kernel spends
+//! more on being called and on adding up its last register than on multiplying. So rows go four at a time, and their
+//! sums are added up together. Without AVX2 simsimd's kernels do it, a row a call.
+//!
+//! The score of a row does not depend on which rows it is scored with.
+
 use simsimd::SpatialSimilarity;
 
-/// The inner product of two embeddings of one length, never `-0.0`.
+/// Rows start on multiples of so many bytes, and are read in such pieces.
+pub(crate) const LINE: usize = 64;
+
+/// What to sum over the values of a query and a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sum {
+    Products,
+    SquaredDifferences,
+}
+
+/// Writes the inner products of `query` with `rows` of `data` to `scores`, never `-0.0`.
+///
+/// `data` holds rows of the length of `query`, a multiple of 16. `scores` is as long as `rows`.
 ///
 /// # Panics
-/// Where the lengths differ; callers check theirs first.
-pub(crate) fn inner_product(a: &[f32], b: &[f32]) -> f32 {
-    by_simsimd(f32::dot, a, b) + 0.0
+/// Where a row is not in `data`.
+pub(crate) fn inner_products(query: &[f32], data: &[f32], rows: &[u32], scores: &mut [f32]) {
+    sums::<{ Sum::Products as u8 }>(query, data, rows, scores);
 }
 
-/// The inner product of two quantised embeddings of one length.
-pub(crate) fn inner_product_i8(a: &[i8], b: &[i8]) -> f32 {
-    <i8 as SpatialSimilarity>::dot(a, b).expect("embeddings of one length") as f32
+/// The same for squared L2 distances.
+pub(crate) fn squared_distances(query: &[f32], data: &[f32], rows: &[u32], distances: &mut [f32]) {
+    sums::<{ Sum::SquaredDifferences as u8 }>(query, data, rows, distances);
 }
 
-/// The squared L2 distance of two embeddings of one length.
-pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    by_simsimd(f32::sqeuclidean, a, b)
-}
-
-fn by_simsimd(kernel: impl Fn(&[f32], &[f32]) -> Option<f64>, a: &[f32], b: &[f32]) -> f32 {
-    kernel(a, b).expect("embeddings of one length") as f32
-}
-
-/// Asks for the cache lines of `data` ahead of their use.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub(crate) fn prefetch<T>(data: &[T]) {
+fn sums<const SUM: u8>(query: &[f32], data: &[f32], rows: &[u32], sums: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    for byte in (0..size_of_val(data)).step_by(64) {
+    {
+        use std::arch::is_x86_feature_detected as detected;
+        if detected!("avx512f") {
+            let (query, data) = (query.as_chunks().0, data.as_chunks().0);
+            // SAFETY: this processor has AVX-512F.
+            return unsafe { avx512::sums::<SUM>(query, data, rows, sums) };
+        }
+        if detected!("avx2") && detected!("fma") {
+            let (query, data) = (query.as_chunks().0, data.as_chunks().0);
+            // SAFETY: this processor has AVX2 and FMA.
+            return unsafe { avx2::sums::<SUM>(query, data, rows, sums) };
+        }
+    }
+    portable::sums::<SUM>(query, data, rows, sums);
+}
+
+/// The inner products of quantised embeddings, as [`inner_products`]; the length of `query` is a multiple of 64.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) fn inner_products_i8(query: &[i8], data: &[i8], rows: &[u32], scores: &mut [i32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as detected;
+        if detected!("avx512bw") && detected!("avx512vnni") {
+            let (query, data) = (query.as_chunks().0, data.as_chunks().0);
+            // SAFETY: this processor has AVX-512 BW, hence F, and VNNI.
+            return unsafe { avx512::inner_products_i8(query, data, rows, scores) };
+        }
+        if detected!("avx2") {
+            let (query, data) = (query.as_chunks().0, data.as_chunks().0);
+            // SAFETY: this processor has AVX2.
+            return unsafe { avx2::inner_products_i8(query, data, rows, scores) };
+        }
+    }
+    portable::inner_products_i8(query, data, rows, scores);
+}
+
+/// Calls `four` with every four of `rows`, found in `data`; the last four are filled up with their first.
+#[inline(always)]
+fn by_four<T, S: Copy>(
+    width: usize,
+    data: &[T],
+    rows: &[u32],
+    scores: &mut [S],
+    four: impl Fn([&[T]; 4]) -> [S; 4],
+) {
+    let row = |row: u32| &data[row as usize * width..][..width];
+    let (groups, rest) = rows.as_chunks::<4>();
+    let (scores, last_scores) = scores.as_chunks_mut::<4>();
+    for (&[a, b, c, d], scores) in groups.iter().zip(scores) {
+        *scores = four([row(a), row(b), row(c), row(d)]);
+    }
+    if let Some(&first) = rest.first() {
+        let at = |at| row(rest.get(at).copied().unwrap_or(first));
+        last_scores.copy_from_slice(&four([at(0), at(1), at(2), at(3)])[..rest.len()]);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::{Sum, by_four};
+
+    #[target_feature(enable = "avx512f")]
+    pub fn sums<const SUM: u8>(query: &[[f32; 16]], data: &[[f32; 16]], rows: &[u32], sums: &mut [f32]) {
+        by_four(query.len(), data, rows, sums, |four| {
+            let mut sums = [_mm512_setzero_ps(); 4];
+            for (at, query) in query.iter().enumerate() {
+                let query = load(query);
+                for (sum, row) in sums.iter_mut().zip(four) {
+                    let row = load(&row[at]);
+                    *sum = match SUM == Sum::Products as u8 {
+                        true => _mm512_fmadd_ps(query, row, *sum),
+                        false => {
+                            let difference = _mm512_sub_ps(query, row);
+                            _mm512_fmadd_ps(difference, difference, *sum)
+                        }
+                    };
+                }
+            }
+            add_up(sums)
+        });
+    }
+
+    /// Rows are turned from -128..128 to 0..256, since VNNI multiplies unsigned by signed bytes; what that adds to a
+    /// sum, 128 times the sum of the query, is taken off at the start.
+    #[target_feature(enable = "avx512bw,avx512vnni")]
+    pub fn inner_products_i8(query: &[[i8; 64]], data: &[[i8; 64]], rows: &[u32], scores: &mut [i32]) {
+        let high = _mm512_set1_epi8(-128);
+        let zero = _mm512_setzero_si512();
+        let added = query.iter().fold(zero, |sum, query| _mm512_dpbusd_epi32(sum, high, load_i8(query)));
+        let start = _mm512_sub_epi32(zero, added);
+        by_four(query.len(), data, rows, scores, |four| {
+            let mut sums = [start; 4];
+            for (at, query) in query.iter().enumerate() {
+                let query = load_i8(query);
+                for (sum, row) in sums.iter_mut().zip(four) {
+                    *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(load_i8(&row[at]), high), query);
+                }
+            }
+            add_up_i32(sums)
+        });
+    }
+
+    /// The sum of each register, by adding halves of two registers at a time.
+    #[target_feature(enable = "avx512f")]
+    fn add_up([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        let low = _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd);
+        let high = _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd);
+        let lanes = _mm512_add_ps(low, high);
+        let [a, b] = [_mm512_extractf32x4_ps::<0>(lanes), _mm512_extractf32x4_ps::<1>(lanes)];
+        let [c, d] = [_mm512_extractf32x4_ps::<2>(lanes), _mm512_extractf32x4_ps::<3>(lanes)];
+        bytemuck::cast(_mm_add_ps(_mm_add_ps(a, b), _mm_add_ps(c, d)))
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn add_up_i32([a, b, c, d]: [__m512i; 4]) -> [i32; 4] {
+        let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        let lanes = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        let [a, b] = [_mm512_extracti32x4_epi32::<0>(lanes), _mm512_extracti32x4_epi32::<1>(lanes)];
+        let [c, d] = [_mm512_extracti32x4_epi32::<2>(lanes), _mm512_extracti32x4_epi32::<3>(lanes)];
+        bytemuck::cast(_mm_add_epi32(_mm_add_epi32(a, b), _mm_add_epi32(c, d)))
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[allow(unsafe_code)]
+    fn load(values: &[f32; 16]) -> __m512 {
+        // SAFETY: 16 values are the 64 bytes read, and the load asks for no alignment.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+    }
+
+    #[target_feature(enable = "avx512bw")]
+    #[allow(unsafe_code)]
+    fn load_i8(values: &[i8; 64]) -> __m512i {
+        // SAFETY: 64 values are the 64 bytes read, and the load asks for no alignment.
+        unsafe { _mm512_loadu_epi8(values.as_ptr()) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    use super::{Sum, by_four};
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn sums<const SUM: u8>(query: &[[f32; 8]], data: &[[f32; 8]], rows: &[u32], sums: &mut [f32]) {
+        by_four(query.len(), data, rows, sums, |four| {
+            let mut sums = [_mm256_setzero_ps(); 4];
+            for (at, query) in query.iter().enumerate() {
+                let query = load(query);
+                for (sum, row) in sums.iter_mut().zip(four) {
+                    let row = load(&row[at]);
+                    *sum = match SUM == Sum::Products as u8 {
+                        true => _mm256_fmadd_ps(query, row, *sum),
+                        false => {
+                            let difference = _mm256_sub_ps(query, row);
+                            _mm256_fmadd_ps(difference, difference, *sum)
+                        }
+                    };
+                }
+            }
+            let [a, b, c, d] = sums;
+            let lanes = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+            let high = _mm256_extractf128_ps::<1>(lanes);
+            bytemuck::cast(_mm_add_ps(_mm256_castps256_ps128(lanes), high))
+        });
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn inner_products_i8(query: &[[i8; 16]], data: &[[i8; 16]], rows: &[u32], scores: &mut [i32]) {
+        by_four(query.len(), data, rows, scores, |four| {
+            let mut sums = [_mm256_setzero_si256(); 4];
+            for (at, query) in query.iter().enumerate() {
+                let query = load_i8(query);
+                for (sum, row) in sums.iter_mut().zip(four) {
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(query, load_i8(&row[at])));
+                }
+            }
+            let [a, b, c, d] = sums;
+            let lanes = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+            let high = _mm256_extracti128_si256::<1>(lanes);
+            bytemuck::cast(_mm_add_epi32(_mm256_castsi256_si128(lanes), high))
+        });
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[allow(unsafe_code)]
+    fn load(values: &[f32; 8]) -> __m256 {
+        // SAFETY: 8 values are the 32 bytes read, and the load asks for no alignment.
+        unsafe { _mm256_loadu_ps(values.as_ptr()) }
+    }
+
+    /// 16 values, widened to 16 bits each.
+    #[target_feature(enable = "avx2")]
+    #[allow(unsafe_code)]
+    fn load_i8(values: &[i8; 16]) -> __m256i {
+        // SAFETY: 16 values are the 16 bytes read, and the load asks for no alignment.
+        _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
+    }
+}
+
+mod portable {
+    use super::{SpatialSimilarity, Sum};
+
+    pub fn sums<const SUM: u8>(query: &[f32], data: &[f32], rows: &[u32], sums: &mut [f32]) {
+        let kernel = if SUM == Sum::Products as u8 { f32::dot } else { f32::sqeuclidean };
+        for (&row, sum) in rows.iter().zip(sums) {
+            let row = &data[row as usize * query.len()..][..query.len()];
+            *sum = kernel(query, row).expect("rows as long as the query") as f32 + 0.0;
+        }
+    }
+
+    pub fn inner_products_i8(query: &[i8], data: &[i8], rows: &[u32], scores: &mut [i32]) {
+        for (&row, score) in rows.iter().zip(scores) {
+            let row = &data[row as usize * query.len()..][..query.len()];
+            *score = <i8 as SpatialSimilarity>::dot(query, row).expect("rows as long as the query") as i32;
+        }
+    }
+}
+
+/// Asks for the cache lines of `count` values from `start` on ahead of their use.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) fn prefetch<T>(data: &[T], start: usize, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for byte in (0..count * size_of::<T>()).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: `byte` is below the length of `data`, so the address stays within the slice;
-        // a prefetch reads nothing that the program can see and never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().cast::<i8>().add(byte)) };
+        let line = data.as_ptr().wrapping_add(start).cast::<i8>().wrapping_add(byte);
+        // SAFETY: a prefetch reads nothing that the program can see and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
+    let _ = (data, start, count);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    type Kernel<T, S> = fn(&[T], &[T], &[u32], &mut [S]);
+
+    /// Every kernel that this processor can run.
+    #[allow(unsafe_code)]
+    fn kernels<const SUM: u8>() -> Vec<Kernel<f32, f32>> {
+        let mut kernels: Vec<Kernel<f32, f32>> = vec![sums::<SUM>, portable::sums::<SUM>];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: asked just before.
+            kernels.push(|query, data, rows, sums| unsafe {
+                avx2::sums::<SUM>(query.as_chunks().0, data.as_chunks().0, rows, sums)
+            });
+        }
+        kernels
+    }
+
+    #[allow(unsafe_code)]
+    fn kernels_i8() -> Vec<Kernel<i8, i32>> {
+        let mut kernels: Vec<Kernel<i8, i32>> = vec![inner_products_i8, portable::inner_products_i8];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: asked just before.
+            kernels.push(|query, data, rows, scores| unsafe {
+                avx2::inner_products_i8(query.as_chunks().0, data.as_chunks().0, rows, scores)
+            });
+        }
+        kernels
+    }
+
+    /// Rows of a dim, padded with zeros to `line` values, the first of them the query; and which rows to score.
+    fn world<T: Clone + Default + std::fmt::Debug>(
+        value: impl Strategy<Value = T> + Clone,
+        line: usize,
+    ) -> impl Strategy<Value = (usize, Vec<T>, Vec<u32>)> {
+        let picks = prop::collection::vec(any::<Index>(), 0..12);
+        (1usize..=300, 2usize..9, picks).prop_flat_map(move |(dim, rows, picks)| {
+            let picks: Vec<u32> = picks.iter().map(|pick| pick.index(rows) as u32).collect();
+            let row = prop::collection::vec(value.clone(), dim);
+            let width = dim.next_multiple_of(line);
+            prop::collection::vec(row, rows).prop_map(move |mut rows| {
+                rows.iter_mut().for_each(|row| row.resize(width, T::default()));
+                (width, rows.concat(), picks.clone())
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn sums_of_floats_are_those_of_f64((width, data, rows) in world(-100.0f32..100.0, 16)) {
+            let query = &data[..width];
+            let pairs = |row: u32| query.iter().zip(&data[row as usize * width..][..width]).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+            let mut found = vec![f32::NAN; rows.len()];
+            for kernel in kernels::<{ Sum::Products as u8 }>() {
+                kernel(query, &data, &rows, &mut found);
+                for (&row, &found) in rows.iter().zip(&found) {
+                    let exact: f64 = pairs(row).map(|(a, b)| a * b).sum();
+                    let size: f64 = pairs(row).map(|(a, b)| (a * b).abs()).sum();
+                    prop_assert!((f64::from(found) - exact).abs() <= 1e-5 * size, "{found} is not {exact}");
+                }
+            }
+            for kernel in kernels::<{ Sum::SquaredDifferences as u8 }>() {
+                kernel(query, &data, &rows, &mut found);
+                for (&row, &found) in rows.iter().zip(&found) {
+                    let exact: f64 = pairs(row).map(|(a, b)| (a - b).powi(2)).sum();
+                    prop_assert!((f64::from(found) - exact).abs() <= 1e-5 * exact, "{found} is not {exact}");
+                }
+            }
+        }
+
+        #[test]
+        fn sums_of_integers_are_exact((width, data, rows) in world(any::<i8>(), LINE)) {
+            let query = &data[..width];
+            let mut found = vec![i32::MIN; rows.len()];
+            let exact = |row: &u32| -> i32 {
+                let row = &data[*row as usize * width..][..width];
+                query.iter().zip(row).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+            };
+            let exact: Vec<i32> = rows.iter().map(exact).collect();
+            for kernel in kernels_i8() {
+                kernel(query, &data, &rows, &mut found);
+                prop_assert_eq!(&found, &exact);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_scores_the_same_in_any_company() {
+        let data: Vec<f32> = (0..16 * 32).map(|value| (value as f32 * 0.7).sin()).collect();
+        let rows: Vec<u32> = (0..16).collect();
+        let mut together = [0.0; 16];
+        inner_products(&data[..32], &data, &rows, &mut together);
+        for row in 0..16u32 {
+            let mut alone = [0.0; 1];
+            inner_products(&data[..32], &data, &[row], &mut alone);
+            assert_eq!(alone[0], together[row as usize]);
+        }
+    }
 }

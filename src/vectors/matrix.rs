@@ -1,4 +1,10 @@
+use std::ops::Range;
+
+use super::kernels::{self, prefetch};
 use crate::{Error, Result};
+
+/// Rows scored at a time where all are.
+const BLOCK: usize = 64;
 
 /// A dense row-major matrix of `f32`, one embedding a row.
 ///
@@ -73,11 +79,51 @@ impl<'a> Rows<'a> {
         self.data.len() / self.stride
     }
 
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
     /// The embedding at `row`, without the padding.
     #[inline(always)]
     pub fn get(&self, row: u32) -> &'a [f32] {
         let start = row as usize * self.stride;
         &self.data[start..start + self.dim]
+    }
+
+    /// The embedding at `row` and the padding behind it.
+    #[inline(always)]
+    pub fn padded(&self, row: u32) -> &'a [f32] {
+        &self.data[row as usize * self.stride..][..self.stride]
+    }
+
+    /// Asks for the embedding at `row` ahead of its use.
+    #[inline(always)]
+    pub fn prefetch(&self, row: u32) {
+        prefetch(self.data, row as usize * self.stride, self.stride);
+    }
+
+    /// Writes the inner products of a padded user with `rows` to `scores`.
+    #[inline(always)]
+    pub fn scores(&self, user: &[f32], rows: &[u32], scores: &mut [f32]) {
+        kernels::inner_products(user, self.data, rows, scores);
+    }
+
+    /// Calls `scored` with each of a range of rows and its inner product with a padded user.
+    #[inline(always)]
+    pub fn score_all(&self, user: &[f32], range: Range<u32>, mut scored: impl FnMut(u32, f32)) {
+        let mut scores = [0.0; BLOCK];
+        for first in range.clone().step_by(BLOCK) {
+            let rows: [u32; BLOCK] = std::array::from_fn(|at| first + at as u32);
+            let count = BLOCK.min((range.end - first) as usize);
+            self.scores(user, &rows[..count], &mut scores[..count]);
+            rows[..count].iter().zip(&scores).for_each(|(&row, &score)| scored(row, score));
+        }
+    }
+
+    /// Writes the squared L2 distances of `row` from `others` to `distances`.
+    #[inline(always)]
+    pub fn squared_distances(&self, row: u32, others: &[u32], distances: &mut [f32]) {
+        kernels::squared_distances(self.padded(row), self.data, others, distances);
     }
 
     /// The zeros behind the embedding at `row`.
@@ -89,5 +135,12 @@ impl<'a> Rows<'a> {
 
 /// The values a row takes in the file, padding included.
 pub(crate) fn stride_of(dim: usize) -> usize {
-    dim.next_multiple_of(super::LINE)
+    dim.next_multiple_of(kernels::LINE / size_of::<f32>())
+}
+
+/// Replaces `padded` by `embedding`, padded as rows are.
+pub(crate) fn pad(embedding: &[f32], padded: &mut Vec<f32>) {
+    padded.clear();
+    padded.extend_from_slice(embedding);
+    padded.resize(stride_of(embedding.len()), 0.0);
 }

@@ -6,17 +6,14 @@ mod matrix;
 mod quantized;
 
 pub(crate) use augmented::Augmented;
-pub(crate) use kernels::{inner_product, prefetch};
+pub(crate) use kernels::prefetch;
 pub use matrix::Matrix;
-pub(crate) use matrix::{Rows, stride_of};
-pub(crate) use quantized::{Quantized, quantize, quantized_stride};
+pub(crate) use matrix::{Rows, pad, stride_of};
+pub(crate) use quantized::{Quantized, QuantizedRows, quantized_stride};
 
 /// The largest L2 norm an embedding may have: 2^62. Every inner product and every distance of the
 /// augmented space then stays finite in `f32`.
 pub const MAX_NORM: f32 = (1u64 << 62) as f32;
-
-/// A cache line, in `f32` values: rows in the file start on multiples of it.
-pub(crate) const LINE: usize = 16;
 
 /// Where a value of `embedding` is NaN or infinite, or its norm is beyond [`MAX_NORM`], what to say of it.
 pub(crate) fn problem_with(embedding: &[f32]) -> Option<String> {

@@ -1,7 +1,8 @@
-use super::{Rows, kernels, prefetch};
+use super::kernels::{self, LINE};
+use super::{Rows, prefetch};
 
-/// Quantised rows start on multiples of this many bytes: at dim 64 one row is one cache line.
-const LINE: usize = 64;
+/// Rows scored at a time.
+const BLOCK: usize = 64;
 
 /// Embeddings as `i8` with one scale a row: `value = scale * i8`, the largest value of a row at 127.
 ///
@@ -19,23 +20,54 @@ impl<'a> Quantized<'a> {
         Quantized { values, scales, dim }
     }
 
-    pub fn get(&self, row: u32) -> (&'a [i8], f32) {
-        let start = row as usize * quantized_stride(self.dim);
-        (&self.values[start..start + self.dim], self.scales[row as usize])
+    /// Replaces `values` by the quantised user, padded.
+    pub fn quantize_user(&self, user: &[f32], values: &mut Vec<i8>) {
+        quantize(user, values);
+        values.resize(quantized_stride(self.dim), 0);
     }
 
-    /// The inner product with a quantised user, but for the user's own scale, which orders nothing.
+    /// Writes the inner products of a quantised user with `rows` to `scores`, but for the user's own scale, which
+    /// orders nothing.
     #[inline(always)]
-    pub fn score(&self, user: &[i8], row: u32) -> f32 {
-        let (values, scale) = self.get(row);
-        kernels::inner_product_i8(user, values) * scale + 0.0
+    pub fn scores(&self, user: &[i8], rows: &[u32], scores: &mut [f32]) {
+        self.products(user, rows, scores, |product, row| product * self.scales[row as usize] + 0.0);
+    }
+
+    /// Writes what `score` makes of the inner product of `values` with each of `rows`, both without their scales, and
+    /// of the row.
+    #[inline(always)]
+    pub fn products(&self, values: &[i8], rows: &[u32], scores: &mut [f32], score: impl Fn(f32, u32) -> f32) {
+        let mut products = [0; BLOCK];
+        for (rows, scores) in rows.chunks(BLOCK).zip(scores.chunks_mut(BLOCK)) {
+            let products = &mut products[..rows.len()];
+            kernels::inner_products_i8(values, self.values, rows, products);
+            for ((place, &mut product), &row) in scores.iter_mut().zip(products).zip(rows) {
+                *place = score(product as f32, row);
+            }
+        }
+    }
+
+    /// The values of `row` and the padding behind them.
+    #[inline(always)]
+    pub fn padded(&self, row: u32) -> &'a [i8] {
+        let stride = quantized_stride(self.dim);
+        &self.values[row as usize * stride..][..stride]
+    }
+
+    pub fn scale(&self, row: u32) -> f32 {
+        self.scales[row as usize]
     }
 
     #[inline(always)]
     pub fn prefetch(&self, row: u32) {
-        let start = row as usize * quantized_stride(self.dim);
-        prefetch(&self.values[start..start + self.dim]);
-        prefetch(&self.scales[row as usize..][..1]);
+        self.prefetch_values(row);
+        prefetch(self.scales, row as usize, 1);
+    }
+
+    #[inline(always)]
+    pub fn prefetch_values(&self, row: u32) {
+        let stride = quantized_stride(self.dim);
+        prefetch(self.values, row as usize * stride, stride);
     }
 
     /// The first row that is not what `rows` quantise to.
@@ -48,6 +80,32 @@ impl<'a> Quantized<'a> {
             let found = &self.values[row as usize * stride..][..stride];
             found != values || self.scales[row as usize].to_bits() != scale.to_bits()
         })
+    }
+}
+
+/// All embeddings of an index, quantised.
+pub(crate) struct QuantizedRows {
+    pub values: Vec<i8>,
+    pub scales: Vec<f32>,
+    dim: usize,
+}
+
+impl QuantizedRows {
+    pub fn of(rows: Rows<'_>) -> QuantizedRows {
+        let dim = rows.dim();
+        let stride = quantized_stride(dim);
+        let mut values = vec![0; rows.len() * stride];
+        let mut scales = Vec::with_capacity(rows.len());
+        let mut row_values = Vec::with_capacity(dim);
+        for (row, place) in (0..).zip(values.chunks_exact_mut(stride)) {
+            scales.push(quantize(rows.get(row), &mut row_values));
+            place[..dim].copy_from_slice(&row_values);
+        }
+        QuantizedRows { values, scales, dim }
+    }
+
+    pub fn view(&self) -> Quantized<'_> {
+        Quantized::new(&self.values, &self.scales, self.dim)
     }
 }
 
@@ -89,7 +147,11 @@ mod tests {
                 values.iter().zip(&user_values).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum();
             values.resize(quantized_stride(dim), 0);
             let scales = [scale];
-            let score = Quantized::new(&values, &scales, dim).score(&user_values, 0);
+            let quantized = Quantized::new(&values, &scales, dim);
+            user_values.resize(quantized_stride(dim), 0);
+            let mut score = [0.0];
+            quantized.scores(&user_values, &[0], &mut score);
+            let score = score[0];
             prop_assert!((f64::from(score) - reference as f64 * f64::from(scale)).abs() <= 1e-6 * f64::from(score.abs()));
 
             let exact: f64 = row.iter().zip(&user).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();

@@ -1,0 +1,179 @@
+//! What a build measures of its own index: whether walks over `i8` rows lose anything, and which beam finds how much.
+
+use std::thread;
+
+use tracing::info;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Result;
+use crate::calibration::{BEAMS, CALIBRATED_K, Calibration};
+use crate::graph::{Beam, Graph, Scratch, kept, score_again, walk};
+use crate::progress::{Stage, Watch};
+use crate::top::{Hit, TopK};
+use crate::vectors::{Matrix, Quantized, Rows, pad};
+
+/// The search by which walks over `i8` and over `f32` rows are compared: one of the calibrated k, and a beam.
+const COMPARED: (usize, usize) = (1, 200);
+
+/// The loss of recall that counts as none: what two builds of one dump differ by.
+const NO_LOSS: f32 = 0.002;
+
+/// Of a user sample one in so many is kept from the graph, to measure it with.
+const HELD_OUT: usize = 5;
+
+/// The most queries that measure, the fewest, and how many inner products their exact answers should take.
+const MOST: usize = 500;
+const FEWEST: usize = 100;
+const PRODUCTS: usize = 1 << 31;
+
+/// Queries between two looks at progress and cancellation.
+const CHUNK: usize = 100;
+
+/// A recall beyond which no wider beam is measured.
+const NEARLY_ALL: f32 = 0.999;
+
+/// A value for each of [`CALIBRATED_K`].
+type ByK = [f32; CALIBRATED_K.len()];
+
+/// Queries with their exact answers.
+pub(super) struct Judge<'a> {
+    rows: Rows<'a>,
+    threads: usize,
+    /// Padded, with the scores of the exact k-th best rows.
+    queries: Vec<(Vec<f32>, ByK)>,
+}
+
+/// The users of a sample that measure an index, and those that it is built for: no user is both.
+pub(super) fn split(sample: Option<&Matrix>, rows: usize) -> (Vec<&[f32]>, Vec<&[f32]>) {
+    let users: Vec<&[f32]> = sample.into_iter().flat_map(Matrix::rows).collect();
+    let every = (users.len() / measuring(rows)).max(HELD_OUT);
+    let (measuring, linked): (Vec<_>, Vec<_>) =
+        users.into_iter().enumerate().partition(|(at, _)| at % every == 0);
+    let users = |numbered: Vec<(usize, _)>| numbered.into_iter().map(|(_, user)| user).collect();
+    (users(measuring), users(linked))
+}
+
+/// How many queries to measure with.
+fn measuring(rows: usize) -> usize {
+    (PRODUCTS / rows).clamp(FEWEST, MOST)
+}
+
+impl<'a> Judge<'a> {
+    /// Answers `users` exactly, or without any, queries made of items.
+    pub fn new(rows: Rows<'a>, users: &[&[f32]], threads: usize, watch: &Watch<'_>) -> Result<Judge<'a>> {
+        let mut queries: Vec<Vec<f32>> = match users {
+            [] => (0..measuring(rows.len())).map(|number| mixture(rows, number as u64)).collect(),
+            users => users.iter().map(|user| user.to_vec()).collect(),
+        };
+        queries.iter_mut().for_each(|query| {
+            let mut padded = Vec::new();
+            pad(query, &mut padded);
+            *query = padded;
+        });
+        let mut judge = Judge { rows, threads, queries: Vec::new() };
+        let total = queries.len();
+        for chunk in queries.chunks(CHUNK) {
+            watch.tick(Stage::Calibrate, judge.queries.len(), total)?;
+            let bars = judge.spread(chunk, |share| share.iter().map(|query| bars(rows, query)).collect());
+            judge.queries.extend(chunk.iter().cloned().zip(bars));
+        }
+        Ok(judge)
+    }
+
+    /// Whether walks over `quantized` find as much as walks over the `f32` rows.
+    pub fn loses_nothing(&self, graph: Graph<'_>, quantized: Quantized<'_>) -> bool {
+        let (column, ef) = COMPARED;
+        let [plain, walked] =
+            [None, Some(quantized)].map(|rows| mean(&self.recalls(graph, rows, ef), column));
+        info!(f32 = plain, i8 = walked, "recall@{} at ef {ef}", CALIBRATED_K[column]);
+        walked >= plain - NO_LOSS
+    }
+
+    /// The recall of each beam, less its standard error.
+    pub fn calibrate(
+        &self,
+        graph: Graph<'_>,
+        quantized: Option<Quantized<'_>>,
+        watch: &Watch<'_>,
+    ) -> Result<Calibration> {
+        let mut points: Vec<(u32, ByK)> = Vec::new();
+        for (number, &ef) in BEAMS.iter().enumerate() {
+            watch.tick(Stage::Calibrate, number, BEAMS.len())?;
+            let found_all =
+                points.last().is_some_and(|(_, recall)| recall.iter().all(|&recall| recall >= NEARLY_ALL));
+            if found_all || ef as usize > self.rows.len() {
+                break;
+            }
+            let recalls = self.recalls(graph, quantized, ef as usize);
+            points.push((ef, std::array::from_fn(|column| surely(&recalls, column))));
+        }
+        watch.tick(Stage::Calibrate, BEAMS.len(), BEAMS.len())?;
+        Ok(Calibration::new(points))
+    }
+
+    /// The recall of each query at a beam: of one walk, of which a search for each k would keep its share.
+    fn recalls(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, ef: usize) -> Vec<ByK> {
+        let total = self.rows.len();
+        let beam = Beam { ef, keep: kept(CALIBRATED_K[CALIBRATED_K.len() - 1], ef) };
+        self.spread(&self.queries, |share| {
+            let (mut scratch, mut found) = (Scratch::new(total), Vec::new());
+            let recall = |(query, bars): &(Vec<f32>, ByK)| {
+                walk(graph, self.rows, quantized, query, beam, &mut scratch, &mut found);
+                found.sort_unstable_by(|a, b| b.cmp(a));
+                score_again(self.rows, query, &mut found);
+                std::array::from_fn(|column| {
+                    let k = CALIBRATED_K[column].min(total);
+                    let kept = &found[..kept(k, ef).min(found.len())];
+                    kept.iter().filter(|found| found.score() >= bars[column]).count().min(k) as f32 / k as f32
+                })
+            };
+            share.iter().map(recall).collect()
+        })
+    }
+
+    /// Does `work` on shares of `queries`, one a thread; the results in order.
+    fn spread<Q: Sync, R: Send>(&self, queries: &[Q], work: impl Fn(&[Q]) -> Vec<R> + Sync) -> Vec<R> {
+        let share = queries.len().div_ceil(self.threads).max(1);
+        thread::scope(|scope| {
+            let work = &work;
+            let running: Vec<_> =
+                queries.chunks(share).map(|share| scope.spawn(move || work(share))).collect();
+            running.into_iter().flat_map(|thread| thread.join().expect("measuring does not panic")).collect()
+        })
+    }
+}
+
+fn mean(recalls: &[ByK], column: usize) -> f32 {
+    recalls.iter().map(|recall| recall[column]).sum::<f32>() / recalls.len().max(1) as f32
+}
+
+/// The mean less its standard error; nothing is taken off where every query found all.
+fn surely(recalls: &[ByK], column: usize) -> f32 {
+    let mean = mean(recalls, column);
+    let squares: f32 = recalls.iter().map(|recall| (recall[column] - mean).powi(2)).sum();
+    (mean - squares.sqrt() / recalls.len().max(1) as f32).clamp(0.0, 1.0)
+}
+
+/// A query like a user, for want of any: every other one an item, the others a mixture of three.
+fn mixture(rows: Rows<'_>, number: u64) -> Vec<f32> {
+    let random = |of: u64| xxh3_64(&(number * 8 + of).to_le_bytes());
+    let item = |of: u64| rows.get((random(of) % rows.len() as u64) as u32);
+    if number.is_multiple_of(2) {
+        return item(0).to_vec();
+    }
+    let mut mixture = vec![0.0; rows.dim()];
+    for part in 0..3 {
+        let weight = (random(3 + part) >> 40) as f32 / (1 << 24) as f32;
+        mixture.iter_mut().zip(item(part)).for_each(|(sum, value)| *sum += weight * value);
+    }
+    mixture
+}
+
+/// The scores of a query's exact k-th best rows.
+fn bars(rows: Rows<'_>, query: &[f32]) -> ByK {
+    let most = CALIBRATED_K[CALIBRATED_K.len() - 1].min(rows.len());
+    let mut top = TopK::new(most, Vec::new());
+    rows.score_all(query, 0..rows.len() as u32, |row, score| top.offer(Hit { id: row.into(), score }));
+    let best = top.into_sorted();
+    CALIBRATED_K.map(|k| best[k.min(most) - 1].score)
+}
