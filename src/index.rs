@@ -160,6 +160,8 @@ pub struct Info {
     pub calibration: Vec<(usize, [f32; 3])>,
     /// How uneven the norms of the items are: their standard deviation over their mean.
     pub norm_variation: f64,
+    /// Between 0, that of the raw inner product, and 1, augmented L2: the space that the build chose for its graph.
+    pub share: f32,
     /// The fewest, the mean and the most base links a row.
     pub degree: (usize, f64, usize),
 }
@@ -357,6 +359,7 @@ impl Index {
             layers: header.layer_nodes[..header.layers()].to_vec(),
             calibration: header.calibration.points().collect(),
             norm_variation: self.norm_variation(),
+            share: header.share,
             degree: self.degree(),
         }
     }

@@ -20,6 +20,10 @@ pub struct Progress {
 pub enum Stage {
     /// Rows are read, checked and written.
     Rows,
+    /// Rows are put near to those that are like them, and written again.
+    Order,
+    /// Small graphs are built on a part of the rows, to choose the space of the large one.
+    Try,
     /// The graph is built.
     Graph,
     /// Links are added for the user sample.
@@ -43,6 +47,11 @@ pub(crate) struct Watch<'a> {
 impl<'a> Watch<'a> {
     pub fn new(progress: Option<&'a ProgressFn>, cancel: Option<&'a AtomicBool>) -> Watch<'a> {
         Watch { progress, cancel }
+    }
+
+    /// The same cancellation, and nobody to tell of progress.
+    pub fn silent(&self) -> Watch<'a> {
+        Watch { progress: None, cancel: self.cancel }
     }
 
     pub fn tick(&self, stage: Stage, done: usize, total: usize) -> Result<()> {

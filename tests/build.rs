@@ -122,6 +122,32 @@ fn a_user_sample_helps_users_who_are_not_like_items() {
     assert!(with > without, "{with} with a sample, {without} without");
 }
 
+#[test]
+fn a_search_finds_the_share_that_it_asks_for() {
+    let items = items(12_000, 24, 4);
+    let sample = Matrix::new(24, users(2_000, 24, 5).concat()).unwrap();
+    let built = build_with(&builder().threads(1).user_sample(sample), &items);
+    let users = users(200, 24, 6);
+    let truth: Vec<Vec<u64>> = users
+        .iter()
+        .map(|user| brute_force(&items, user)[..50].iter().map(|item| item.0).collect())
+        .collect();
+    let mut before = 0;
+    for recall in [0.8, 0.9, 0.95] {
+        let options = SearchOptions::new(50).recall(recall);
+        let ef = built.index.ef(&options).unwrap();
+        assert!(ef > before && ef < 1_000, "ef {ef} for {recall}");
+        before = ef;
+        let found = |(user, best): (&Vec<f32>, &Vec<u64>)| {
+            let hits = built.index.search_with(user, &options).unwrap();
+            hits.iter().filter(|hit| best.contains(&hit.id)).count()
+        };
+        let found: usize = users.iter().zip(&truth).map(found).sum();
+        let share = found as f32 / (50 * users.len()) as f32;
+        assert!(share >= recall - 0.01, "{share} found, {recall} asked for");
+    }
+}
+
 /// How many of each user's exact 10 best a search finds, summed.
 fn found_of_10(built: &Built, items: &Items, users: &[Vec<f32>], ef: usize) -> usize {
     let found = |user: &Vec<f32>| {

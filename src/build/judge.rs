@@ -1,4 +1,5 @@
-//! What a build measures of its own index: whether walks over `i8` rows lose anything, and which beam finds how much.
+//! What a build measures of its own index: whether `i8` rows lose anything, what a graph's walks cost, and which beam finds
+//! how much.
 
 use std::thread;
 
@@ -7,13 +8,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Result;
 use crate::calibration::{BEAMS, CALIBRATED_K, Calibration};
-use crate::graph::{Beam, Graph, Scratch, kept, score_again, walk};
+use crate::graph::{Beam, Graph, Scored, Scratch, kept, score_again, walk};
 use crate::progress::{Stage, Watch};
 use crate::top::{Hit, TopK};
 use crate::vectors::{Matrix, Quantized, Rows, pad};
 
-/// The search by which walks over `i8` and over `f32` rows are compared: one of the calibrated k, and a beam.
-const COMPARED: (usize, usize) = (1, 200);
+/// The recall@100 by which `i8` rows and graphs are compared: its place among the calibrated k, and the recall that graphs
+/// are walked for.
+const COMPARED: usize = 1;
+const TARGET: f32 = 0.95;
 
 /// The loss of recall that counts as none: what two builds of one dump differ by.
 const NO_LOSS: f32 = 0.002;
@@ -22,7 +25,7 @@ const NO_LOSS: f32 = 0.002;
 const HELD_OUT: usize = 5;
 
 /// The most queries that measure, the fewest, and how many inner products their exact answers should take.
-const MOST: usize = 500;
+const MOST: usize = 1000;
 const FEWEST: usize = 100;
 const PRODUCTS: usize = 1 << 31;
 
@@ -80,13 +83,42 @@ impl<'a> Judge<'a> {
         Ok(judge)
     }
 
-    /// Whether walks over `quantized` find as much as walks over the `f32` rows.
-    pub fn loses_nothing(&self, graph: Graph<'_>, quantized: Quantized<'_>) -> bool {
-        let (column, ef) = COMPARED;
-        let [plain, walked] =
-            [None, Some(quantized)].map(|rows| mean(&self.recalls(graph, rows, ef), column));
-        info!(f32 = plain, i8 = walked, "recall@{} at ef {ef}", CALIBRATED_K[column]);
-        walked >= plain - NO_LOSS
+    /// Whether the best rows by `quantized` scores, and as many more as a search scores again, hold the exact best.
+    pub fn loses_nothing(&self, quantized: Quantized<'_>) -> bool {
+        let k = CALIBRATED_K[COMPARED].min(self.rows.len());
+        let recalls = self.spread(&self.queries, |share| {
+            let recall = |(query, bars): &(Vec<f32>, ByK)| {
+                let mut best = best_quantized(quantized, self.rows.len(), query, kept(k, k));
+                score_again(self.rows, query, &mut best);
+                let good = best.iter().filter(|found| found.score() >= bars[COMPARED]).count();
+                std::array::from_fn(|_| good.min(k) as f32 / k as f32)
+            };
+            share.iter().map(recall).collect()
+        });
+        info!(recall = mean(&recalls, COMPARED), "of the best {k} by i8 rows");
+        mean(&recalls, COMPARED) >= 1.0 - NO_LOSS
+    }
+
+    /// How many rows a walk scores on the way to a recall of [`TARGET`], in the mean.
+    pub fn effort(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>) -> f32 {
+        let mut before: Option<(f32, f32)> = None;
+        for ef in BEAMS {
+            // Every row that is scored is kept, and so counted.
+            let beam = Beam { ef: ef as usize, keep: self.rows.len() };
+            let found = self.walks(graph, quantized, beam, |k| kept(k, ef as usize));
+            let scored = found.iter().map(|(scored, _)| *scored as f32).sum::<f32>() / found.len() as f32;
+            let recalls: Vec<ByK> = found.into_iter().map(|(_, recalls)| recalls).collect();
+            let recall = mean(&recalls, COMPARED);
+            if recall >= TARGET {
+                let Some((less, cheaper)) = before else { return scored };
+                return cheaper + (scored - cheaper) * (TARGET - less) / (recall - less);
+            }
+            if ef as usize >= self.rows.len() {
+                break;
+            }
+            before = Some((recall, scored));
+        }
+        f32::INFINITY
     }
 
     /// The recall of each beam, less its standard error.
@@ -113,21 +145,36 @@ impl<'a> Judge<'a> {
 
     /// The recall of each query at a beam: of one walk, of which a search for each k would keep its share.
     fn recalls(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, ef: usize) -> Vec<ByK> {
-        let total = self.rows.len();
         let beam = Beam { ef, keep: kept(CALIBRATED_K[CALIBRATED_K.len() - 1], ef) };
+        let found = self.walks(graph, quantized, beam, |k| kept(k, ef));
+        found.into_iter().map(|(_, recalls)| recalls).collect()
+    }
+
+    /// How many rows a walk for each query found, and its recalls if for each k the best `keeping` are scored again.
+    fn walks(
+        &self,
+        graph: Graph<'_>,
+        quantized: Option<Quantized<'_>>,
+        beam: Beam,
+        keeping: impl Fn(usize) -> usize + Sync,
+    ) -> Vec<(usize, ByK)> {
+        let total = self.rows.len();
         self.spread(&self.queries, |share| {
             let (mut scratch, mut found) = (Scratch::new(total), Vec::new());
-            let recall = |(query, bars): &(Vec<f32>, ByK)| {
+            let walked = |(query, bars): &(Vec<f32>, ByK)| {
                 walk(graph, self.rows, quantized, query, beam, &mut scratch, &mut found);
+                let scored = found.len();
                 found.sort_unstable_by(|a, b| b.cmp(a));
+                found.truncate(keeping(CALIBRATED_K[CALIBRATED_K.len() - 1]));
                 score_again(self.rows, query, &mut found);
-                std::array::from_fn(|column| {
+                let recalls = std::array::from_fn(|column| {
                     let k = CALIBRATED_K[column].min(total);
-                    let kept = &found[..kept(k, ef).min(found.len())];
+                    let kept = &found[..keeping(k).min(found.len())];
                     kept.iter().filter(|found| found.score() >= bars[column]).count().min(k) as f32 / k as f32
-                })
+                });
+                (scored, recalls)
             };
-            share.iter().map(recall).collect()
+            share.iter().map(walked).collect()
         })
     }
 
@@ -176,4 +223,20 @@ fn bars(rows: Rows<'_>, query: &[f32]) -> ByK {
     rows.score_all(query, 0..rows.len() as u32, |row, score| top.offer(Hit { id: row.into(), score }));
     let best = top.into_sorted();
     CALIBRATED_K.map(|k| best[k.min(most) - 1].score)
+}
+
+/// The best `keep` of `total` rows by their quantised scores, in no order.
+fn best_quantized(quantized: Quantized<'_>, total: usize, query: &[f32], keep: usize) -> Vec<Scored> {
+    let mut values = Vec::new();
+    quantized.quantize_user(query, &mut values);
+    let rows: Vec<u32> = (0..total as u32).collect();
+    let mut scores = vec![0.0; total];
+    quantized.scores(&values, &rows, &mut scores);
+    let mut best: Vec<Scored> =
+        rows.iter().zip(scores).map(|(&row, score)| Scored::new(score, row)).collect();
+    if keep < best.len() {
+        best.select_nth_unstable_by(keep, |a, b| b.cmp(a));
+        best.truncate(keep);
+    }
+    best
 }

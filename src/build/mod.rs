@@ -1,9 +1,12 @@
 //! From a dump to a generation file.
 //!
-//! Rows stream from the dump into the file and are not kept in memory: the graph is built over the pages of the
-//! unfinished file. What is kept is some 40 bytes a row (id, norm, look-ups) and the graph itself.
+//! Rows stream from the dump into a file and from there, in the order in which they are to stand, into the index; they are not
+//! kept in memory: the graph is built over the pages of the unfinished file. What is kept is some 40 bytes a row (id, norm,
+//! look-ups), its i8 values, and the graph itself.
 
 mod judge;
+mod order;
+mod pilot;
 mod rows;
 
 use std::path::Path;
@@ -13,7 +16,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use judge::Judge;
-use rows::RowWriter;
+use rows::{ROWS_A_TICK, RowWriter};
 
 use crate::calibration::Calibration;
 use crate::dump::Dump;
@@ -216,22 +219,14 @@ impl IndexBuilder {
         Watch::new(self.progress.as_deref(), self.cancel.as_deref())
     }
 
-    /// Everything after the rows: the id table, the graph, the header.
-    fn finish(&self, rows: RowWriter, started: Instant) -> Result<BuildReport> {
+    /// Everything after the dump: the order of the rows, the id table, the graph, the header.
+    fn finish(&self, written: RowWriter, started: Instant) -> Result<BuildReport> {
         let watch = self.watch();
-        let mut written = rows.finish()?;
+        let Placed { mut file, dim, ids, table, squared_norms } = self.place(written.finish()?, &watch)?;
         let rows_time = started.elapsed();
-        let total = written.ids.len();
-        let dim = written.dim;
-        let table =
-            IdTable::build(&written.ids).map_err(|Duplicate { id, first, second }| Error::DuplicateId {
-                origin: written.origin.clone(),
-                id,
-                first: first.into(),
-                second: second.into(),
-            })?;
-        let Made { graph, quantized, calibration, copies, linked } =
-            self.graph(&mut written.file, dim, &written.squared_norms, &watch)?;
+        let total = ids.len();
+        let Made { graph, quantized, share, calibration, copies, linked } =
+            self.graph(&mut file, dim, &squared_norms, &watch)?;
         let graph_time = started.elapsed() - rows_time;
 
         watch.tick(Stage::Publish, 0, total)?;
@@ -246,12 +241,12 @@ impl IndexBuilder {
         header.id_seed = table.seed;
         header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
         header.quantized = quantized.is_some().into();
+        header.share = share;
         header.calibration = calibration;
-        let mut file = written.file;
         let (values, scales) = quantized.map_or_else(Default::default, |rows| (rows.values, rows.scales));
         file.write_section(&values)?;
         file.write_section(&scales)?;
-        file.write_section(&written.ids)?;
+        file.write_section(&ids)?;
         file.write_section(&table.slots)?;
         file.write_section(&graph.base)?;
         file.write_section(&graph.upper)?;
@@ -260,6 +255,30 @@ impl IndexBuilder {
         let total_time = started.elapsed();
         tracing::info!(rows = total, dim, bytes, copies, linked, ?total_time, "built an index");
         Ok(BuildReport { rows: total as u64, dim, bytes, copies, linked, rows_time, graph_time, total_time })
+    }
+
+    /// Writes the rows once more, in the order in which the index is to hold them.
+    fn place(&self, mut written: RowWriter, watch: &Watch<'_>) -> Result<Placed> {
+        let (dim, total) = (written.dim, written.ids.len());
+        let mut file = FileWriter::create(written.file.out())?;
+        let out = file.out().to_owned();
+        let mapped = map_rows(written.file.flushed()?, total * stride_of(dim), &out)?;
+        let rows = Rows::new(mapped.values(), dim);
+        watch.tick(Stage::Order, 0, total)?;
+        let order = order::near_together(rows, self.threads);
+        let ids: Vec<u64> = order.iter().map(|&row| written.ids[row as usize]).collect();
+        let table = IdTable::build(&ids).map_err(|Duplicate { id, first, second }| {
+            let [a, b] = [first, second].map(|place| u64::from(order[place as usize]));
+            Error::DuplicateId { origin: written.origin.clone(), id, first: a.min(b), second: a.max(b) }
+        })?;
+        for (number, chunk) in order.chunks(ROWS_A_TICK).enumerate() {
+            watch.tick(Stage::Order, number * ROWS_A_TICK, total)?;
+            chunk.iter().try_for_each(|&row| file.write(rows.padded(row)))?;
+        }
+        watch.tick(Stage::Order, total, total)?;
+        file.end_section()?;
+        let squared_norms = order.iter().map(|&row| written.squared_norms[row as usize]).collect();
+        Ok(Placed { file, dim, ids, table, squared_norms })
     }
 
     fn graph(
@@ -273,25 +292,36 @@ impl IndexBuilder {
         let out = file.out().to_owned();
         let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
         let rows = Rows::new(mapped.values(), dim);
-        let all_quantized = QuantizedRows::of(rows);
-        let space = Augmented::new(rows, all_quantized.view(), squared_norms);
-        let copies = Copies::find(rows);
+        let (measuring, linked_for) = judge::split(self.users.as_ref(), total);
+        let judge = Judge::new(rows, &measuring, self.threads, watch)?;
+        let quantized = match self.quantization {
+            Some(Quantization::None) => None,
+            Some(Quantization::I8) => Some(QuantizedRows::of(rows)),
+            None => Some(QuantizedRows::of(rows)).filter(|quantized| judge.loses_nothing(quantized.view())),
+        };
+        let walked = quantized.as_ref().map(QuantizedRows::view);
         let parameters =
             Parameters { m: self.m, ef_construction: self.ef_construction, threads: self.threads };
+        let share = match self.builder {
+            Builder::Native => pilot::share(
+                rows,
+                squared_norms,
+                walked.is_some(),
+                (&measuring, &linked_for),
+                &parameters,
+                watch,
+            )?,
+            #[cfg(feature = "hnsw_rs")]
+            Builder::HnswRs => 1.0,
+        };
+        let space = Augmented::new(rows, walked, squared_norms, share);
+        let copies = Copies::find(rows);
         let originals = copies.originals(total as u32);
         let mut graph = match self.builder {
             Builder::Native => native::build(&space, &originals, &parameters, watch)?,
             #[cfg(feature = "hnsw_rs")]
             Builder::HnswRs => hnsw_rs::build(&space, squared_norms, &originals, &parameters, watch)?,
         };
-        let (measuring, linked_for) = judge::split(self.users.as_ref(), total);
-        let judge = Judge::new(rows, &measuring, self.threads, watch)?;
-        let quantized = match self.quantization {
-            Some(Quantization::None) => None,
-            Some(Quantization::I8) => Some(&all_quantized),
-            None => Some(&all_quantized).filter(|rows| judge.loses_nothing(graph.view(), rows.view())),
-        };
-        let walked = quantized.map(QuantizedRows::view);
         if matches!(self.builder, Builder::Native) {
             users::link(&mut graph, rows, walked, &linked_for, self.threads, watch)?;
         }
@@ -301,15 +331,25 @@ impl IndexBuilder {
         watch.tick(Stage::Connect, total, total)?;
         let calibration = judge.calibrate(graph.view(), walked, watch)?;
         drop(space);
-        let quantized = quantized.is_some().then_some(all_quantized);
-        Ok(Made { graph, quantized, calibration, copies: copies.len() as u64, linked: linked as u64 })
+        let (copies, linked) = (copies.len() as u64, linked as u64);
+        Ok(Made { graph, quantized, share, calibration, copies, linked })
     }
+}
+
+/// Rows in their final order, written, and what belongs to them.
+struct Placed {
+    file: FileWriter,
+    dim: usize,
+    ids: Vec<u64>,
+    table: IdTable,
+    squared_norms: Vec<f32>,
 }
 
 /// What a build makes of the rows.
 struct Made {
     graph: OwnedGraph,
     quantized: Option<QuantizedRows>,
+    share: f32,
     calibration: Calibration,
     copies: u64,
     linked: u64,

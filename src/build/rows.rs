@@ -13,9 +13,9 @@ use crate::{Error, Result};
 const AHEAD: usize = 4;
 
 /// Rows between two looks at progress and cancellation.
-const ROWS_A_TICK: usize = 4096;
+pub(super) const ROWS_A_TICK: usize = 4096;
 
-/// Checks rows and writes them, padded, as the first section of a file.
+/// Checks rows and writes them, padded, as the first section of a file that goes when it is dropped.
 pub(super) struct RowWriter {
     pub file: FileWriter,
     pub dim: usize,

@@ -140,7 +140,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
             "rows": info.rows, "dim": info.dim, "model_version": info.model_version, "bytes": info.bytes,
             "sections": sections, "quantized": info.quantized, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
             "layers": info.layers, "degree": {"min": least, "mean": mean, "max": most},
-            "norm_variation": info.norm_variation, "calibration": calibration,
+            "norm_variation": info.norm_variation, "share": info.share, "calibration": calibration,
         });
         writeln!(out, "{document}")?;
     } else {
@@ -153,6 +153,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         )?;
         writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { "f32" })?;
         writeln!(out, "norms          vary by {:.2} of their mean", info.norm_variation)?;
+        writeln!(out, "graph space    {:.1} of the way from inner product to augmented L2", info.share)?;
         writeln!(out, "degree         {least} to {most}, mean {mean:.1}")?;
         writeln!(out, "upper layers   {:?}", info.layers)?;
         writeln!(out, "bytes          {:>14}", info.bytes)?;
@@ -258,6 +259,8 @@ fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
     move |progress| {
         let stage = match progress.stage {
             Stage::Rows => "rows",
+            Stage::Order => "order",
+            Stage::Try => "try",
             Stage::Graph => "graph",
             Stage::Users => "users",
             Stage::Connect => "connect",

@@ -101,7 +101,9 @@ pub(crate) struct Header {
     /// How the rows are quantised: 0 not at all, 1 as `i8`.
     pub quantized: u32,
     pub calibration: Calibration,
-    reserved: [u8; 3212],
+    /// Of the extra coordinate, in the space that the graph was built in.
+    pub share: f32,
+    reserved: [u8; 3208],
     checksum: u64,
 }
 
@@ -189,6 +191,9 @@ impl Header {
             fits("upper layer size", nodes.into(), 0, most)?;
         }
         check_model_version(self.model_version()).map_err(|error| error.to_string())?;
+        if !(0.0..=1.0).contains(&self.share) {
+            return Err(format!("the share of the extra coordinate {} is not within 0 to 1", self.share));
+        }
         self.calibration.problem().map_or(Ok(()), Err)?;
         self.check_sections()
     }

@@ -1,8 +1,9 @@
 //! The builder of our own: flat arrays from the start, filled by all threads at once.
 //!
-//! Distances are those of the augmented space. A row's links are chosen by occlusion with slack (`select`), when it is
-//! inserted and again whenever a full list takes a link back, so that rows of large norm keep the links that lead to
-//! them. Levels are drawn from a hash of the row: the same rows and one thread give the same graph.
+//! Rows are as near as they are in the augmented space. A row's links are chosen by occlusion with slack (`select`), `m` when
+//! it is inserted, and again when links back have filled its list and half as much room again: choosing costs more than
+//! walking does, and so each choice serves several links. Levels are drawn from a hash of the row: the same rows and one
+//! thread give the same graph.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -15,10 +16,6 @@ use crate::Result;
 use crate::file::MAX_LAYERS;
 use crate::progress::{Stage, Watch};
 use crate::vectors::{Augmented, prefetch};
-
-/// A candidate is dropped for a nearer neighbour only if that is nearer to it by this factor, on squared distances.
-/// At 1, the rule of HNSW's paper, lists stay thin; docs/design.md has the measurement.
-const SLACK: f32 = 1.1;
 
 /// Rows inserted one after the other before threads take over.
 const SERIAL: usize = 512;
@@ -55,7 +52,7 @@ pub(crate) fn build(
         });
     }
     watch.tick(Stage::Graph, members.len(), members.len())?;
-    Ok(graph.finish())
+    Ok(graph.finish(&mut workspaces))
 }
 
 /// The graph while it grows.
@@ -73,7 +70,9 @@ struct GrowingGraph<'a> {
 struct Layer {
     /// The rows that stand on it, ascending; empty for the base layer, where all do.
     rows: Vec<u32>,
+    /// The links that a row keeps in the end, and those that it may have meanwhile.
     slots: usize,
+    room: usize,
     links: Vec<AtomicU32>,
 }
 
@@ -88,8 +87,8 @@ struct Workspace {
 #[derive(Default)]
 struct Candidates {
     rows: Vec<u32>,
-    /// From the row at hand.
-    distances: Vec<f32>,
+    /// To the row at hand.
+    nearness: Vec<f32>,
     between: Vec<f32>,
     order: Vec<Scored>,
 }
@@ -139,7 +138,7 @@ impl<'a> GrowingGraph<'a> {
     fn walk(&self, layer: &Layer, starts: [u32; 2], row: u32, beam: Beam, scratch: &mut Scratch) {
         let score = |others: &[u32], scores: &mut [f32]| self.space.nearness(row, others, scores);
         let links = |of| layer.slots_of(of).iter().map(|link| link.load(Relaxed));
-        let ahead = |of| prefetch(&layer.links, layer.place(of) * layer.slots, layer.slots);
+        let ahead = |of| prefetch(&layer.links, layer.place(of) * layer.room, layer.room);
         scratch.beam(beam, starts, (links, ahead), (score, |other| self.space.prefetch(other)));
     }
 
@@ -154,7 +153,7 @@ impl<'a> GrowingGraph<'a> {
         candidates.rows.retain(|&near| near != row);
         self.sort(row, candidates);
         let nearest = candidates.rows.first().copied().unwrap_or(row);
-        self.select(layer, candidates, kept);
+        self.select(self.m, candidates, kept);
         {
             let _lock = self.lock(row);
             layer.set(row, kept);
@@ -167,50 +166,60 @@ impl<'a> GrowingGraph<'a> {
         nearest
     }
 
-    /// Adds a link from `row` to `to`; a full list is chosen anew, `to` among its links.
+    /// Adds a link from `row` to `to`; a list without room for it is chosen anew, `to` among its links.
     fn link_back(&self, layer: &Layer, row: u32, to: u32, candidates: &mut Candidates, kept: &mut Vec<u32>) {
         let _lock = self.lock(row);
         if layer.list(row).any(|link| link == to) || layer.append(row, to) {
             return;
         }
+        self.choose_anew(layer, row, Some(to), candidates, kept);
+    }
+
+    /// Chooses the links of a row among those it has and `more`.
+    fn choose_anew(
+        &self,
+        layer: &Layer,
+        row: u32,
+        more: Option<u32>,
+        candidates: &mut Candidates,
+        kept: &mut Vec<u32>,
+    ) {
         candidates.rows.clear();
-        candidates.rows.extend(layer.list(row));
-        candidates.rows.push(to);
+        candidates.rows.extend(layer.list(row).chain(more));
         self.sort(row, candidates);
-        self.select(layer, candidates, kept);
+        self.select(layer.slots, candidates, kept);
         layer.set(row, kept);
     }
 
     /// Puts candidates in order, from near to far.
     fn sort(&self, row: u32, candidates: &mut Candidates) {
-        let Candidates { rows, distances, order, .. } = candidates;
-        rows.iter().for_each(|&row| self.space.prefetch_exact(row));
-        distances.resize(rows.len(), 0.0);
-        self.space.distances(row, rows, distances);
+        let Candidates { rows, nearness, order, .. } = candidates;
+        nearness.resize(rows.len(), 0.0);
+        self.space.nearness(row, rows, nearness);
         order.clear();
-        order.extend(rows.iter().zip(&*distances).map(|(&row, &distance)| Scored::new(-distance, row)));
+        order.extend(rows.iter().zip(&*nearness).map(|(&row, &nearness)| Scored::new(nearness, row)));
         order.sort_unstable_by(|a, b| b.cmp(a));
-        for ((row, distance), near) in rows.iter_mut().zip(distances).zip(order) {
-            (*row, *distance) = (near.row(), -near.score());
+        for ((row, nearness), near) in rows.iter_mut().zip(nearness).zip(order) {
+            (*row, *nearness) = (near.row(), near.score());
         }
     }
 
-    /// Keeps, of candidates from near to far, those that no kept one stands before: occlusion (HNSW's
-    /// algorithm 4) with the slack that DiskANN gives it (Subramanya et al., NeurIPS 2019).
-    fn select(&self, layer: &Layer, candidates: &mut Candidates, kept: &mut Vec<u32>) {
+    /// Keeps, of candidates from near to far, those that no kept one stands before, and at most `most`: occlusion (HNSW's
+    /// algorithm 4) with slack, as DiskANN has it (Subramanya et al., NeurIPS 2019).
+    fn select(&self, most: usize, candidates: &mut Candidates, kept: &mut Vec<u32>) {
         kept.clear();
-        let Candidates { rows, distances, between, .. } = candidates;
+        let Candidates { rows, nearness, between, .. } = candidates;
         let mut left = rows.len();
         let mut first = 0;
-        while first < left && kept.len() < layer.slots {
+        while first < left && kept.len() < most {
             kept.push(rows[first]);
             let rest = first + 1..left;
             between.resize(rest.len(), 0.0);
-            self.space.distances(rows[first], &rows[rest.clone()], between);
+            self.space.nearness(rows[first], &rows[rest.clone()], between);
             left = first + 1;
             for (at, &between) in rest.zip(&*between) {
-                (rows[left], distances[left]) = (rows[at], distances[at]);
-                left += usize::from(SLACK * between > distances[at]);
+                (rows[left], nearness[left]) = (rows[at], nearness[at]);
+                left += usize::from(!self.space.occludes(between, nearness[at]));
             }
             first += 1;
         }
@@ -221,18 +230,58 @@ impl<'a> GrowingGraph<'a> {
         lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn finish(self) -> OwnedGraph {
-        let links = |links: Vec<AtomicU32>| links.into_iter().map(AtomicU32::into_inner).collect();
-        let mut layers = self.layers.into_iter().map(|layer| (layer.rows, links(layer.links)));
+    /// Cuts lists down to their slots, on all threads.
+    fn finish(self, workspaces: &mut [Workspace]) -> OwnedGraph {
+        let threads = workspaces.len();
+        thread::scope(|scope| {
+            for (number, workspace) in workspaces.iter_mut().enumerate() {
+                let graph = &self;
+                scope.spawn(move || {
+                    for layer in &graph.layers {
+                        layer
+                            .standing()
+                            .skip(number)
+                            .step_by(threads)
+                            .for_each(|row| graph.cut(layer, row, workspace));
+                    }
+                });
+            }
+        });
+        let mut layers = self.layers.into_iter().map(Layer::into_slots);
         let (_, base) = layers.next().expect("there is a base layer");
         OwnedGraph::new(self.entry, self.m, base, layers.collect())
+    }
+
+    fn cut(&self, layer: &Layer, row: u32, workspace: &mut Workspace) {
+        if layer.list(row).count() > layer.slots {
+            self.choose_anew(layer, row, None, &mut workspace.candidates, &mut workspace.kept);
+        }
     }
 }
 
 impl Layer {
     fn new(rows: Vec<u32>, count: usize, slots: usize) -> Layer {
-        let links = (0..count * slots).map(|_| AtomicU32::new(NONE)).collect();
-        Layer { rows, slots, links }
+        let room = slots + slots / 2;
+        let links = (0..count * room).map(|_| AtomicU32::new(NONE)).collect();
+        Layer { rows, slots, room, links }
+    }
+
+    /// The rows that stand on this layer.
+    fn standing(&self) -> impl Iterator<Item = u32> + '_ {
+        let everywhere = if self.rows.is_empty() { self.links.len() / self.room } else { 0 };
+        self.rows.iter().copied().chain(0..everywhere as u32)
+    }
+
+    /// Its rows, and the slots of each, without the room that they had besides; in the memory that they have.
+    fn into_slots(self) -> (Vec<u32>, Vec<u32>) {
+        let mut links: Vec<u32> = self.links.into_iter().map(AtomicU32::into_inner).collect();
+        let lists = links.len() / self.room;
+        for list in 0..lists {
+            links.copy_within(list * self.room..list * self.room + self.slots, list * self.slots);
+        }
+        links.truncate(lists * self.slots);
+        links.shrink_to_fit();
+        (self.rows, links)
     }
 
     #[inline(always)]
@@ -253,7 +302,7 @@ impl Layer {
     /// The slots of a row that stands on this layer.
     #[inline(always)]
     fn slots_of(&self, row: u32) -> &[AtomicU32] {
-        &self.links[self.place(row) * self.slots..][..self.slots]
+        &self.links[self.place(row) * self.room..][..self.room]
     }
 
     #[inline(always)]

@@ -145,7 +145,6 @@ fn link_in(graph: &mut OwnedGraph, tree: &mut Tree, scratch: &mut Scratch, space
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::QuantizedRows;
 
     const DIM: usize = 16;
 
@@ -171,8 +170,7 @@ mod tests {
         let values: Vec<f32> = (0..rows * DIM).map(|i| ((i * 7919) % 101) as f32 - 50.0).collect();
         let norms = squared_norms(&values);
         let rows_view = Rows::new(&values, DIM);
-        let quantized = QuantizedRows::of(rows_view);
-        let space = Augmented::new(rows_view, quantized.view(), &norms);
+        let space = Augmented::new(rows_view, None, &norms, 0.5);
         let mut graph = islands(rows, size);
         assert_eq!(graph.view().unreachable(), rows - size);
         assert_eq!(connect(&mut graph, &space), rows / size - 1);

@@ -3,8 +3,9 @@ use super::{Graph, Layer};
 /// Nodes that are expanded together, so that the waits for their links and their neighbours overlap.
 const TOGETHER: usize = 4;
 
-/// Links of nodes expanded together, at most, and one to write behind.
-const MAX_LINKS: usize = TOGETHER * 256 + 1;
+/// Links of nodes expanded together, at most, and one to write behind: twice the largest `m` a node, and half as much again
+/// in a graph that is being built.
+const MAX_LINKS: usize = TOGETHER * 384 + 1;
 
 /// Rated rows are cut down to those kept when there are so many times as many.
 const SURPLUS: usize = 8;

@@ -1,18 +1,23 @@
 use super::{Quantized, Rows, prefetch};
 
-/// Items in the space where L2 order is inner-product order.
+/// Items in a space between that of the inner product and that where L2 order is inner-product order.
 ///
-/// Every item gets one more coordinate, `sqrt(max_norm^2 - |x|^2)`, which puts all of them at the same
-/// norm; a query gets 0. Between a query and the items, L2 distance then falls as the inner product rises
-/// (Bachrach et al., "Speeding up the Xbox recommender system using a Euclidean transformation for
-/// inner-product spaces", RecSys 2014). The coordinate stands beside the rows, which stay aligned.
+/// Every item gets one more coordinate, `sqrt(max_norm^2 - |x|^2)`, which puts all of them at the same norm; a query gets
+/// 0. Between a query and the items, L2 distance then falls as the inner product rises (Bachrach et al., "Speeding up the
+/// Xbox recommender system using a Euclidean transformation for inner-product spaces", RecSys 2014). Two items are as near as
+/// the inner product of their embeddings and `share` times that of their extra coordinates say: at 1 this orders as
+/// augmented L2 does, at 0 as the inner product of the items. The coordinate stands beside the rows, which stay aligned.
 pub(crate) struct Augmented<'a> {
     rows: Rows<'a>,
-    quantized: Quantized<'a>,
+    /// By which nearness is measured, if there are any.
+    quantized: Option<Quantized<'a>>,
     places: Vec<Place>,
+    share: f32,
+    /// The nearness that no two items exceed, unless a few norms stand out.
+    limit: f32,
 }
 
-/// What a distance needs beside the values, on one cache line.
+/// What nearness needs beside the values, on one cache line.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 struct Place {
@@ -22,15 +27,31 @@ struct Place {
     scale: f32,
 }
 
+/// A candidate is dropped for a kept neighbour only if it is nearer to that by this share of what both lack to the limit.
+/// At 0, the rule of HNSW's paper, lists stay thin; docs/design.md has the measurement.
+const SLACK: f32 = 0.1;
+
+/// The largest squared norm that counts for the limit, in means: a single enormous one would be slack without end for
+/// all the others.
+const OUTLYING: f32 = 8.0;
+
 impl<'a> Augmented<'a> {
-    pub fn new(rows: Rows<'a>, quantized: Quantized<'a>, squared_norms: &[f32]) -> Augmented<'a> {
+    pub fn new(
+        rows: Rows<'a>,
+        quantized: Option<Quantized<'a>>,
+        squared_norms: &[f32],
+        share: f32,
+    ) -> Augmented<'a> {
         let largest = squared_norms.iter().copied().fold(0.0, f32::max);
+        let mean =
+            squared_norms.iter().map(|&norm| f64::from(norm)).sum::<f64>() / squared_norms.len() as f64;
         let place = |(row, &squared_norm): (u32, &f32)| {
             let extra = (largest - squared_norm).sqrt();
-            Place { squared_norm, extra, scale: quantized.scale(row) }
+            Place { squared_norm, extra, scale: quantized.map_or(1.0, |rows| rows.scale(row)) }
         };
         let places = (0..).zip(squared_norms).map(place).collect();
-        Augmented { rows, quantized, places }
+        let limit = (1.0 - share) * largest.min(OUTLYING * mean as f32);
+        Augmented { rows, quantized, places, share, limit }
     }
 
     /// How many items there are.
@@ -42,46 +63,54 @@ impl<'a> Augmented<'a> {
         self.places[row as usize].squared_norm
     }
 
-    /// The squared L2 distance of two items: finite, never negative.
+    /// The squared L2 distance of two items in the augmented space: finite, never negative.
     #[cfg(feature = "hnsw_rs")]
     pub fn distance(&self, a: u32, b: u32) -> f32 {
         let mut distance = [0.0];
-        self.distances(a, &[b], &mut distance);
-        distance[0]
+        self.rows.squared_distances(a, &[b], &mut distance);
+        let [a, b] = [a, b].map(|row| self.places[row as usize]);
+        distance[0] + a.extra_difference(b).powi(2)
     }
 
-    /// Writes the squared L2 distances of an item from `others` to `distances`: finite, never negative.
-    #[inline(always)]
-    pub fn distances(&self, item: u32, others: &[u32], distances: &mut [f32]) {
-        self.rows.squared_distances(item, others, distances);
-        let place = self.places[item as usize];
-        for (distance, &other) in distances.iter_mut().zip(others) {
-            *distance += place.extra_difference(self.places[other as usize]).powi(2);
-        }
-    }
-
-    /// Writes the same distances by the quantised values, negated, to `scores`: nearer is better.
+    /// Writes how near an item is to `others` to `scores`: finite, higher is nearer.
     #[inline(always)]
     pub fn nearness(&self, item: u32, others: &[u32], scores: &mut [f32]) {
         let place = self.places[item as usize];
-        self.quantized.products(self.quantized.padded(item), others, scores, |product, other| {
-            let other = self.places[other as usize];
-            let product = product * (place.scale * other.scale);
-            2.0 * product - place.squared_norm - other.squared_norm - place.extra_difference(other).powi(2)
-        });
+        if let Some(quantized) = self.quantized {
+            quantized.products(quantized.padded(item), others, scores, |product, other| {
+                let other = self.places[other as usize];
+                product * (place.scale * other.scale) - self.apart(place, other)
+            });
+        } else {
+            self.rows.scores(self.rows.padded(item), others, scores);
+            for (score, &other) in scores.iter_mut().zip(others) {
+                *score -= self.apart(place, self.places[other as usize]);
+            }
+        }
+    }
+
+    /// What makes the inner product of two items the nearness: `share * (extra * extra - max_norm^2)`, written so that it does
+    /// not round away beside one enormous norm.
+    #[inline(always)]
+    fn apart(&self, a: Place, b: Place) -> f32 {
+        0.5 * self.share * (a.squared_norm + b.squared_norm + a.extra_difference(b).powi(2))
+    }
+
+    /// Whether a kept neighbour stands before a candidate: whether the candidate is nearer to it, by more than the slack, than
+    /// to the item whose neighbours are chosen.
+    #[inline(always)]
+    pub fn occludes(&self, between: f32, nearness: f32) -> bool {
+        between - nearness >= SLACK * (self.limit - between).max(0.0)
     }
 
     /// Asks for what [`Augmented::nearness`] reads of a row ahead of its use.
     #[inline(always)]
     pub fn prefetch(&self, row: u32) {
-        self.quantized.prefetch_values(row);
+        match self.quantized {
+            Some(quantized) => quantized.prefetch_values(row),
+            None => self.rows.prefetch(row),
+        }
         prefetch(&self.places, row as usize, 1);
-    }
-
-    /// Asks for what [`Augmented::distances`] reads of a row, besides that.
-    #[inline(always)]
-    pub fn prefetch_exact(&self, row: u32) {
-        self.rows.prefetch(row);
     }
 }
 
