@@ -1,18 +1,43 @@
 """itemdex and its peers on the same data, in one run: recall@k against queries per second, one thread.
 
 Builds use all cores. Each peer runs at a sweep of its own settings; each point is the median of three passes over the test
-users, batched where the peer has a batched call. Writes peers.json, peers.md and peers.svg to --out.
+users, batched where the peer has a batched call. Writes peers.json, peers.md and peers.svg to --out. The first run makes a
+virtual environment with the packages of requirements.txt under target/.
 """
 
 import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
+import venv
 from pathlib import Path
 
-import numpy as np
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PROGRAM = ROOT / "target/release/itemdex"
+
+
+def enter_environment():
+    """Goes on in the environment of the peers, which is made if there is none."""
+    folder = ROOT / "target/peers"
+    if Path(sys.prefix) == folder:
+        return
+    if not (folder / "complete").exists():
+        venv.create(folder, clear=True, with_pip=True)
+        subprocess.run([folder / "bin/pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True)
+        (folder / "complete").touch()
+    python = str(folder / "bin/python")
+    os.execv(python, [python, *sys.argv])
+
+
+enter_environment()
+
+import numpy as np  # noqa: E402
+
+from generate import generate  # noqa: E402
 
 EFS = [25, 50, 100, 200, 400, 800]
 M, EF_CONSTRUCTION = 16, 200
@@ -78,15 +103,14 @@ class Run:
 
 
 def itemdex(run, users, name):
-    program = str(Path(__file__).parents[2] / "target/release/itemdex")
     with tempfile.TemporaryDirectory() as folder:
         index = f"{folder}/peers.itemdex"
-        command = [program, "build", "--items", run.items_path, "--model-version", "peers", "--out", index]
+        command = [PROGRAM, "build", "--items", run.items_path, "--model-version", "peers", "--out", index]
         started = time.perf_counter()
         subprocess.run(command + (["--users", users] if users else []), check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         built = time.perf_counter() - started
         efs = ",".join(str(ef) for ef in [20, 30, 40] + EFS[1:])
-        command = [program, "eval", index, "--users", run.users_path, "-k", str(run.k), "--ef", efs, "--json"]
+        command = [PROGRAM, "eval", index, "--users", run.users_path, "-k", str(run.k), "--ef", efs, "--json"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         points = json.loads(done.stdout)["points"]
     run.add(name, built, [{"setting": p["ef"], "recall": p["recall"], "qps": p["qps"]} for p in points])
@@ -175,7 +199,7 @@ def run_scann(run):
             return rows.astype("i8")
 
         shares = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3)
-        settings = [(max(1, int(leaves * share)), reorder * run.k) for share in shares for reorder in (2, 4)]
+        settings = [(max(1, int(leaves * share)), reorder * run.k) for share in shares for reorder in (2, 4, 10, 30)]
         run.sweep(f"ScaNN, {leaves} leaves", build, settings, search)
 
 
@@ -222,31 +246,28 @@ def run_voyager(run):
 def run_ngt(run):
     import ngtpy
 
-    folder = tempfile.TemporaryDirectory()
-    path = f"{folder.name}/ngt"
+    # The plain graph: the wheel lacks the program that makes the quantized one.
+    def sweep(name, distance, items, users):
+        folder = tempfile.TemporaryDirectory()
 
-    def build():
-        ngtpy.create(path, run.items.shape[1], edge_size_for_creation=100, distance_type="Inner product")
-        index = ngtpy.Index(path)
-        index.batch_insert(run.items, num_threads=CORES)
-        index.save()
-        index.close()
-        # The wheel's own program, in whichever folder this Python's programs are.
-        qbg = Path(os.sys.executable).parent / "qbg"
-        if qbg.exists():
-            subprocess.run([qbg, "build-qg", path], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        else:
-            subprocess.run(["qbg", "build-qg", path], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return ngtpy.QuantizedIndex(path)
+        def build():
+            ngtpy.create(folder.name, items.shape[1], edge_size_for_creation=2 * M, distance_type=distance)
+            index = ngtpy.Index(folder.name)
+            index.batch_insert(items, num_threads=CORES)
+            return index
 
-    def search(index, users, epsilon):
-        found = np.full((len(users), run.k), -1, "i8")
-        for place, user in zip(found, users):
-            rows = [row for row, _ in index.search(user, run.k, epsilon=epsilon, result_expansion=3)]
-            place[: len(rows)] = rows
-        return found
+        def search(index, users, epsilon):
+            found = np.full((len(users), run.k), -1, "i8")
+            for place, user in zip(found, users):
+                rows = index.search(user, run.k, epsilon=epsilon, with_distance=False)
+                place[: len(rows)] = rows
+            return found
 
-    run.sweep("NGT quantized graph", build, [0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2], search)
+        run.sweep(name, build, [0.02, 0.05, 0.1, 0.15, 0.2, 0.3], search, users)
+        folder.cleanup()
+
+    sweep("NGT, inner product", "Inner Product", run.items, run.users)
+    sweep("NGT, augmented", "L2", augmented(run.items), run.flat_users)
 
 
 PEERS = {
@@ -300,14 +321,31 @@ def plot(results, k, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", required=True, help="fbin or npy")
-    parser.add_argument("--users", required=True, help="users to measure with")
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--bundled", action="store_true", help="the data in the repository")
+    data.add_argument("--generated", type=int, metavar="ROWS", help="a generated set of dim 64")
+    data.add_argument("--items", help="fbin or npy; with --users")
+    parser.add_argument("--users", help="users to measure with")
     parser.add_argument("--sample", help="users for itemdex's build")
     parser.add_argument("--out", required=True, help="folder for peers.json, peers.md and peers.svg")
     parser.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("-k", type=int, default=100)
     args = parser.parse_args()
-    run = Run(argparse.Namespace(**vars(args)))
+    with tempfile.TemporaryDirectory() as folder:
+        if args.bundled:
+            folder = str(ROOT / "examples/completejourney")
+            args.items, args.users, args.sample = (f"{folder}/{name}.npy" for name in ("items", "users_test", "users_sample"))
+        elif args.generated:
+            generate(folder, args.generated)
+            args.items, args.users, args.sample = (f"{folder}/{name}.fbin" for name in ("items", "test", "sample"))
+        elif not args.users:
+            parser.error("--items needs --users")
+        compare(args)
+
+
+def compare(args):
+    subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    run = Run(args)
     for name in args.only:
         try:
             PEERS[name](run)

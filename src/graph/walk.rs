@@ -10,6 +10,9 @@ const MAX_LINKS: usize = TOGETHER * 384 + 1;
 /// Rated rows are cut down to those kept when there are so many times as many.
 const SURPLUS: usize = 8;
 
+/// Entries of the pool to an arrival beyond which it is cheaper to find its place than to come to it.
+const FAR_APART: usize = 24;
+
 /// A row and its score in one integer: greater is better, and of equal scores the smaller row is better.
 ///
 /// From the highest bit down: 32 for the score, 31 for the row, and one that says that the row is still to be expanded.
@@ -199,19 +202,31 @@ fn cut(rated: &mut Vec<Scored>, keep: usize) {
     }
 }
 
-/// Merges `arrivals` into `pool`, both best first, and keeps the best `keep`; returns the place of the best arrival. Each
-/// entry of the pool is moved once at most.
+/// Merges `arrivals` into `pool`, both best first, and keeps the best `keep`; returns the place of the best arrival.
 fn merge(pool: &mut Vec<Scored>, arrivals: &[Scored], keep: usize) -> usize {
-    let mut end = pool.len();
-    pool.resize(end + arrivals.len(), Scored(0));
-    for (before, &arrival) in arrivals.iter().enumerate().rev() {
-        let place = pool[..end].partition_point(|&entry| entry > arrival);
-        pool.copy_within(place..end, place + before + 1);
-        pool[place + before] = arrival;
-        end = place;
+    let mut left = pool.len();
+    let mut arriving = arrivals.len();
+    pool.resize(left + arriving, Scored(0));
+    let places = pool.as_mut_slice();
+    // From the worst up: by blocks where arrivals are few, otherwise one by one. Which of two is worse cannot be predicted, so
+    // it is not branched on.
+    while left > 0 && arriving > 0 {
+        let (entry, arrival) = (places[left - 1], arrivals[arriving - 1]);
+        if left > FAR_APART * arriving {
+            let place = places[..left].partition_point(|&entry| entry > arrival);
+            places.copy_within(place..left, place + arriving);
+            places[place + arriving - 1] = arrival;
+            (left, arriving) = (place, arriving - 1);
+            continue;
+        }
+        let is_entry = entry < arrival;
+        places[left + arriving - 1] = if is_entry { entry } else { arrival };
+        left -= usize::from(is_entry);
+        arriving -= usize::from(!is_entry);
     }
+    places[..arriving].copy_from_slice(&arrivals[..arriving]);
     pool.truncate(keep);
-    end
+    left
 }
 
 /// A set of rows that empties in O(1): a row is in it if its tag is the current one.
