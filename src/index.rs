@@ -6,8 +6,9 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::file::{IndexFile, Section};
 use crate::graph::{Graph, Scored, Scratch, search};
-use crate::ids::{BULK, IdMap, NONE};
-use crate::top::{Hit, TopK, keep_best};
+use crate::ids::IdMap;
+use crate::rank::{self, RankOptions, Ranked, Ranking};
+use crate::top::{Hit, TopK};
 use crate::vectors::{Quantized, Rows, pad, problem_with};
 use crate::{Error, Result};
 
@@ -74,6 +75,7 @@ struct Workspace {
     user: Vec<f32>,
     walk: Scratch,
     found: Vec<Scored>,
+    rank: rank::Scratch,
     hits: Vec<Hit>,
 }
 
@@ -120,15 +122,6 @@ impl SearchOptions {
         self.effort = Effort::Ef(ef);
         self
     }
-}
-
-/// The answer of [`Index::rank`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Ranked {
-    /// The best candidates, best first; of equal scores the smaller id comes first.
-    pub hits: Vec<Hit>,
-    /// The candidates that the index does not have, ascending, each once.
-    pub unknown: Vec<u64>,
 }
 
 /// What an index file holds.
@@ -273,25 +266,31 @@ impl Index {
     /// The exact scores of candidates, the best `k` of them back, best first; of equal scores the smaller id
     /// comes first. A candidate named twice counts once, and one that the index does not have is reported.
     ///
-    /// Costs one look-up and one inner product a candidate, and a partial selection. Allocates the answer only.
+    /// The same as [`Index::rank_with`] with default options.
     ///
     /// # Errors
     /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
     pub fn rank(&self, user: &[f32], candidates: &[u64], k: usize) -> Result<Ranked> {
+        self.rank_with(user, candidates, &RankOptions::new(k))
+    }
+
+    /// As [`Index::rank`]. The options decide how the answer is come by, not what it is.
+    ///
+    /// Costs one look-up and one inner product a candidate, and a partial selection. Allocates the answer only.
+    ///
+    /// # Errors
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
+    pub fn rank_with(&self, user: &[f32], candidates: &[u64], options: &RankOptions) -> Result<Ranked> {
         self.check_user(user)?;
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, walk: Scratch { visited, .. }, hits, .. } = &mut workspace;
+        let Workspace { user, walk: Scratch { visited, .. }, rank, hits, .. } = &mut workspace;
+        let ranking = self.ranking();
+        let unknown = match ranking.look_up(candidates, rank) {
+            0 => Vec::new(),
+            _ => ranking.unknown(candidates, rank),
+        };
         visited.clear();
-        hits.clear();
-        let mut unknown = Vec::new();
-        self.score_each(user, candidates, |_, id, row, score| match score {
-            Some(score) if visited.insert(row) => hits.push(Hit { id, score }),
-            Some(_) => {}
-            None => unknown.push(id),
-        });
-        keep_best(hits, k);
-        unknown.sort_unstable();
-        unknown.dedup();
+        ranking.best(user, *options, |row| visited.insert(row), rank, hits);
         Ok(Ranked { hits: self.answer(workspace), unknown })
     }
 
@@ -308,12 +307,9 @@ impl Index {
                 format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
             return Err(Error::BadOption { option: "scores", problem });
         }
-        let mut unknown = 0;
-        let workspace = self.workspace_for(user);
-        self.score_each(&workspace.user, candidates, |place, _, _, score| {
-            unknown += usize::from(score.is_none());
-            scores[place] = score.unwrap_or(f32::NAN);
-        });
+        let mut workspace = self.workspace_for(user);
+        let Workspace { user, rank, .. } = &mut workspace;
+        let unknown = self.ranking().score_all(user, candidates, rank, scores);
         self.put_back(workspace);
         Ok(unknown)
     }
@@ -335,7 +331,9 @@ impl Index {
             return Err(self.file.wrong(Section::Scales, row as usize, problem));
         }
         progress("id look-ups");
-        self.id_map().verify().map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
+        self.id_map()
+            .verify(self.ids())
+            .map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
         progress("links");
         self.graph().verify().map_err(|flaw| self.file.wrong(flaw.section, flaw.value, flaw.problem))
     }
@@ -381,13 +379,13 @@ impl Index {
     }
 
     fn walk(&self, k: usize, ef: usize, workspace: &mut Workspace) {
-        let ids = self.id_map();
-        let Workspace { user, walk, found, hits } = workspace;
+        let ids = self.ids();
+        let Workspace { user, walk, found, hits, .. } = workspace;
         search(self.graph(), self.rows(), self.quantized(), user, (k, ef), walk, found);
         // Integers sort faster than hits do, and put equal scores beside each other.
         found.sort_unstable_by(|a, b| b.cmp(a));
         hits.clear();
-        hits.extend(found.iter().map(|found| Hit { id: ids.id(found.row()), score: found.score() }));
+        hits.extend(found.iter().map(|found| Hit { id: ids[found.row() as usize], score: found.score() }));
         for equal in hits.chunk_by_mut(|a, b| a.score == b.score).filter(|equal| equal.len() > 1) {
             equal.sort_unstable_by_key(|hit| hit.id);
         }
@@ -400,29 +398,6 @@ impl Index {
         let offer = |row: u32, score| top.offer(Hit { id: ids[row as usize], score });
         rows.score_all(&workspace.user, 0..self.len() as u32, offer);
         workspace.hits = top.into_sorted();
-    }
-
-    /// Calls `found` with the place, id, row and score of each candidate; no score where the id is unknown.
-    fn score_each(
-        &self,
-        user: &[f32],
-        candidates: &[u64],
-        mut found: impl FnMut(usize, u64, u32, Option<f32>),
-    ) {
-        let (rows, ids) = (self.rows(), self.id_map());
-        let (mut found_rows, mut scores) = ([NONE; BULK], [0.0; BULK]);
-        for (number, bulk) in candidates.chunks(BULK).enumerate() {
-            ids.rows(bulk, &mut found_rows);
-            let known = found_rows[..bulk.len()].iter().filter(|&&row| row != NONE);
-            known.for_each(|&row| rows.prefetch(row));
-            // An unknown id is scored as if it were at row 0, and that score is not used.
-            let known_rows = found_rows.map(|row| if row == NONE { 0 } else { row });
-            rows.scores(user, &known_rows[..bulk.len()], &mut scores[..bulk.len()]);
-            for (place, (&id, &row)) in bulk.iter().zip(&found_rows).enumerate() {
-                let score = (row != NONE).then_some(scores[place]);
-                found(number * BULK + place, id, row, score);
-            }
-        }
     }
 
     pub(crate) fn check_user(&self, user: &[f32]) -> Result<()> {
@@ -453,6 +428,7 @@ impl Index {
             user: Vec::new(),
             walk: Scratch::new(self.len()),
             found: Vec::new(),
+            rank: rank::Scratch::default(),
             hits: Vec::new(),
         };
         let mut workspace = self.workspaces.pop().unwrap_or_else(new);
@@ -484,7 +460,11 @@ impl Index {
 
     fn id_map(&self) -> IdMap<'_> {
         let seed = self.file.header().id_seed;
-        IdMap::new(self.ids(), self.file.section(Section::IdTable), seed)
+        IdMap::new(self.file.section(Section::IdTable), self.len(), seed)
+    }
+
+    pub(crate) fn ranking(&self) -> Ranking<'_> {
+        Ranking { map: self.id_map(), ids: self.ids(), rows: self.rows(), quantized: self.quantized() }
     }
 
     fn graph(&self) -> Graph<'_> {
