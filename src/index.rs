@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::file::{IndexFile, Section};
+use crate::file::{IndexFile, Residence, Section};
 use crate::graph::{Graph, Scored, Scratch, search};
 use crate::ids::IdMap;
 use crate::rank::{self, RankOptions, Ranked, Ranking};
@@ -67,6 +67,73 @@ fn builder_name(number: u32) -> &'static str {
 pub struct Index {
     file: IndexFile,
     workspaces: ArrayQueue<Workspace>,
+}
+
+/// How to open an index file.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("items.itemdex");
+/// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 2.0])], &path)?;
+/// let index = itemdex::OpenOptions::new().resident(true).open(&path)?;
+/// let residency = index.residency();
+/// println!("{} bytes copied, {} of them on huge pages", residency.copied, residency.huge);
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenOptions {
+    residence: Residence,
+}
+
+impl OpenOptions {
+    /// The file is mapped, and its pages are read from disk when first used.
+    pub fn new() -> OpenOptions {
+        OpenOptions::default()
+    }
+
+    /// Copies the file into memory of this process, on huge pages where the system has them ([`Index::residency`] says).
+    /// Random reads are faster there; the memory is not shared with other processes, and opening takes as long as reading
+    /// the file. What happens to the file afterwards does not matter.
+    pub fn resident(mut self, resident: bool) -> OpenOptions {
+        self.residence.resident = resident;
+        self
+    }
+
+    /// Reads a mapped file into memory on opening, so that no query waits for the disk while memory suffices. A resident
+    /// index is in memory in any case.
+    pub fn prefault(mut self, prefault: bool) -> OpenOptions {
+        self.residence.prefault = prefault;
+        self
+    }
+
+    /// Keeps the index in memory (`mlock`), which implies reading it in. Takes a limit that allows it, as `ulimit -l` says.
+    pub fn lock(mut self, lock: bool) -> OpenOptions {
+        self.residence.lock = lock;
+        self
+    }
+
+    /// Opens an index file.
+    ///
+    /// # Errors
+    /// As [`Index::open`]; [`Error::Io`] also where memory cannot be had or locked.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Index> {
+        let file = IndexFile::open(path.as_ref(), self.residence)?;
+        let header = file.header();
+        tracing::debug!(path = %file.path().display(), rows = header.rows, "opened an index");
+        Ok(Index { file, workspaces: ArrayQueue::new(POOL) })
+    }
+}
+
+/// Where an index lies in memory, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Residency {
+    /// Bytes copied into memory of this process; 0 for a mapped index.
+    pub copied: u64,
+    /// How many of those are on huge pages. Linux says so, to about two huge pages; elsewhere 0.
+    pub huge: u64,
+    /// Whether the index is locked in memory.
+    pub locked: bool,
 }
 
 /// What a query needs beside the index, kept for the next one.
@@ -161,16 +228,25 @@ impl Index {
     /// Maps an index file. Reads its first page only, so it takes about as long at any size: the pages are read
     /// from disk when first used.
     ///
+    /// The same as [`OpenOptions::open`] with default options, which can also copy the index into memory.
+    ///
     /// The header, the bounds of every section and the file's length are checked here; [`Index::verify`] checks
     /// the contents too.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::NotAnIndex`], [`Error::UnknownFormat`], [`Error::Damaged`].
     pub fn open(path: impl AsRef<Path>) -> Result<Index> {
-        let file = IndexFile::open(path.as_ref())?;
-        let header = file.header();
-        tracing::debug!(path = %file.path().display(), rows = header.rows, "opened an index");
-        Ok(Index { file, workspaces: ArrayQueue::new(POOL) })
+        OpenOptions::new().open(path)
+    }
+
+    /// Where the index lies in memory. Reads the process's memory map: not for every query.
+    pub fn residency(&self) -> Residency {
+        let Residence { resident, lock, .. } = self.file.residence();
+        let (copied, huge) = match resident {
+            true => (self.file.header().file_length, self.file.huge_bytes()),
+            false => (0, 0),
+        };
+        Residency { copied, huge, locked: lock }
     }
 
     /// How many items there are; at least 1.

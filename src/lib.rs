@@ -48,7 +48,7 @@ mod vectors;
 
 pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use error::{Error, Result};
-pub use index::{Builder, Index, Info, SearchOptions};
+pub use index::{Builder, Index, Info, OpenOptions, Residency, SearchOptions};
 pub use progress::{Progress, Stage};
 pub use rank::{RankOptions, Ranked};
 pub use top::Hit;

@@ -167,6 +167,9 @@ struct Eval {
     /// How many ranks to time
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]
     calls: u32,
+    /// Copy the index into memory, on huge pages where the system has them
+    #[arg(long)]
+    resident: bool,
     /// Draw recall against queries per second
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,

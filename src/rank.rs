@@ -14,7 +14,7 @@ const BLOCK: usize = 16;
 const AHEAD: usize = 32;
 
 /// Address ranges that rows are parted into: so many that the page tables of one stay in the core's cache.
-const PARTS: usize = 2048;
+const PARTS: usize = 512;
 
 /// Fewer rows than these are visited as they come.
 const FEW: usize = 1024;

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use itemdex::eval::{Point, exact, measure, measure_rank, quantile};
-use itemdex::{Hit, Index, Matrix, SearchOptions};
+use itemdex::{Hit, Index, Matrix, OpenOptions, SearchOptions};
 use plotters::prelude::*;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use crate::Eval;
 type Measured = (Point, Option<f32>);
 
 pub(crate) fn eval(args: &Eval) -> Done {
-    let index = Index::open(&args.index)?;
+    let index = OpenOptions::new().resident(args.resident).open(&args.index)?;
     let users = read_users(&args.users)?;
     if let Some(candidates) = args.rank {
         return rank(&index, &users, candidates, args);
@@ -91,6 +91,10 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
         for (name, p50) in parts {
             rank[format!("{name}_p50_us")] = p50.into();
         }
+        if args.resident {
+            let residency = index.residency();
+            rank["resident"] = json!({"bytes": residency.copied, "huge_bytes": residency.huge});
+        }
         writeln!(out, "{}", json!({"rank": rank}))?;
     } else {
         writeln!(
@@ -104,6 +108,10 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
         }
         for (name, p50) in parts {
             writeln!(out, "{name:<18} {p50:>9.1}")?;
+        }
+        if args.resident {
+            let residency = index.residency();
+            writeln!(out, "resident: {} bytes, {} of them on huge pages", residency.copied, residency.huge)?;
         }
         writeln!(out, "overlap of two_step with exact: {overlap}")?;
     }
