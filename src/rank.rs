@@ -247,11 +247,9 @@ impl Ranking<'_> {
             visits,
             |row| quantized.prefetch(row),
             |rows| {
-                let (mut least, mut most) = ([0.0; BLOCK], [0.0; BLOCK]);
-                quantized.bound(values, bounds, rows, &mut least, &mut most);
-                for ((&row, &least), &most) in rows.iter().zip(&least).zip(&most) {
+                quantized.bound(values, bounds, rows, |row, least, most| {
                     contenders.offer(least, most, row, &mut insert);
-                }
+                });
             },
         );
     }

@@ -44,20 +44,26 @@ impl<'a> Quantized<'a> {
         bounds
     }
 
-    /// Writes two bounds of the `f32` score of each of `rows`, at most [`BLOCK`].
+    /// Calls `bounded` with each of `rows`, at most [`BLOCK`], and two bounds of its `f32` score.
     #[inline(always)]
-    pub fn bound(&self, values: &[i8], user: UserBounds, rows: &[u32], least: &mut [f32], most: &mut [f32]) {
+    pub fn bound(
+        &self,
+        values: &[i8],
+        user: UserBounds,
+        rows: &[u32],
+        mut bounded: impl FnMut(u32, f32, f32),
+    ) {
         let mut products = [0; BLOCK];
         let products = &mut products[..rows.len()];
         kernels::inner_products_i8(values, self.values, rows, products);
-        for ((place, &product), &row) in products.iter().enumerate().zip(rows) {
+        for (&row, &product) in rows.iter().zip(&*products) {
             let scale = self.scales[row as usize];
             let product = product as f32 * user.scale;
             // What the bounds are derived from does not hold for rows so small that their quantisation is coarse.
-            (least[place], most[place]) = match scale >= SMALLEST {
-                true => ((product - user.slack) * scale, (product + user.slack) * scale),
-                false => (f32::NEG_INFINITY, f32::INFINITY),
-            };
+            match scale >= SMALLEST {
+                true => bounded(row, (product - user.slack) * scale, (product + user.slack) * scale),
+                false => bounded(row, f32::NEG_INFINITY, f32::INFINITY),
+            }
         }
     }
 
@@ -249,12 +255,12 @@ mod tests {
             let (mut values, user) = (Vec::new(), rows.padded(0));
             let Some(bounds) = quantized.view().bounds(user, &mut values) else { return Ok(()) };
             let numbers: Vec<u32> = (0..rows.len() as u32).collect();
-            let (mut least, mut most, mut scores) = ([0.0; 8], [0.0; 8], [0.0; 8]);
-            quantized.view().bound(&values, bounds, &numbers, &mut least, &mut most);
-            rows.scores(user, &numbers, &mut scores[..numbers.len()]);
-            for row in 0..numbers.len() {
-                prop_assert!((least[row]..=most[row]).contains(&scores[row]), "{} to {}: {}", least[row], most[row], scores[row]);
-            }
+            let mut scores = vec![0.0; numbers.len()];
+            rows.scores(user, &numbers, &mut scores);
+            quantized.view().bound(&values, bounds, &numbers, |row, least, most| {
+                let score = scores[row as usize];
+                assert!((least..=most).contains(&score), "{least} to {most}: {score}");
+            });
         }
     }
 
