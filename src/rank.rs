@@ -10,7 +10,7 @@ use crate::top::{Contenders, Hit, keep_best};
 use crate::vectors::{Quantized, Rows, UserBounds, prefetch};
 
 /// Rows scored at a time, and how many are asked for ahead of their use.
-const BLOCK: usize = 16;
+const BLOCK: usize = 32;
 const AHEAD: usize = 32;
 
 /// Address ranges that rows are parted into: so many that the page tables of one stay in the core's cache.
@@ -107,7 +107,7 @@ impl Ranking<'_> {
         &self,
         user: &[f32],
         options: RankOptions,
-        insert: impl FnMut(u32) -> bool,
+        mut insert: impl FnMut(u32) -> bool,
         scratch: &mut Scratch,
         hits: &mut Vec<Hit>,
     ) {
@@ -120,8 +120,8 @@ impl Ranking<'_> {
         let bounds = bounding.and_then(|quantized| Some((quantized, quantized.bounds(user, values)?)));
         match bounds {
             Some((quantized, bounds)) => {
-                self.bound(quantized, values, bounds, visits, insert, contenders);
-                let rows = contenders.finish().iter().map(|contender| contender.row);
+                self.bound(quantized, values, bounds, visits, &mut insert, contenders);
+                let rows = contenders.finish(insert).iter().map(|contender| contender.row);
                 visits.clear();
                 visits.extend(rows);
                 let touch = |row: u32| {
@@ -135,8 +135,8 @@ impl Ranking<'_> {
                 });
             }
             None => {
-                self.score(user, visits, insert, contenders);
-                let found = contenders.finish();
+                self.score(user, visits, &mut insert, contenders);
+                let found = contenders.finish(insert);
                 for contender in found.iter() {
                     prefetch(self.ids, contender.row as usize, 1);
                 }
@@ -218,7 +218,7 @@ impl Ranking<'_> {
         &self,
         user: &[f32],
         visits: &[u32],
-        mut insert: impl FnMut(u32) -> bool,
+        insert: &mut impl FnMut(u32) -> bool,
         contenders: &mut Contenders,
     ) {
         gather(
@@ -228,7 +228,7 @@ impl Ranking<'_> {
                 let mut scores = [0.0; BLOCK];
                 self.rows.scores(user, rows, &mut scores[..rows.len()]);
                 for (&row, &score) in rows.iter().zip(&scores) {
-                    contenders.offer(score, score, row, &mut insert);
+                    contenders.offer(score, score, row, insert);
                 }
             },
         );
@@ -240,7 +240,7 @@ impl Ranking<'_> {
         values: &[i8],
         bounds: UserBounds,
         visits: &[u32],
-        mut insert: impl FnMut(u32) -> bool,
+        insert: &mut impl FnMut(u32) -> bool,
         contenders: &mut Contenders,
     ) {
         gather(
@@ -248,7 +248,7 @@ impl Ranking<'_> {
             |row| quantized.prefetch(row),
             |rows| {
                 quantized.bound(values, bounds, rows, |row, least, most| {
-                    contenders.offer(least, most, row, &mut insert);
+                    contenders.offer(least, most, row, insert);
                 });
             },
         );

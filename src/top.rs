@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 /// Contenders are cut down when there are so many times `k`, and so many.
-const CUT: usize = 4;
+const CUT: usize = 2;
 const LEAST: usize = 256;
 
 /// An item and its score for the user: the inner product of their embeddings, higher is better.
@@ -86,6 +86,8 @@ pub(crate) struct Contenders {
     /// When there are so many, the bar is raised.
     limit: usize,
     found: Vec<Contender>,
+    /// How many of those are known to be of different rows.
+    distinct: usize,
 }
 
 impl Contenders {
@@ -94,27 +96,37 @@ impl Contenders {
         self.bar = if k == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
         self.limit = k.saturating_mul(CUT).max(LEAST);
         self.found.clear();
+        self.distinct = 0;
     }
 
-    /// Takes a row in if it may be among the best and is new: `insert` is asked then only.
+    /// Takes a row in if it may be among the best. `insert` says whether a row is new; it is asked later and of many rows at
+    /// once, so that its cache misses overlap.
     #[inline(always)]
     pub fn offer(&mut self, least: f32, most: f32, row: u32, insert: &mut impl FnMut(u32) -> bool) {
-        if most >= self.bar && insert(row) {
+        if most >= self.bar {
             self.found.push(Contender { least, most, row });
             if self.found.len() >= self.limit {
-                self.cut();
+                self.cut(insert);
             }
         }
     }
 
     /// The rows that the bounds do not rule out: the best `k` and those that may equal the last of them or be better.
-    pub fn finish(&mut self) -> &[Contender] {
-        self.cut();
+    pub fn finish(&mut self, mut insert: impl FnMut(u32) -> bool) -> &[Contender] {
+        self.cut(&mut insert);
         &self.found
     }
 
     #[inline(never)]
-    fn cut(&mut self) {
+    fn cut(&mut self, insert: &mut impl FnMut(u32) -> bool) {
+        let mut distinct = self.distinct;
+        for at in distinct..self.found.len() {
+            let contender = self.found[at];
+            self.found[distinct] = contender;
+            distinct += usize::from(insert(contender.row));
+        }
+        self.found.truncate(distinct);
+        self.distinct = distinct;
         if self.k == 0 || self.found.len() <= self.k {
             return;
         }
@@ -122,6 +134,7 @@ impl Contenders {
         let bar = last.least;
         self.bar = bar;
         self.found.retain(|contender| contender.most >= bar);
+        self.distinct = self.found.len();
         // Where few are ruled out, cutting again soon would not pay.
         self.limit = self.limit.max(2 * self.found.len());
     }
@@ -163,7 +176,7 @@ mod tests {
                 let (least, most) = bounds(score);
                 contenders.offer(least, most, row, &mut |_| true);
             }
-            let mut found: Vec<u32> = contenders.finish().iter().map(|contender| contender.row).collect();
+            let mut found: Vec<u32> = contenders.finish(|_| true).iter().map(|contender| contender.row).collect();
             found.sort_unstable();
             let mut least: Vec<f32> = scores.iter().map(|score| bounds(score).0).collect();
             least.sort_by(|a, b| b.total_cmp(a));
