@@ -25,8 +25,8 @@ const REACH: usize = 8;
 const PATIENCE: usize = 4;
 
 /// How many ids are looked up together, and how many look-ups ahead a bucket is asked for.
-const BLOCK: usize = 256;
-const AHEAD: usize = 32;
+const BLOCK: usize = 1024;
+const AHEAD: usize = 96;
 
 /// Seven words, an entry each, and a word of bytes: a tag of each entry, and above them how many buckets behind this one
 /// hold entries that belong here.
