@@ -39,7 +39,7 @@ pub struct Point {
 /// Users are spread over `threads` (at least 1). `progress` is told after each group of users how many are done.
 ///
 /// # Errors
-/// [`Error::WrongDim`](crate::Error::WrongDim) and [`Error::BadUser`](crate::Error::BadUser).
+/// [`Error::WrongDim`] and [`Error::BadUser`].
 pub fn exact(
     index: &Index,
     users: &Matrix,

@@ -119,14 +119,12 @@ impl Contenders {
 
     #[inline(never)]
     fn cut(&mut self, insert: &mut impl FnMut(u32) -> bool) {
-        let mut distinct = self.distinct;
-        for at in distinct..self.found.len() {
+        for at in self.distinct..self.found.len() {
             let contender = self.found[at];
-            self.found[distinct] = contender;
-            distinct += usize::from(insert(contender.row));
+            self.found[self.distinct] = contender;
+            self.distinct += usize::from(insert(contender.row));
         }
-        self.found.truncate(distinct);
-        self.distinct = distinct;
+        self.found.truncate(self.distinct);
         if self.k == 0 || self.found.len() <= self.k {
             return;
         }
