@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Items, Random};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use itemdex::{Index, IndexBuilder, SearchOptions};
+use itemdex::{Index, IndexBuilder, Quantization, RankOptions, SearchOptions};
 use tempfile::tempdir;
 
 const DIM: usize = 64;
@@ -91,18 +91,21 @@ fn rank(criterion: &mut Criterion) {
     let folder = tempdir().unwrap();
     let path = folder.path().join("items.itemdex");
     // Ranking does not look at the graph, so the quickest will do.
-    build(IndexBuilder::new("bench").m(2).ef_construction(1), &items, &path);
+    build(IndexBuilder::new("bench").m(2).ef_construction(1).quantize(Quantization::I8), &items, &path);
     let index = Index::open(&path).unwrap();
-    let mut group = criterion.benchmark_group("rank out of 400,000, k 1000");
-    for candidates in [1_000, 10_000, 100_000] {
-        let ids: Vec<u64> = (0..candidates).map(|_| items[world.random.below(items.len())].0).collect();
-        let mut users = users.iter().cycle();
-        group.throughput(Throughput::Elements(candidates as u64));
-        group.bench_function(BenchmarkId::new("candidates", candidates), |bencher| {
-            bencher.iter(|| index.rank(users.next().unwrap(), &ids, 1_000).unwrap());
-        });
+    let options = RankOptions::new(1_000);
+    for (name, options) in [("rank", options), ("rank exactly", options.exact())] {
+        let mut group = criterion.benchmark_group(format!("{name} out of 400,000, k 1000"));
+        for candidates in [1_000, 10_000, 100_000] {
+            let ids: Vec<u64> = (0..candidates).map(|_| items[world.random.below(items.len())].0).collect();
+            let mut users = users.iter().cycle();
+            group.throughput(Throughput::Elements(candidates as u64));
+            group.bench_function(BenchmarkId::new("candidates", candidates), |bencher| {
+                bencher.iter(|| index.rank_with(users.next().unwrap(), &ids, &options).unwrap());
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, search_and_build, rank);

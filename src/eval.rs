@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::rank::Scratch;
 use crate::top::TopK;
 use crate::vectors::pad;
-use crate::{Hit, Index, Matrix, Result, SearchOptions};
+use crate::{Error, Hit, Index, Matrix, RankOptions, Result, SearchOptions};
 
 /// Users who pass over a block of rows together, and the rows of a block: it stays in the core's cache meanwhile.
 const USERS_A_GROUP: usize = 32;
@@ -14,6 +15,9 @@ const ROWS_A_BLOCK: usize = 1024;
 
 /// Queries are repeated for at least this long, so that a small set is not measured by one lucky pass.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
+
+/// Ranks that are not timed, while workspaces grow and pages are read from disk.
+const WARM_UP: usize = 50;
 
 /// What a sweep found at one beam.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +39,7 @@ pub struct Point {
 /// Users are spread over `threads` (at least 1). `progress` is told after each group of users how many are done.
 ///
 /// # Errors
-/// [`Error::WrongDim`](crate::Error::WrongDim) and [`Error::BadUser`](crate::Error::BadUser).
+/// [`Error::WrongDim`] and [`Error::BadUser`].
 pub fn exact(
     index: &Index,
     users: &Matrix,
@@ -137,6 +141,80 @@ pub fn measure(
         p50: quantile(&times, 0.5),
         p99: quantile(&times, 0.99),
     })
+}
+
+/// What ranking candidates took, and of what it consists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RankTimes {
+    /// With [`RankOptions::exact`], ascending.
+    pub exact: Vec<Duration>,
+    /// Bounded by `i8` rows first, if the index has any; ascending.
+    pub two_step: Vec<Duration>,
+    /// The share of the exact answers that the other ones hold.
+    pub overlap: f64,
+    /// Looking the candidates up and bringing their rows in the order to visit; ascending. Both ranks include it.
+    pub lookup: Vec<Duration>,
+    /// Touching the `f32` rows of the candidates in that order, with the same prefetching, and no more; ascending.
+    pub gather_f32: Vec<Duration>,
+    /// The same for the `i8` rows; of no meaning where there are none. Ascending.
+    pub gather_i8: Vec<Duration>,
+}
+
+/// Ranks `candidates` item ids drawn at random from the index, anew for every call, for one user after the other on one
+/// thread, and times each of `calls` calls and its parts.
+///
+/// # Errors
+/// As [`Index::rank`]; [`Error::BadOption`] where there is no user.
+pub fn measure_rank(
+    index: &Index,
+    users: &Matrix,
+    candidates: usize,
+    k: usize,
+    calls: usize,
+) -> Result<RankTimes> {
+    if users.is_empty() {
+        return Err(Error::BadOption { option: "users", problem: "there are none to rank for".to_owned() });
+    }
+    let options = RankOptions::new(k);
+    let ranking = index.ranking();
+    let mut scratch = Scratch::default();
+    let mut times: [Vec<Duration>; 5] = Default::default();
+    let mut drawn = vec![0; candidates];
+    let (mut state, mut overlap) = (1, 0.0);
+    for call in 0..WARM_UP + calls {
+        let user = users.row(call % users.len());
+        drawn.fill_with(|| draw(index.ids(), &mut state));
+        let mut took = [Duration::ZERO; 5];
+        // Each part begins with the cache lines of other candidates in the cache, as in a server that has more to do.
+        let exact = timed(&mut took[0], || index.rank_with(user, &drawn, &options.exact()))?;
+        let two_step = timed(&mut took[1], || index.rank_with(user, &drawn, &options))?;
+        timed(&mut took[2], || ranking.look_up(&drawn, &mut scratch));
+        timed(&mut took[3], || ranking.touch_rows(&scratch));
+        timed(&mut took[4], || ranking.touch_quantized(&scratch));
+        if call >= WARM_UP {
+            overlap += recall(&exact.hits, &two_step.hits);
+            times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
+        }
+    }
+    times.iter_mut().for_each(|times| times.sort_unstable());
+    let [exact, two_step, lookup, gather_f32, gather_i8] = times;
+    let overlap = overlap / calls.max(1) as f64;
+    Ok(RankTimes { exact, two_step, overlap, lookup, gather_f32, gather_i8 })
+}
+
+/// One of `ids`, by splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
+fn draw(ids: &[u64], state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ids[((u128::from(z ^ (z >> 31)) * ids.len() as u128) >> 64) as usize]
+}
+
+fn timed<T>(took: &mut Duration, call: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let answer = std::hint::black_box(call());
+    *took = started.elapsed();
+    answer
 }
 
 /// The value that the share `q` of ascending `times` stays within; zero where there is none.

@@ -1,92 +1,210 @@
-//! External item id -> row: an open-addressing hash table that is used where it lies in the file.
+//! External item id -> row: a hash table that is used where it lies in the file.
 //!
-//! A slot holds a row or [`NONE`]; the id itself stands in the ids section. Two slots a row keep probe
-//! sequences short, and their length is bounded at build time by trying another seed, so that neither
-//! hostile ids nor a damaged table can make a look-up long.
+//! What a look-up costs is its cache misses, so it is made to have one: a bucket is a cache line of seven entries, and an
+//! entry tells the whole id, not only where to look for it. That fits since the hash is a bijection and the bucket says
+//! the hash's upper bits (Cleary's quotienting, IEEE Transactions on Computers, 1984): an entry holds the bits that the
+//! bucket leaves open, and the row. Entries that do not fit their bucket stand in one of the next few; how far those of a
+//! bucket have gone, the bucket says. That is bounded at build time by trying another seed, so that neither hostile ids
+//! nor a damaged table can make a look-up long.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::vectors::prefetch;
 
-/// No row: an empty slot, an unused link.
+/// No row: an unused link, an id that the index does not have.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// How many slots a look-up reads at most.
-const MAX_PROBES: u64 = 128;
+/// Entries of a bucket.
+const ENTRIES: usize = 7;
 
-/// How many ids are looked up together, so that their cache misses overlap.
-pub(crate) const BULK: usize = 64;
+/// The buckets that an id may stand in: its own and those behind it.
+const REACH: usize = 8;
 
-/// The table and the ids it points into.
-#[derive(Clone, Copy)]
-pub(crate) struct IdMap<'a> {
-    ids: &'a [u64],
-    slots: &'a [u32],
-    seed: u64,
+/// After so many buckets an entry that found no room has precedence over those that belong where it is.
+const PATIENCE: usize = 4;
+
+/// How many ids are looked up together, and how many look-ups ahead a bucket is asked for.
+const BLOCK: usize = 1024;
+const AHEAD: usize = 96;
+
+/// Seven words, an entry each, and a word of bytes: a tag of each entry, and above them how many buckets behind this one
+/// hold entries that belong here.
+///
+/// The tag is the lowest byte of the entry's hash. The word holds as many further bits of the hash as the bucket leaves
+/// open, from the lowest up, and above them the row plus 1. An entry that is not used is 0.
+pub(crate) type Bucket = [u64; ENTRIES + 1];
+
+/// How many buckets an id can belong to: 16 rows take three, which fills three entries in four, at 12 bytes a row.
+pub(crate) fn buckets_for(rows: u64) -> u64 {
+    rows * 3 / 16 + 1
 }
 
-impl<'a> IdMap<'a> {
-    /// `ids` and `slots` as in the file; `slots` is not empty.
-    pub fn new(ids: &'a [u64], slots: &'a [u32], seed: u64) -> IdMap<'a> {
-        IdMap { ids, slots, seed }
+/// How many buckets there are for `rows`, those behind the last that an id can belong to included.
+pub(crate) fn table_size(rows: u64) -> u64 {
+    buckets_for(rows) + REACH as u64 - 1
+}
+
+/// How ids are hashed and where in a bucket the parts of an entry stand.
+#[derive(Clone, Copy)]
+struct Layout {
+    seed: u64,
+    buckets: u64,
+    /// How many bits of the hash stand in the word of an entry.
+    hash_bits: u32,
+}
+
+impl Layout {
+    fn new(seed: u64, rows: usize) -> Layout {
+        let buckets = buckets_for(rows as u64);
+        // Any two hashes that may stand in one bucket belong to the same REACH buckets, so they differ in the lowest
+        // bits that number the hashes of so many. Of those the tag holds 8.
+        let open = 64 - buckets.ilog2() + REACH.ilog2();
+        Layout { seed, buckets, hash_bits: open.min(64) - u8::BITS }
     }
 
-    /// The item id at `row`.
+    /// A bijection: two multiplications and folds, as the finaliser of MurmurHash3 has them.
     #[inline(always)]
-    pub fn id(&self, row: u32) -> u64 {
-        self.ids[row as usize]
+    fn hash(&self, id: u64) -> u64 {
+        let mut hash = id.wrapping_add(self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        hash ^= hash >> 33;
+        hash = hash.wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+        hash ^= hash >> 33;
+        hash = hash.wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+        hash ^ hash >> 33
     }
 
-    /// The row of `id`, if the index has it.
-    pub fn row(&self, id: u64) -> Option<u32> {
-        for slot in probes(id, self.seed, self.slots.len()) {
-            let row = self.slots[slot];
-            match self.ids.get(row as usize) {
-                Some(&found) if found == id => return Some(row),
-                Some(_) => {}
-                None => return None,
+    /// The bucket that a hash belongs to.
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash) * u128::from(self.buckets)) >> 64) as usize
+    }
+
+    /// The row of the entry of `hash` in `bucket`, if that is below `rows`.
+    #[inline(always)]
+    fn find(&self, bucket: &Bucket, hash: u64, rows: usize) -> Option<u32> {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let tags = bucket[ENTRIES] ^ (ONES * (hash & 0xFF));
+        // The high bit of each tag that is equal, and seldom of one that is not.
+        let mut equal = tags.wrapping_sub(ONES) & !tags & 0x0080_8080_8080_8080;
+        while equal != 0 {
+            let word = bucket[equal.trailing_zeros() as usize / 8];
+            let row = (word >> self.hash_bits).wrapping_sub(1);
+            if (word ^ hash >> 8) << (64 - self.hash_bits) == 0 && row < rows as u64 {
+                return Some(row as u32);
             }
+            equal &= equal - 1;
         }
         None
     }
 
-    /// The rows of up to [`BULK`] ids; [`NONE`] for an unknown one.
-    pub fn rows(&self, ids: &[u64], rows: &mut [u32; BULK]) {
-        let slot = |id: u64| probes(id, self.seed, self.slots.len()).start();
-        for &id in ids {
-            prefetch(self.slots, slot(id), 1);
-        }
-        for &id in ids {
-            let row = self.slots[slot(id)] as usize;
-            prefetch(self.ids, row, 1);
-        }
-        for (row, &id) in rows.iter_mut().zip(ids) {
-            *row = self.row(id).unwrap_or(NONE);
+    /// Writes an entry that is not used so far.
+    fn put(&self, bucket: &mut Bucket, entry: usize, hash: u64, row: u32) {
+        let bits = hash >> 8 & !(u64::MAX << self.hash_bits);
+        bucket[entry] = (u64::from(row) + 1) << self.hash_bits | bits;
+        bucket[ENTRIES] |= (hash & 0xFF) << (8 * entry);
+    }
+}
+
+/// How many buckets behind this one hold entries that belong here.
+#[inline(always)]
+fn reach(bucket: &Bucket) -> usize {
+    ((bucket[ENTRIES] >> 56) as usize).min(REACH - 1)
+}
+
+/// The table, and how many rows there are.
+#[derive(Clone, Copy)]
+pub(crate) struct IdMap<'a> {
+    table: &'a [Bucket],
+    rows: usize,
+    layout: Layout,
+}
+
+impl<'a> IdMap<'a> {
+    /// `table` as in the file, of [`table_size`] buckets.
+    pub fn new(table: &'a [Bucket], rows: usize, seed: u64) -> IdMap<'a> {
+        IdMap { table, rows, layout: Layout::new(seed, rows) }
+    }
+
+    /// The row of `id`, if the index has it.
+    pub fn row(&self, id: u64) -> Option<u32> {
+        self.find(self.layout.hash(id))
+    }
+
+    #[inline(always)]
+    fn find(&self, hash: u64) -> Option<u32> {
+        let home = self.layout.home(hash);
+        let bucket = &self.table[home];
+        match self.layout.find(bucket, hash, self.rows) {
+            None if reach(bucket) > 0 => self.find_behind(hash, home),
+            row => row,
         }
     }
 
-    /// Checks that each id is found at its own row and that the table holds nothing else.
-    /// The error is the place of a wrong slot or id, and what is wrong with it.
-    pub fn verify(&self) -> Result<(), (usize, String)> {
-        for (row, &id) in self.ids.iter().enumerate() {
-            match self.row(id) {
-                Some(found) if found as usize == row => {}
-                Some(found) => {
-                    return Err((row, format!("item id {id} of row {row} is found at row {found}")));
-                }
-                None => return Err((row, format!("item id {id} of row {row} is not in the id table"))),
+    fn find_behind(&self, hash: u64, home: usize) -> Option<u32> {
+        let behind = &self.table[home + 1..=home + reach(&self.table[home])];
+        behind.iter().find_map(|bucket| self.layout.find(bucket, hash, self.rows))
+    }
+
+    /// Writes the row of each of `ids` to `rows`, [`NONE`] for an unknown one. Both are equally long.
+    pub fn rows(&self, ids: &[u64], rows: &mut [u32]) {
+        for (ids, rows) in ids.chunks(BLOCK).zip(rows.chunks_mut(BLOCK)) {
+            self.block(ids, rows);
+        }
+    }
+
+    fn block(&self, ids: &[u64], rows: &mut [u32]) {
+        let (mut hashes, mut later) = ([0; BLOCK], [0; BLOCK]);
+        for (hash, &id) in hashes.iter_mut().zip(ids) {
+            *hash = self.layout.hash(id);
+        }
+        let hashes = &hashes[..ids.len()];
+        let ask = |&hash: &u64| prefetch(self.table, self.layout.home(hash), 1);
+        hashes.iter().take(AHEAD).for_each(ask);
+        let mut count = 0;
+        for (place, (&hash, row)) in hashes.iter().zip(&mut *rows).enumerate() {
+            hashes.get(place + AHEAD).iter().copied().for_each(ask);
+            let home = self.layout.home(hash);
+            let bucket = &self.table[home];
+            *row = self.layout.find(bucket, hash, self.rows).unwrap_or(NONE);
+            // Those that stand farther behind are left for the end, when their next bucket is there too.
+            if *row == NONE && reach(bucket) > 0 {
+                prefetch(self.table, home + 1, 1);
+                later[count] = place;
+                count += 1;
             }
         }
-        match self.slots.iter().filter(|&&row| row != NONE).count() {
-            used if used == self.ids.len() => Ok(()),
-            used => Err((0, format!("the id table holds {used} rows of {}", self.ids.len()))),
+        for &place in &later[..count] {
+            let hash = hashes[place];
+            rows[place] = self.find_behind(hash, self.layout.home(hash)).unwrap_or(NONE);
+        }
+    }
+
+    /// Checks that each of `ids` is found at its own row and that the table holds nothing else.
+    /// The error is the place of the wrong id, and what is wrong with it.
+    pub fn verify(&self, ids: &[u64]) -> Result<(), (usize, String)> {
+        let mut rows = [0; 1024];
+        for (number, ids) in ids.chunks(rows.len()).enumerate() {
+            self.rows(ids, &mut rows);
+            for (place, (&id, &found)) in ids.iter().zip(&rows).enumerate() {
+                let row = number * rows.len() + place;
+                match found {
+                    NONE => return Err((row, format!("item id {id} of row {row} is not in the id table"))),
+                    found if found as usize == row => {}
+                    found => return Err((row, format!("item id {id} of row {row} is found at row {found}"))),
+                }
+            }
+        }
+        match self.table.iter().flat_map(|bucket| &bucket[..ENTRIES]).filter(|&&word| word != 0).count() {
+            used if used == ids.len() => Ok(()),
+            used => Err((0, format!("the id table holds {used} rows of {}", ids.len()))),
         }
     }
 }
 
 /// A table built for a set of ids.
 pub(crate) struct IdTable {
-    pub slots: Vec<u32>,
+    pub table: Vec<Bucket>,
     pub seed: u64,
 }
 
@@ -99,71 +217,59 @@ pub(crate) struct Duplicate {
 }
 
 impl IdTable {
-    /// Places every id, with the first seed that keeps all probe sequences within the limit.
+    /// Places every id, with the first seed by which all stand near enough to where they belong.
     pub fn build(ids: &[u64]) -> Result<IdTable, Duplicate> {
-        let mut slots = vec![NONE; 2 * ids.len() + 16];
+        let mut table = vec![Bucket::default(); table_size(ids.len() as u64) as usize];
         let mut seed = 0;
-        while !place_all(ids, seed, &mut slots)? {
-            slots.fill(NONE);
+        while !place_all(ids, seed, &mut table)? {
+            table.fill(Bucket::default());
             seed += 1;
         }
-        Ok(IdTable { slots, seed })
+        Ok(IdTable { table, seed })
     }
 }
 
-fn place_all(ids: &[u64], seed: u64, slots: &mut [u32]) -> Result<bool, Duplicate> {
-    for (row, &id) in ids.iter().enumerate() {
-        let Some(slot) =
-            free_slot(ids, id, seed, slots).map_err(|first| Duplicate { id, first, second: row as u32 })?
-        else {
-            return Ok(false);
+/// Goes over the buckets and gives each first to those that have waited long, then to those that belong there, then to
+/// others that wait: nearly all get their own bucket, and a look-up has one cache miss. Whether all found room.
+fn place_all(ids: &[u64], seed: u64, table: &mut [Bucket]) -> Result<bool, Duplicate> {
+    let layout = Layout::new(seed, ids.len());
+    let mut hashes: Vec<(u64, u32)> = ids.iter().map(|&id| layout.hash(id)).zip(0..).collect();
+    hashes.sort_unstable();
+    if let Some(equal) = hashes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let (first, second) = (equal[0].1, equal[1].1);
+        return Err(Duplicate { id: ids[first as usize], first, second });
+    }
+    let mut hashes = hashes.into_iter().peekable();
+    let mut waiting = VecDeque::new();
+    for at in 0..table.len() {
+        let mut free = 0..ENTRIES;
+        let mut place = |(hash, row), free: &mut Range<usize>| {
+            let home = layout.home(hash);
+            layout.put(&mut table[at], free.next().expect("a free entry"), hash, row);
+            // Waiting entries come in the order of their buckets, and those of one bucket go ever farther.
+            table[home][ENTRIES] = table[home][ENTRIES] & !(0xFF << 56) | ((at - home) as u64) << 56;
         };
-        slots[slot] = row as u32;
-    }
-    Ok(true)
-}
-
-/// A free slot within the limit for `id`, or the row that has this id already.
-fn free_slot(ids: &[u64], id: u64, seed: u64, slots: &[u32]) -> Result<Option<usize>, u32> {
-    for slot in probes(id, seed, slots.len()) {
-        match slots[slot] {
-            NONE => return Ok(Some(slot)),
-            row if ids[row as usize] == id => return Err(row),
-            _ => {}
+        let waited = |waiting: &VecDeque<(u64, u32)>| Some(at - layout.home(waiting.front()?.0));
+        while !free.is_empty() && waited(&waiting).is_some_and(|buckets| buckets >= PATIENCE) {
+            place(waiting.pop_front().expect("a front"), &mut free);
+        }
+        let own = std::iter::from_fn(|| hashes.next_if(|&(hash, _)| layout.home(hash) == at));
+        for entry in own {
+            match free.is_empty() {
+                false => place(entry, &mut free),
+                true => waiting.push_back(entry),
+            }
+        }
+        while !free.is_empty()
+            && let Some(entry) = waiting.pop_front()
+        {
+            place(entry, &mut free);
+        }
+        if waited(&waiting).is_some_and(|buckets| buckets >= REACH - 1) {
+            return Ok(false);
         }
     }
-    Ok(None)
-}
-
-/// The slots where `id` may stand, in the order they are tried.
-fn probes(id: u64, seed: u64, slots: usize) -> Probes {
-    let hash = xxh3_64_with_seed(&id.to_le_bytes(), seed);
-    let first = ((u128::from(hash) * slots as u128) >> 64) as usize;
-    Probes { slot: first, slots, left: MAX_PROBES.min(slots as u64) }
-}
-
-struct Probes {
-    slot: usize,
-    slots: usize,
-    left: u64,
-}
-
-impl Probes {
-    fn start(&self) -> usize {
-        self.slot
-    }
-}
-
-impl Iterator for Probes {
-    type Item = usize;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<usize> {
-        self.left = self.left.checked_sub(1)?;
-        let slot = self.slot;
-        self.slot = if slot + 1 == self.slots { 0 } else { slot + 1 };
-        Some(slot)
-    }
+    Ok(waiting.is_empty())
 }
 
 #[cfg(test)]
@@ -173,47 +279,69 @@ mod tests {
     use super::*;
 
     fn rows_of(ids: &[u64], wanted: &[u64]) -> Vec<Option<u32>> {
-        let table = IdTable::build(ids).unwrap();
-        let map = IdMap::new(ids, &table.slots, table.seed);
-        map.verify().unwrap();
+        let IdTable { table, seed } = IdTable::build(ids).unwrap();
+        let map = IdMap::new(&table, ids.len(), seed);
+        map.verify(ids).unwrap();
         let single: Vec<_> = wanted.iter().map(|&id| map.row(id)).collect();
-        for (chunk, expected) in wanted.chunks(BULK).zip(single.chunks(BULK)) {
-            let mut rows = [0; BULK];
-            map.rows(chunk, &mut rows);
-            let found: Vec<_> = rows[..chunk.len()].iter().map(|&row| (row != NONE).then_some(row)).collect();
-            assert_eq!(found, expected);
-        }
+        let mut rows = vec![0; wanted.len()];
+        map.rows(wanted, &mut rows);
+        let found: Vec<_> = rows.iter().map(|&row| (row != NONE).then_some(row)).collect();
+        assert_eq!(found, single);
         single
     }
 
     #[test]
     fn ids_of_awkward_patterns_are_all_found() {
-        let patterns: [&dyn Fn(u64) -> u64; 5] =
-            [&|i| i, &|i| u64::MAX - i, &|i| i << 32, &|i| i << 44, &|i| {
+        let patterns: [&dyn Fn(u64) -> u64; 6] =
+            [&|i| i, &|i| u64::MAX - i, &|i| i << 32, &|i| i << 44, &|i| i << 32 | 7, &|i| {
                 i.wrapping_mul(0x9E37_79B9_7F4A_7C15)
             }];
         for pattern in patterns {
             let ids: Vec<u64> = (0..20_000).map(pattern).collect();
             let expected: Vec<_> = (0..20_000).map(Some).collect();
             assert_eq!(rows_of(&ids, &ids), expected);
+            let others: Vec<u64> = (20_000..40_000).map(pattern).collect();
+            assert!(rows_of(&ids, &others).iter().all(Option::is_none));
         }
     }
 
     #[test]
     fn ids_that_collide_under_one_seed_get_another() {
         let n = 2_000;
-        let slots = 2 * n + 16;
-        let ids: Vec<u64> = (0..).filter(|&id| probes(id, 0, slots).start() < 2).take(n).collect();
-        let table = IdTable::build(&ids).unwrap();
-        assert!(table.seed > 0);
-        IdMap::new(&ids, &table.slots, table.seed).verify().unwrap();
+        let layout = Layout::new(0, n);
+        let ids: Vec<u64> = (0..).filter(|&id| layout.home(layout.hash(id)) < 2).take(n).collect();
+        let IdTable { table, seed } = IdTable::build(&ids).unwrap();
+        assert!(seed > 0);
+        IdMap::new(&table, n, seed).verify(&ids).unwrap();
+    }
+
+    #[test]
+    fn nearly_all_ids_stand_where_they_belong() {
+        let ids: Vec<u64> = (0..200_000).map(|i: u64| i * i).collect();
+        let IdTable { table, seed } = IdTable::build(&ids).unwrap();
+        let layout = Layout::new(seed, ids.len());
+        let at_home = |&&id: &&u64| {
+            let hash = layout.hash(id);
+            layout.find(&table[layout.home(hash)], hash, ids.len()).is_some()
+        };
+        assert_eq!(seed, 0);
+        assert!(ids.iter().filter(at_home).count() > 180_000);
+    }
+
+    #[test]
+    fn every_number_of_rows_has_room_in_its_entries() {
+        let rows = (0..31).flat_map(|bits| [1u64 << bits, (1 << bits) + 1, (2 << bits) - 1]);
+        for rows in rows.chain([crate::file::MAX_ROWS]) {
+            let room = 1u64 << (64 - Layout::new(0, rows as usize).hash_bits);
+            assert!(rows < room, "{rows} rows in {room}");
+        }
     }
 
     proptest! {
         #[test]
         fn lookups_agree_with_a_hash_map(
-            ids in prop::collection::hash_set(any::<u64>(), 1..300),
-            others in prop::collection::vec(any::<u64>(), 0..100),
+            ids in prop::collection::hash_set(prop_oneof![any::<u64>(), 0u64..1000], 1..300),
+            others in prop::collection::vec(prop_oneof![any::<u64>(), 0u64..1000], 0..100),
         ) {
             let ids: Vec<u64> = ids.into_iter().collect();
             let reference: std::collections::HashMap<_, _> = ids.iter().copied().zip(0u32..).collect();
@@ -237,12 +365,14 @@ mod tests {
 
         #[test]
         fn a_damaged_table_answers_something_and_stops(
-            ids in prop::collection::vec(any::<u64>(), 1..50),
-            slots in prop::collection::vec(any::<u32>(), 1..200),
+            rows in 1usize..50,
+            seed in any::<u64>(),
+            words in prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)], 17 * 8),
             wanted in any::<u64>(),
         ) {
-            let row = IdMap::new(&ids, &slots, 0).row(wanted);
-            prop_assert!(row.is_none_or(|row| ids[row as usize] == wanted));
+            let table = words.as_chunks().0;
+            let row = IdMap::new(table, rows, seed).row(wanted);
+            prop_assert!(row.is_none_or(|row| (row as usize) < rows));
         }
     }
 }

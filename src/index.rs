@@ -4,10 +4,11 @@ use std::path::Path;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::file::{IndexFile, Section};
+use crate::file::{IndexFile, Residence, Section};
 use crate::graph::{Graph, Scored, Scratch, search};
-use crate::ids::{BULK, IdMap, NONE};
-use crate::top::{Hit, TopK, keep_best};
+use crate::ids::IdMap;
+use crate::rank::{self, RankOptions, Ranked, Ranking};
+use crate::top::{Hit, TopK};
 use crate::vectors::{Quantized, Rows, pad, problem_with};
 use crate::{Error, Result};
 
@@ -68,12 +69,80 @@ pub struct Index {
     workspaces: ArrayQueue<Workspace>,
 }
 
+/// How to open an index file.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("items.itemdex");
+/// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 2.0])], &path)?;
+/// let index = itemdex::OpenOptions::new().resident(true).open(&path)?;
+/// let residency = index.residency();
+/// println!("{} bytes copied, {} of them on huge pages", residency.copied, residency.huge);
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenOptions {
+    residence: Residence,
+}
+
+impl OpenOptions {
+    /// The file is mapped, and its pages are read from disk when first used.
+    pub fn new() -> OpenOptions {
+        OpenOptions::default()
+    }
+
+    /// Copies the file into memory of this process, on huge pages where the system has them ([`Index::residency`] says).
+    /// Random reads are faster there; the memory is not shared with other processes, and opening takes as long as reading
+    /// the file. What happens to the file afterwards does not matter.
+    pub fn resident(mut self, resident: bool) -> OpenOptions {
+        self.residence.resident = resident;
+        self
+    }
+
+    /// Reads a mapped file into memory on opening, so that no query waits for the disk while memory suffices. A resident
+    /// index is in memory in any case.
+    pub fn prefault(mut self, prefault: bool) -> OpenOptions {
+        self.residence.prefault = prefault;
+        self
+    }
+
+    /// Keeps the index in memory (`mlock`), which implies reading it in. Takes a limit that allows it, as `ulimit -l` says.
+    pub fn lock(mut self, lock: bool) -> OpenOptions {
+        self.residence.lock = lock;
+        self
+    }
+
+    /// Opens an index file.
+    ///
+    /// # Errors
+    /// As [`Index::open`]; [`Error::Io`] also where memory cannot be had or locked.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Index> {
+        let file = IndexFile::open(path.as_ref(), self.residence)?;
+        let header = file.header();
+        tracing::debug!(path = %file.path().display(), rows = header.rows, "opened an index");
+        Ok(Index { file, workspaces: ArrayQueue::new(POOL) })
+    }
+}
+
+/// Where an index lies in memory, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Residency {
+    /// Bytes copied into memory of this process; 0 for a mapped index.
+    pub copied: u64,
+    /// How many of those are on huge pages. Linux says so, to about two huge pages; elsewhere 0.
+    pub huge: u64,
+    /// Whether the index is locked in memory.
+    pub locked: bool,
+}
+
 /// What a query needs beside the index, kept for the next one.
 struct Workspace {
     /// The user embedding, padded as rows are.
     user: Vec<f32>,
     walk: Scratch,
     found: Vec<Scored>,
+    rank: rank::Scratch,
     hits: Vec<Hit>,
 }
 
@@ -122,15 +191,6 @@ impl SearchOptions {
     }
 }
 
-/// The answer of [`Index::rank`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Ranked {
-    /// The best candidates, best first; of equal scores the smaller id comes first.
-    pub hits: Vec<Hit>,
-    /// The candidates that the index does not have, ascending, each once.
-    pub unknown: Vec<u64>,
-}
-
 /// What an index file holds.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -170,16 +230,25 @@ impl Index {
     /// Maps an index file. Reads its first page only, so it takes about as long at any size: the pages are read
     /// from disk when first used.
     ///
+    /// The same as [`OpenOptions::open`] with default options, which can also copy the index into memory.
+    ///
     /// The header, the bounds of every section and the file's length are checked here; [`Index::verify`] checks
     /// the contents too.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::NotAnIndex`], [`Error::UnknownFormat`], [`Error::Damaged`].
     pub fn open(path: impl AsRef<Path>) -> Result<Index> {
-        let file = IndexFile::open(path.as_ref())?;
-        let header = file.header();
-        tracing::debug!(path = %file.path().display(), rows = header.rows, "opened an index");
-        Ok(Index { file, workspaces: ArrayQueue::new(POOL) })
+        OpenOptions::new().open(path)
+    }
+
+    /// Where the index lies in memory. Reads the process's memory map: not for every query.
+    pub fn residency(&self) -> Residency {
+        let Residence { resident, lock, .. } = self.file.residence();
+        let (copied, huge) = match resident {
+            true => (self.file.header().file_length, self.file.huge_bytes()),
+            false => (0, 0),
+        };
+        Residency { copied, huge, locked: lock }
     }
 
     /// How many items there are; at least 1.
@@ -275,25 +344,31 @@ impl Index {
     /// The exact scores of candidates, the best `k` of them back, best first; of equal scores the smaller id
     /// comes first. A candidate named twice counts once, and one that the index does not have is reported.
     ///
-    /// Costs one look-up and one inner product a candidate, and a partial selection. Allocates the answer only.
+    /// The same as [`Index::rank_with`] with default options.
     ///
     /// # Errors
     /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
     pub fn rank(&self, user: &[f32], candidates: &[u64], k: usize) -> Result<Ranked> {
+        self.rank_with(user, candidates, &RankOptions::new(k))
+    }
+
+    /// As [`Index::rank`]. The options decide how the answer is come by, not what it is.
+    ///
+    /// Costs one look-up and one inner product a candidate, and a partial selection. Allocates the answer only.
+    ///
+    /// # Errors
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
+    pub fn rank_with(&self, user: &[f32], candidates: &[u64], options: &RankOptions) -> Result<Ranked> {
         self.check_user(user)?;
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, walk: Scratch { visited, .. }, hits, .. } = &mut workspace;
+        let Workspace { user, walk: Scratch { visited, .. }, rank, hits, .. } = &mut workspace;
+        let ranking = self.ranking();
+        let unknown = match ranking.look_up(candidates, rank) {
+            0 => Vec::new(),
+            _ => ranking.unknown(candidates, rank),
+        };
         visited.clear();
-        hits.clear();
-        let mut unknown = Vec::new();
-        self.score_each(user, candidates, |_, id, row, score| match score {
-            Some(score) if visited.insert(row) => hits.push(Hit { id, score }),
-            Some(_) => {}
-            None => unknown.push(id),
-        });
-        keep_best(hits, k);
-        unknown.sort_unstable();
-        unknown.dedup();
+        ranking.best(user, *options, |row| visited.insert(row), rank, hits);
         Ok(Ranked { hits: self.answer(workspace), unknown })
     }
 
@@ -310,12 +385,9 @@ impl Index {
                 format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
             return Err(Error::BadOption { option: "scores", problem });
         }
-        let mut unknown = 0;
-        let workspace = self.workspace_for(user);
-        self.score_each(&workspace.user, candidates, |place, _, _, score| {
-            unknown += usize::from(score.is_none());
-            scores[place] = score.unwrap_or(f32::NAN);
-        });
+        let mut workspace = self.workspace_for(user);
+        let Workspace { user, rank, .. } = &mut workspace;
+        let unknown = self.ranking().score_all(user, candidates, rank, scores);
         self.put_back(workspace);
         Ok(unknown)
     }
@@ -337,7 +409,9 @@ impl Index {
             return Err(self.file.wrong(Section::Scales, row as usize, problem));
         }
         progress("id look-ups");
-        self.id_map().verify().map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
+        self.id_map()
+            .verify(self.ids())
+            .map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
         progress("links");
         self.graph().verify().map_err(|flaw| self.file.wrong(flaw.section, flaw.value, flaw.problem))
     }
@@ -384,13 +458,13 @@ impl Index {
     }
 
     fn walk(&self, k: usize, ef: usize, workspace: &mut Workspace) {
-        let ids = self.id_map();
-        let Workspace { user, walk, found, hits } = workspace;
+        let ids = self.ids();
+        let Workspace { user, walk, found, hits, .. } = workspace;
         search(self.graph(), self.rows(), self.quantized(), user, (k, ef), walk, found);
         // Integers sort faster than hits do, and put equal scores beside each other.
         found.sort_unstable_by(|a, b| b.cmp(a));
         hits.clear();
-        hits.extend(found.iter().map(|found| Hit { id: ids.id(found.row()), score: found.score() }));
+        hits.extend(found.iter().map(|found| Hit { id: ids[found.row() as usize], score: found.score() }));
         for equal in hits.chunk_by_mut(|a, b| a.score == b.score).filter(|equal| equal.len() > 1) {
             equal.sort_unstable_by_key(|hit| hit.id);
         }
@@ -403,29 +477,6 @@ impl Index {
         let offer = |row: u32, score| top.offer(Hit { id: ids[row as usize], score });
         rows.score_all(&workspace.user, 0..self.len() as u32, offer);
         workspace.hits = top.into_sorted();
-    }
-
-    /// Calls `found` with the place, id, row and score of each candidate; no score where the id is unknown.
-    fn score_each(
-        &self,
-        user: &[f32],
-        candidates: &[u64],
-        mut found: impl FnMut(usize, u64, u32, Option<f32>),
-    ) {
-        let (rows, ids) = (self.rows(), self.id_map());
-        let (mut found_rows, mut scores) = ([NONE; BULK], [0.0; BULK]);
-        for (number, bulk) in candidates.chunks(BULK).enumerate() {
-            ids.rows(bulk, &mut found_rows);
-            let known = found_rows[..bulk.len()].iter().filter(|&&row| row != NONE);
-            known.for_each(|&row| rows.prefetch(row));
-            // An unknown id is scored as if it were at row 0, and that score is not used.
-            let known_rows = found_rows.map(|row| if row == NONE { 0 } else { row });
-            rows.scores(user, &known_rows[..bulk.len()], &mut scores[..bulk.len()]);
-            for (place, (&id, &row)) in bulk.iter().zip(&found_rows).enumerate() {
-                let score = (row != NONE).then_some(scores[place]);
-                found(number * BULK + place, id, row, score);
-            }
-        }
     }
 
     pub(crate) fn check_user(&self, user: &[f32]) -> Result<()> {
@@ -456,6 +507,7 @@ impl Index {
             user: Vec::new(),
             walk: Scratch::new(self.len()),
             found: Vec::new(),
+            rank: rank::Scratch::default(),
             hits: Vec::new(),
         };
         let mut workspace = self.workspaces.pop().unwrap_or_else(new);
@@ -487,7 +539,11 @@ impl Index {
 
     fn id_map(&self) -> IdMap<'_> {
         let seed = self.file.header().id_seed;
-        IdMap::new(self.ids(), self.file.section(Section::IdTable), seed)
+        IdMap::new(self.file.section(Section::IdTable), self.len(), seed)
+    }
+
+    pub(crate) fn ranking(&self) -> Ranking<'_> {
+        Ranking { map: self.id_map(), ids: self.ids(), rows: self.rows(), quantized: self.quantized() }
     }
 
     fn graph(&self) -> Graph<'_> {

@@ -42,13 +42,15 @@ mod graph;
 mod ids;
 mod index;
 mod progress;
+mod rank;
 mod top;
 mod vectors;
 
 pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use error::{Error, Result};
-pub use index::{Builder, Index, Info, Ranked, SearchOptions};
+pub use index::{Builder, Index, Info, OpenOptions, Residency, SearchOptions};
 pub use progress::{Progress, Stage};
+pub use rank::{RankOptions, Ranked};
 pub use top::Hit;
 pub use vectors::{MAX_NORM, Matrix};
 

@@ -39,7 +39,7 @@ enum Command {
     Search(Search),
     /// Score a list of candidate items exactly for each user
     Rank(Rank),
-    /// Measure recall and latency over a sweep of beams
+    /// Measure recall and latency over a sweep of beams, or the time of a rank
     Eval(Eval),
     /// See the whole of it on the real data in the repository
     Demo(Demo),
@@ -149,7 +149,7 @@ struct Eval {
     /// User embeddings, one query a row
     #[arg(long, value_name = "FILE")]
     users: PathBuf,
-    /// Recall at how many items
+    /// Recall at how many items; with --rank, how many candidates to keep
     #[arg(short, default_value_t = 100)]
     k: usize,
     /// The beams to measure
@@ -161,6 +161,15 @@ struct Eval {
     /// Threads that query at once
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Time ranking instead, of so many candidates drawn at random
+    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "threads", "plot"])]
+    rank: Option<usize>,
+    /// How many ranks to time
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]
+    calls: u32,
+    /// Copy the index into memory, on huge pages where the system has them
+    #[arg(long)]
+    resident: bool,
     /// Draw recall against queries per second
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,

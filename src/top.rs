@@ -2,6 +2,10 @@
 
 use std::cmp::Ordering;
 
+/// Contenders are cut down when there are so many times `k`, and so many.
+const CUT: usize = 2;
+const LEAST: usize = 256;
+
 /// An item and its score for the user: the inner product of their embeddings, higher is better.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
@@ -65,6 +69,75 @@ impl TopK {
     }
 }
 
+/// A row and two bounds of its score, which are equal where it is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Contender {
+    pub least: f32,
+    pub most: f32,
+    pub row: u32,
+}
+
+/// The rows that may be among the best `k` of any number, by bounds of their scores.
+#[derive(Default)]
+pub(crate) struct Contenders {
+    k: usize,
+    /// What `k` rows score at least: a row that scores less at most is out.
+    bar: f32,
+    /// When there are so many, the bar is raised.
+    limit: usize,
+    found: Vec<Contender>,
+    /// How many of those are known to be of different rows.
+    distinct: usize,
+}
+
+impl Contenders {
+    pub fn start(&mut self, k: usize) {
+        self.k = k;
+        self.bar = if k == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
+        self.limit = k.saturating_mul(CUT).max(LEAST);
+        self.found.clear();
+        self.distinct = 0;
+    }
+
+    /// Takes a row in if it may be among the best. `insert` says whether a row is new; it is asked later and of many rows at
+    /// once, so that its cache misses overlap.
+    #[inline(always)]
+    pub fn offer(&mut self, least: f32, most: f32, row: u32, insert: &mut impl FnMut(u32) -> bool) {
+        if most >= self.bar {
+            self.found.push(Contender { least, most, row });
+            if self.found.len() >= self.limit {
+                self.cut(insert);
+            }
+        }
+    }
+
+    /// The rows that the bounds do not rule out: the best `k` and those that may equal the last of them or be better.
+    pub fn finish(&mut self, mut insert: impl FnMut(u32) -> bool) -> &[Contender] {
+        self.cut(&mut insert);
+        &self.found
+    }
+
+    #[inline(never)]
+    fn cut(&mut self, insert: &mut impl FnMut(u32) -> bool) {
+        for at in self.distinct..self.found.len() {
+            let contender = self.found[at];
+            self.found[self.distinct] = contender;
+            self.distinct += usize::from(insert(contender.row));
+        }
+        self.found.truncate(self.distinct);
+        if self.k == 0 || self.found.len() <= self.k {
+            return;
+        }
+        let (_, last, _) = self.found.select_nth_unstable_by(self.k - 1, |a, b| b.least.total_cmp(&a.least));
+        let bar = last.least;
+        self.bar = bar;
+        self.found.retain(|contender| contender.most >= bar);
+        self.distinct = self.found.len();
+        // Where few are ruled out, cutting again soon would not pay.
+        self.limit = self.limit.max(2 * self.found.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -85,6 +158,32 @@ mod tests {
             let mut top = TopK::new(k, Vec::new());
             hits.iter().for_each(|&hit| top.offer(hit));
             prop_assert_eq!(top.into_sorted(), expected);
+        }
+
+        #[test]
+        fn contenders_are_those_that_bounds_do_not_rule_out(
+            scores in prop::collection::vec((-8i8..8, 0u8..3, 0u8..3), 0..300),
+            k in 0usize..20,
+        ) {
+            let bounds = |&(score, under, over): &(i8, u8, u8)| {
+                (f32::from(score) - f32::from(under), f32::from(score) + f32::from(over))
+            };
+            let mut contenders = Contenders::default();
+            contenders.start(k);
+            for (row, score) in (0..).zip(&scores) {
+                let (least, most) = bounds(score);
+                contenders.offer(least, most, row, &mut |_| true);
+            }
+            let mut found: Vec<u32> = contenders.finish(|_| true).iter().map(|contender| contender.row).collect();
+            found.sort_unstable();
+            let mut least: Vec<f32> = scores.iter().map(|score| bounds(score).0).collect();
+            least.sort_by(|a, b| b.total_cmp(a));
+            let bar = match k {
+                0 => f32::INFINITY,
+                k => least.get(k - 1).copied().unwrap_or(f32::NEG_INFINITY),
+            };
+            let rows = (0..).zip(&scores).filter(|(_, score)| bounds(score).1 >= bar);
+            prop_assert_eq!(found, rows.map(|(row, _)| row).collect::<Vec<u32>>());
         }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use itemdex::SearchOptions;
+use itemdex::{IndexBuilder, Quantization, RankOptions, SearchOptions};
 
 struct Counting;
 
@@ -45,18 +45,22 @@ fn allocations_of<T>(call: impl FnOnce() -> T) -> usize {
 // One test alone in its file: the counter sees every thread of the process.
 #[test]
 fn queries_allocate_their_answers_only() {
-    let items = common::items(4_000, 12, 1);
-    let built = common::build(&items);
+    let items = common::items(4_000, 24, 1);
+    let builder = IndexBuilder::new("v1").m(8).ef_construction(64).quantize(Quantization::I8);
+    let built = common::build_with(&builder, &items);
+    let exact = RankOptions::new(100).exact();
     let candidates: Vec<u64> = items.iter().map(|item| item.0).collect();
     let mut scores = vec![0.0; candidates.len()];
     let options = SearchOptions::new(10).ef(100);
-    for user in common::users(100, 12, 1) {
+    for user in common::users(100, 24, 1) {
         built.index.search_with(&user, &options).unwrap();
         built.index.rank(&user, &candidates, 100).unwrap();
+        built.index.rank_with(&user, &candidates, &exact).unwrap();
     }
-    for user in common::users(20, 12, 1) {
+    for user in common::users(20, 24, 1) {
         assert_eq!(allocations_of(|| built.index.search_with(&user, &options).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.rank(&user, &candidates, 100).unwrap()), 1);
+        assert_eq!(allocations_of(|| built.index.rank_with(&user, &candidates, &exact).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.score(&user, &candidates, &mut scores).unwrap()), 0);
     }
 }

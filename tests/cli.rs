@@ -179,6 +179,26 @@ fn eval_measures_each_beam_and_draws() {
 }
 
 #[test]
+fn eval_times_ranks_beside_their_memory() {
+    let small = Small::built();
+    let mut eval = small.ask("eval");
+    eval.args(["--rank", "3000", "-k", "50", "--calls", "20", "--resident", "--json"]);
+    let rank = &json(&mut eval)["rank"];
+    assert_eq!((&rank["candidates"], &rank["k"]), (&3000.into(), &50.into()));
+    let value = |value: &Value| value.as_f64().unwrap();
+    for way in ["exact", "two_step"] {
+        assert!(value(&rank[way]["p50_us"]) > 0.0);
+        assert!(value(&rank[way]["p99_us"]) >= value(&rank[way]["p50_us"]));
+    }
+    assert_eq!(value(&rank["two_step"]["overlap"]), 1.0);
+    for part in ["lookup_p50_us", "gather_limit_f32_p50_us", "gather_limit_i8_p50_us"] {
+        assert!(value(&rank[part]) > 0.0, "{part}");
+    }
+    assert_eq!(rank["resident"]["bytes"].as_u64(), Some(fs::metadata(&small.index).unwrap().len()));
+    run(small.ask("eval").args(["--rank", "10", "--ef", "50"]), 2);
+}
+
+#[test]
 fn wrong_usage_exits_with_2_and_failed_work_with_1() {
     run(&mut itemdex(), 2);
     run(itemdex().arg("dance"), 2);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::*;
-use itemdex::{Error, Index, IndexBuilder, Quantization, SearchOptions};
+use itemdex::{Error, Index, IndexBuilder, OpenOptions, Quantization, SearchOptions};
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -148,6 +148,28 @@ fn an_index_serves_from_a_file_that_was_replaced() {
     assert_eq!(built.index.search(&user, 5).unwrap(), before);
     let new = Index::open(&built.path).unwrap();
     assert_eq!((new.model_version(), new.len()), ("v2", 1));
+}
+
+#[test]
+fn an_index_in_memory_answers_as_a_mapped_one() {
+    let (built, bytes) = sample();
+    let user = [1.0; DIM];
+    let expected = built.index.search(&user, 5).unwrap();
+    let mapped = built.index.residency();
+    assert_eq!((mapped.copied, mapped.huge, mapped.locked), (0, 0, false));
+    for options in [OpenOptions::new().resident(true), OpenOptions::new().prefault(true)] {
+        assert_eq!(options.open(&built.path).unwrap().search(&user, 5).unwrap(), expected);
+    }
+    match OpenOptions::new().lock(true).open(&built.path) {
+        Ok(index) => assert!(index.residency().locked && index.search(&user, 5).unwrap() == expected),
+        Err(error) => assert!(error.to_string().starts_with("cannot lock in memory"), "{error}"),
+    }
+    let resident = OpenOptions::new().resident(true).open(&built.path).unwrap();
+    assert_eq!(resident.residency().copied, bytes.len() as u64);
+    // A copy does not mind what happens to the file.
+    fs::write(&built.path, b"").unwrap();
+    assert_eq!(resident.search(&user, 5).unwrap(), expected);
+    resident.verify(|_| ()).unwrap();
 }
 
 /// A value for a place in the header or behind it: small, huge or near what stands there.

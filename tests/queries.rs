@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use common::*;
-use itemdex::{Error, Hit, IndexBuilder, SearchOptions};
+use itemdex::{Error, Hit, IndexBuilder, Quantization, RankOptions, SearchOptions};
 use proptest::prelude::*;
 
 #[test]
@@ -107,6 +107,42 @@ fn unknown_candidates_are_counted_and_named() {
     assert_eq!(error.to_string(), "scores: 3 places for the scores of 2 candidates");
 }
 
+/// Checks that ranks with bounds by `i8` rows and without give the same, bit for bit.
+fn assert_bounds_lose_nothing(items: &Items, random: &mut Random) {
+    let built =
+        build_with(&IndexBuilder::new("v1").m(2).ef_construction(1).quantize(Quantization::I8), items);
+    for user in users(5, items[0].1.len(), random.next()) {
+        let candidates: Vec<u64> = (0..4_000).map(|_| items[random.below(items.len())].0).collect();
+        for k in [0, 1, 10, 100, 1_000, 5_000] {
+            let options = RankOptions::new(k);
+            let reference = built.index.rank_with(&user, &candidates, &options.exact()).unwrap();
+            let ranked = built.index.rank_with(&user, &candidates, &options).unwrap();
+            assert_eq!(ranked, reference);
+            assert_eq!(ranked, built.index.rank(&user, &candidates, k).unwrap());
+        }
+    }
+}
+
+#[test]
+fn bounds_lose_nothing() {
+    let mut random = Random(8);
+    let mut items = items(3_000, 32, 8);
+    assert_bounds_lose_nothing(&items, &mut random);
+    // Values of which one is far larger than the others, rows of zeros, copies, and rows too small to quantise well.
+    for (number, (_, row)) in items.iter_mut().enumerate() {
+        match number % 5 {
+            0 => row[number % 32] *= 1e4,
+            1 => row.fill(0.0),
+            2 => row.fill(1.0),
+            3 => row.iter_mut().for_each(|value| *value *= 1e-36),
+            _ => {}
+        }
+    }
+    assert_bounds_lose_nothing(&items, &mut random);
+    items.iter_mut().for_each(|(_, row)| row.iter_mut().for_each(|value| *value *= 1e12));
+    assert_bounds_lose_nothing(&items, &mut random);
+}
+
 #[test]
 fn items_are_found_by_id() {
     let items = items(300, 7, 5);
@@ -148,13 +184,13 @@ proptest! {
     #[test]
     fn rank_and_score_equal_the_reference(
         rows in 1usize..200,
-        dim in 1usize..100,
+        dim in 1usize..=300,
         seed in any::<u64>(),
         picks in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..300),
-        k in 0usize..250,
+        k in prop_oneof![0usize..10, 0usize..250],
     ) {
         let items = items(rows, dim, seed);
-        let built = build(&items);
+        let built = build_with(&IndexBuilder::new("v1").m(8).ef_construction(20).quantize(Quantization::I8), &items);
         let user = users(1, dim, seed).remove(0);
         let pick = |(at, known): &(prop::sample::Index, bool)| match known {
             true => items[at.index(rows)].0,
@@ -167,6 +203,7 @@ proptest! {
         let ranked = built.index.rank(&user, &candidates, k).unwrap();
         prop_assert_eq!(ranked.unknown.len(), wanted.len() - known.len());
         assert_best(&ranked.hits, &known, &user, k);
+        prop_assert_eq!(&ranked, &built.index.rank_with(&user, &candidates, &RankOptions::new(k).exact()).unwrap());
 
         let mut scores = vec![0.0; candidates.len()];
         built.index.score(&user, &candidates, &mut scores).unwrap();

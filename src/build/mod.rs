@@ -237,7 +237,7 @@ impl IndexBuilder {
         header.ef_construction = self.ef_construction as u32;
         header.builder = self.builder as u32;
         header.entry = graph.entry;
-        header.id_slots = table.slots.len() as u64;
+        header.id_buckets = table.table.len() as u64;
         header.id_seed = table.seed;
         header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
         header.quantized = quantized.is_some().into();
@@ -247,7 +247,7 @@ impl IndexBuilder {
         file.write_section(&values)?;
         file.write_section(&scales)?;
         file.write_section(&ids)?;
-        file.write_section(&table.slots)?;
+        file.write_section(table.table.as_flattened())?;
         file.write_section(&graph.base)?;
         file.write_section(&graph.upper)?;
         watch.tick(Stage::Publish, total, total)?;

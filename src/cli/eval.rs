@@ -1,11 +1,12 @@
-//! `itemdex eval`: recall against speed, as a table, JSON or a plot.
+//! `itemdex eval`: recall against speed, as a table, JSON or a plot; and the speed of ranking.
 
 use std::io::Write;
 use std::path::Path;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
-use itemdex::eval::{Point, exact, measure};
-use itemdex::{Hit, Index, Matrix, SearchOptions};
+use itemdex::eval::{Point, exact, measure, measure_rank, quantile};
+use itemdex::{Hit, Index, Matrix, OpenOptions, SearchOptions};
 use plotters::prelude::*;
 use serde_json::json;
 
@@ -17,8 +18,11 @@ use crate::Eval;
 type Measured = (Point, Option<f32>);
 
 pub(crate) fn eval(args: &Eval) -> Done {
-    let index = Index::open(&args.index)?;
+    let index = OpenOptions::new().resident(args.resident).open(&args.index)?;
     let users = read_users(&args.users)?;
+    if let Some(candidates) = args.rank {
+        return rank(&index, &users, candidates, args);
+    }
     let truth = truth(&index, &users, args.k)?;
     let points = sweep(&index, &users, &truth, args)?;
     if let Some(path) = &args.plot {
@@ -64,6 +68,54 @@ fn sweep(index: &Index, users: &Matrix, truth: &[Vec<Hit>], args: &Eval) -> Resu
         args.recall.iter().map(|&recall| (SearchOptions::new(args.k).recall(recall), Some(recall)));
     let point = |(options, target)| Ok((measure(index, users, truth, &options, args.threads)?, target));
     by_beam.chain(by_recall).map(point).collect()
+}
+
+/// How fast candidates are ranked, and what of that is memory.
+fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
+    let times = measure_rank(index, users, candidates, args.k, args.calls as usize)?;
+    let us = |times: &[Duration], q| quantile(times, q).as_nanos() as f64 / 1e3;
+    let overlap = times.overlap;
+    let parts = [
+        ("lookup", us(&times.lookup, 0.5)),
+        ("gather_limit_f32", us(&times.gather_f32, 0.5)),
+        ("gather_limit_i8", us(&times.gather_i8, 0.5)),
+    ];
+    let ranks = [("exact", &times.exact), ("two_step", &times.two_step)];
+    let mut out = output();
+    if args.json {
+        let mut rank = json!({"candidates": candidates, "k": args.k});
+        for (name, times) in ranks {
+            rank[name] = json!({"p50_us": us(times, 0.5), "p99_us": us(times, 0.99)});
+        }
+        rank["two_step"]["overlap"] = overlap.into();
+        for (name, p50) in parts {
+            rank[format!("{name}_p50_us")] = p50.into();
+        }
+        if args.resident {
+            let residency = index.residency();
+            rank["resident"] = json!({"bytes": residency.copied, "huge_bytes": residency.huge});
+        }
+        writeln!(out, "{}", json!({"rank": rank}))?;
+    } else {
+        writeln!(
+            out,
+            "{candidates} candidates, the best {} of them, 1 thread, {} calls",
+            args.k, args.calls
+        )?;
+        writeln!(out, "{:<18} {:>9} {:>9}", "", "p50 us", "p99 us")?;
+        for (name, times) in ranks {
+            writeln!(out, "{name:<18} {:>9.1} {:>9.1}", us(times, 0.5), us(times, 0.99))?;
+        }
+        for (name, p50) in parts {
+            writeln!(out, "{name:<18} {p50:>9.1}")?;
+        }
+        if args.resident {
+            let residency = index.residency();
+            writeln!(out, "resident: {} bytes, {} of them on huge pages", residency.copied, residency.huge)?;
+        }
+        writeln!(out, "overlap of two_step with exact: {overlap}")?;
+    }
+    Ok(out.flush()?)
 }
 
 fn point_json(&(point, target): &Measured) -> serde_json::Value {

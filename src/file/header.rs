@@ -5,6 +5,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::PAGE;
 use crate::calibration::Calibration;
+use crate::ids::table_size;
 use crate::vectors::{quantized_stride, stride_of};
 use crate::{Error, Result};
 
@@ -34,7 +35,7 @@ pub(crate) enum Section {
     Scales,
     /// The item id of every row, `u64`.
     Ids,
-    /// The hash table from item id to row, `u32`.
+    /// The hash table from item id to row, buckets of eight `u64`.
     IdTable,
     /// The links of the base layer, `u32`, a fixed number a row.
     BaseLayer,
@@ -90,8 +91,8 @@ pub(crate) struct Header {
     /// Which builder made the graph: see `Builder`.
     pub builder: u32,
     pub entry: u32,
-    /// The slots of the id table, and the seed of its hash.
-    pub id_slots: u64,
+    /// The buckets of the id table, which follow from the rows, and the seed of its hash.
+    pub id_buckets: u64,
     pub id_seed: u64,
     /// The nodes of upper layer 1, 2, ...; 0 where there is none.
     pub layer_nodes: [u32; MAX_LAYERS],
@@ -185,7 +186,7 @@ impl Header {
         fits("m", self.m.into(), 2, 128)?;
         fits("quantisation", self.quantized.into(), 0, 1)?;
         fits("entry row", self.entry.into(), 0, self.rows - 1)?;
-        fits("id table size", self.id_slots, self.rows + 1, 4 * self.rows + 64)?;
+        fits("id table size", self.id_buckets, table_size(self.rows), table_size(self.rows))?;
         for (layer, &nodes) in self.layer_nodes.iter().enumerate() {
             let most = if layer < self.layers() { self.rows } else { 0 };
             fits("upper layer size", nodes.into(), 0, most)?;
@@ -225,7 +226,7 @@ impl Header {
             }
             Section::Scales => u64::from(self.quantized) * self.rows * 4,
             Section::Ids => self.rows * 8,
-            Section::IdTable => self.id_slots * 4,
+            Section::IdTable => self.id_buckets * 64,
             Section::BaseLayer => self.rows * 2 * m * 4,
             Section::UpperLayers => {
                 self.layer_nodes.iter().map(|&nodes| u64::from(nodes) * (2 + m) * 4).sum()

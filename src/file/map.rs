@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytemuck::Pod;
@@ -14,11 +15,23 @@ pub(crate) struct IndexFile {
     path: PathBuf,
     header: Header,
     map: Mmap,
+    residence: Residence,
+}
+
+/// Where an index file is read from, and what is done about its pages on opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Residence {
+    /// A copy in anonymous memory, not the map of the file.
+    pub resident: bool,
+    /// All pages are brought into memory.
+    pub prefault: bool,
+    /// And kept there.
+    pub lock: bool,
 }
 
 impl IndexFile {
-    /// Maps the file and checks its header: one page is read, whatever the file's size.
-    pub fn open(path: &Path) -> Result<IndexFile> {
+    /// Maps the file and checks its header: one page is read, whatever the file's size, unless more is asked for.
+    pub fn open(path: &Path, residence: Residence) -> Result<IndexFile> {
         // Before it is opened: opening a pipe would wait for someone to write to it.
         let metadata = std::fs::metadata(path).map_err(Error::io("open", path))?;
         if !metadata.is_file() {
@@ -29,7 +42,27 @@ impl IndexFile {
         let metadata = file.metadata().map_err(Error::io("open", path))?;
         let map = map_file(&file, metadata.len()).map_err(Error::io("map", path))?;
         let header = Header::read(&map[..map.len().min(PAGE as usize)], metadata.len(), path)?;
-        Ok(IndexFile { path: path.to_owned(), header, map })
+        let map = match residence.resident {
+            true => copy_file(&file, map.len()).map_err(Error::io("copy into memory", path))?,
+            false => map,
+        };
+        if residence.prefault && !residence.resident {
+            fault_in(&map).map_err(Error::io("read into memory", path))?;
+        }
+        if residence.lock {
+            map.lock().map_err(Error::io("lock in memory (see `ulimit -l`)", path))?;
+        }
+        Ok(IndexFile { path: path.to_owned(), header, map, residence })
+    }
+
+    pub fn residence(&self) -> Residence {
+        self.residence
+    }
+
+    /// How many bytes of the map lie on huge pages, as Linux says; 0 elsewhere.
+    pub fn huge_bytes(&self) -> u64 {
+        let start = self.map.as_ptr() as usize;
+        huge_bytes(start..start + self.map.len()).unwrap_or(0)
     }
 
     pub fn path(&self) -> &Path {
@@ -93,6 +126,45 @@ impl MappedRows {
     pub fn values(&self) -> &[f32] {
         bytemuck::cast_slice(&self.0[PAGE as usize..])
     }
+}
+
+/// Copies the file into anonymous memory, on huge pages where the system has them: a random read then seldom misses the
+/// processor's cache of page addresses.
+fn copy_file(file: &File, length: usize) -> std::io::Result<Mmap> {
+    let mut copy = MmapOptions::new().len(length).map_anon()?;
+    #[cfg(target_os = "linux")]
+    if let Err(error) = copy.advise(memmap2::Advice::HugePage) {
+        tracing::warn!(%error, "no huge pages");
+    }
+    file.read_exact_at(&mut copy, 0)?;
+    copy.make_read_only()
+}
+
+fn fault_in(map: &Mmap) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if map.advise(memmap2::Advice::PopulateRead).is_ok() {
+        return Ok(());
+    }
+    // Older systems do not know how: read a byte of each page.
+    let sum = map.iter().step_by(PAGE as usize).fold(0, |sum: u8, &byte| sum.wrapping_add(byte));
+    std::hint::black_box(sum);
+    Ok(())
+}
+
+/// The bytes on huge pages of the mappings that `range` lies in, which may begin before it.
+fn huge_bytes(range: Range<usize>) -> Option<u64> {
+    let maps = std::fs::read_to_string("/proc/self/smaps").ok()?;
+    let (mut within, mut bytes) = (false, 0);
+    for line in maps.lines() {
+        let (first, rest) = line.split_once([' ', ':'])?;
+        if let Some((start, end)) = first.split_once('-') {
+            let [start, end] = [start, end].map(|at| usize::from_str_radix(at, 16));
+            within = start.is_ok_and(|start| start < range.end) && end.is_ok_and(|end| end > range.start);
+        } else if within && first == "AnonHugePages" {
+            bytes += rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024;
+        }
+    }
+    Some(bytes.min(range.len() as u64))
 }
 
 #[allow(unsafe_code)]

@@ -9,7 +9,7 @@ mod map;
 mod writer;
 
 pub(crate) use header::{Header, MAX_LAYERS, MAX_ROWS, Section};
-pub(crate) use map::{IndexFile, map_rows};
+pub(crate) use map::{IndexFile, Residence, map_rows};
 pub(crate) use writer::FileWriter;
 
 /// Sections and the header are multiples of this many bytes apart.

@@ -1,8 +1,11 @@
 use super::kernels::{self, LINE};
-use super::{Rows, prefetch};
+use super::{Rows, prefetch, stride_of};
 
 /// Rows scored at a time.
 const BLOCK: usize = 64;
+
+/// The smallest scale, of a user or a row, that bounds are derived from: products are far from vanishing.
+const SMALLEST: f32 = 1.0 / (1u64 << 50) as f32;
 
 /// Embeddings as `i8` with one scale a row: `value = scale * i8`, the largest value of a row at 127.
 ///
@@ -24,6 +27,44 @@ impl<'a> Quantized<'a> {
     pub fn quantize_user(&self, user: &[f32], values: &mut Vec<i8>) {
         quantize(user, values);
         values.resize(quantized_stride(self.dim), 0);
+    }
+
+    /// Whether a row is fewer cache lines than its `f32` values.
+    pub fn is_smaller(&self) -> bool {
+        quantized_stride(self.dim) < stride_of(self.dim) * size_of::<f32>()
+    }
+
+    /// Replaces `values` by the quantised user, padded, and returns what bounds its inner products; `None` where it is
+    /// so small that products of it may vanish.
+    pub fn bounds(&self, user: &[f32], values: &mut Vec<i8>) -> Option<UserBounds> {
+        let user = &user[..self.dim];
+        let scale = quantize(user, values);
+        let bounds = (scale >= SMALLEST).then(|| UserBounds::new(user, values, scale));
+        values.resize(quantized_stride(self.dim), 0);
+        bounds
+    }
+
+    /// Calls `bounded` with each of `rows`, at most [`BLOCK`], and two bounds of its `f32` score.
+    #[inline(always)]
+    pub fn bound(
+        &self,
+        values: &[i8],
+        user: UserBounds,
+        rows: &[u32],
+        mut bounded: impl FnMut(u32, f32, f32),
+    ) {
+        let mut products = [0; BLOCK];
+        let products = &mut products[..rows.len()];
+        kernels::inner_products_i8(values, self.values, rows, products);
+        for (&row, &product) in rows.iter().zip(&*products) {
+            let scale = self.scales[row as usize];
+            let product = product as f32 * user.scale;
+            // What the bounds are derived from does not hold for rows so small that their quantisation is coarse.
+            match scale >= SMALLEST {
+                true => bounded(row, (product - user.slack) * scale, (product + user.slack) * scale),
+                false => bounded(row, f32::NEG_INFINITY, f32::INFINITY),
+            }
+        }
     }
 
     /// Writes the inner products of a quantised user with `rows` to `scores`, but for the user's own scale, which
@@ -80,6 +121,37 @@ impl<'a> Quantized<'a> {
             let found = &self.values[row as usize * stride..][..stride];
             found != values || self.scales[row as usize].to_bits() != scale.to_bits()
         })
+    }
+}
+
+/// What turns an inner product of quantised embeddings into bounds of the `f32` score.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UserBounds {
+    /// The user's own scale.
+    scale: f32,
+    /// By how much, in the scale of a row, the score may be off.
+    slack: f32,
+}
+
+impl UserBounds {
+    /// `values` is `user` quantised, without padding.
+    ///
+    /// With a row's values x, the integers q and the scale s, |x - s q| is at most s / 2 for each value, so the user u
+    /// brings in |u| s / 2, in the sum of absolute values. What quantising the user left out, e, brings in |e| s 127 at most.
+    /// The rest is the rounding of sums of `dim` products in `f32`, where |x| is at most 127 s, and of the bounds.
+    fn new(user: &[f32], values: &[i8], scale: f32) -> UserBounds {
+        let epsilon = f64::from(f32::EPSILON);
+        let (mut size, mut left, mut quantized) = (0.0, 0.0, 0.0);
+        for (&value, &integer) in user.iter().zip(values) {
+            let (value, near) = (f64::from(value), f64::from(scale) * f64::from(integer));
+            size += value.abs();
+            left += (value - near).abs();
+            quantized += near.abs();
+        }
+        let quantisation = size / 2.0 + 127.0 * left;
+        let rounding = 127.0 * epsilon * (size * (user.len() + 2) as f64 + 4.0 * quantized);
+        let slack = (quantisation + rounding) * (1.0 + 8.0 * epsilon);
+        UserBounds { scale, slack: slack as f32 }
     }
 }
 
@@ -160,6 +232,35 @@ mod tests {
             };
             let slack = off(scale, &user) + off(user_scale, &row) + dim as f64 * f64::from(scale * user_scale);
             prop_assert!((f64::from(score) * f64::from(user_scale) - exact).abs() <= slack);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn scores_are_within_their_bounds(
+            rows in (1usize..300).prop_flat_map(|dim| prop::collection::vec(prop::collection::vec(-1.0f32..1.0, dim), 2..6)),
+            powers in prop::collection::vec(-80i32..60, 6),
+            peak in any::<prop::sample::Index>(),
+        ) {
+            let dim = rows[0].len();
+            let mut data = Vec::new();
+            for (row, power) in rows.iter().zip(&powers) {
+                let mut row: Vec<f32> = row.iter().map(|value| value * (*power as f32).exp2()).collect();
+                row[peak.index(dim)] *= 3.0;
+                row.resize(stride_of(dim), 0.0);
+                data.extend(row);
+            }
+            let rows = Rows::new(&data, dim);
+            let quantized = QuantizedRows::of(rows);
+            let (mut values, user) = (Vec::new(), rows.padded(0));
+            let Some(bounds) = quantized.view().bounds(user, &mut values) else { return Ok(()) };
+            let numbers: Vec<u32> = (0..rows.len() as u32).collect();
+            let mut scores = vec![0.0; numbers.len()];
+            rows.scores(user, &numbers, &mut scores);
+            quantized.view().bound(&values, bounds, &numbers, |row, least, most| {
+                let score = scores[row as usize];
+                assert!((least..=most).contains(&score), "{least} to {most}: {score}");
+            });
         }
     }
 
