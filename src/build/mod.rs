@@ -325,10 +325,8 @@ impl IndexBuilder {
         if matches!(self.builder, Builder::Native) {
             users::link(&mut graph, rows, walked, &linked_for, self.threads, watch)?;
         }
-        watch.tick(Stage::Connect, 0, total)?;
         copies.attach(&mut graph);
-        let linked = connect(&mut graph, &space);
-        watch.tick(Stage::Connect, total, total)?;
+        let linked = connect(&mut graph, &space, watch)?;
         let calibration = judge.calibrate(graph.view(), walked, watch)?;
         drop(space);
         let (copies, linked) = (copies.len() as u64, linked as u64);

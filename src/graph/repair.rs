@@ -4,10 +4,15 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Beam, Graph, NONE, OwnedGraph, Scratch};
+use crate::Result;
+use crate::progress::{Stage, Watch};
 use crate::vectors::{Augmented, Rows};
 
 /// How wide to look for the rows that are to link to an unreachable one.
 const BEAM: usize = 64;
+
+/// Rows gone through between two looks at progress and cancellation.
+const ROWS_A_TICK: u32 = 4096;
 
 /// Rows that equal another row, value for value.
 ///
@@ -82,25 +87,31 @@ impl Copies {
 ///
 /// The links by which the rows were first reached form a tree. A new link takes a free slot of a near row that
 /// is reached, or else the slot of a link outside the tree, so nothing that was reached is lost.
-pub(crate) fn connect(graph: &mut OwnedGraph, space: &Augmented<'_>) -> usize {
+pub(crate) fn connect(graph: &mut OwnedGraph, space: &Augmented<'_>, watch: &Watch<'_>) -> Result<usize> {
     let rows = graph.view().rows();
-    let mut tree = Tree { parent: vec![NONE; rows], open: Vec::new() };
+    let mut tree = Tree { parent: vec![NONE; rows], open: Vec::new(), leaf: graph.entry };
     tree.grow(graph.view(), graph.entry, graph.entry);
     let mut scratch = Scratch::new(rows);
     let mut linked = 0;
     for row in 0..rows as u32 {
+        if row.is_multiple_of(ROWS_A_TICK) {
+            watch.tick(Stage::Connect, row as usize, rows)?;
+        }
         if tree.parent[row as usize] == NONE {
             link_in(graph, &mut tree, &mut scratch, space, row);
             linked += 1;
         }
     }
-    linked
+    watch.tick(Stage::Connect, rows, rows)?;
+    Ok(linked)
 }
 
 struct Tree {
     /// By which row each row was reached; the entry by itself, [`NONE`] if not yet.
     parent: Vec<u32>,
     open: Vec<u32>,
+    /// The row reached last, by which none was reached.
+    leaf: u32,
 }
 
 impl Tree {
@@ -109,6 +120,7 @@ impl Tree {
         self.parent[row as usize] = from;
         self.open.push(row);
         while let Some(row) = self.open.pop() {
+            self.leaf = row;
             for link in graph.links(row) {
                 if self.parent[link as usize] == NONE {
                     self.parent[link as usize] = row;
@@ -130,14 +142,13 @@ fn link_in(graph: &mut OwnedGraph, tree: &mut Tree, scratch: &mut Scratch, space
     let score = |others: &[u32], scores: &mut [f32]| space.nearness(row, others, scores);
     graph.view().walk(Beam::of(BEAM), scratch, score, |_| ());
     let near: Vec<_> = scratch.found(Beam::of(BEAM)).collect();
-    let everywhere = 0..graph.view().rows() as u32;
     let (from, slot) = near
         .iter()
         .map(|scored| scored.row())
-        .chain(everywhere)
         .filter(|&from| tree.parent[from as usize] != NONE)
+        .chain([tree.leaf])
         .find_map(|from| tree.spare_slot(graph.view(), from).map(|slot| (from, slot)))
-        .expect("a tree has fewer links than its rows have slots");
+        .expect("no link of a leaf is of the tree");
     graph.slots_mut(from)[slot] = row;
     tree.grow(graph.view(), row, from);
 }
@@ -173,7 +184,7 @@ mod tests {
         let space = Augmented::new(rows_view, None, &norms, 0.5);
         let mut graph = islands(rows, size);
         assert_eq!(graph.view().unreachable(), rows - size);
-        assert_eq!(connect(&mut graph, &space), rows / size - 1);
+        assert_eq!(connect(&mut graph, &space, &Watch::new(None, None)).unwrap(), rows / size - 1);
         graph.view().verify().unwrap();
     }
 
