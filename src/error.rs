@@ -107,6 +107,24 @@ pub enum Error {
         problem: String,
     },
 
+    /// Somebody else is changing the catalog, or has changed it since this work began. Nothing was changed.
+    #[error("{}: {problem}", folder.display())]
+    CatalogBusy {
+        /// The catalog.
+        folder: PathBuf,
+        /// Who was first, and what to do.
+        problem: String,
+    },
+
+    /// The catalog holds no such generation.
+    #[error("{}: {problem}", folder.display())]
+    NoGeneration {
+        /// The catalog.
+        folder: PathBuf,
+        /// What it was asked for, and what it has.
+        problem: String,
+    },
+
     /// The caller asked for the work to stop.
     #[error("cancelled")]
     Cancelled,

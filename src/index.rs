@@ -197,6 +197,16 @@ impl Index {
         self.file.header().model_version()
     }
 
+    /// A number that two files share only if they are equal, byte for byte, as far as they are undamaged.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.file.header().fingerprint()
+    }
+
+    /// The file's length.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.file.header().file_length
+    }
+
     /// The embedding of an item, in place.
     pub fn get(&self, id: u64) -> Option<&[f32]> {
         self.id_map().row(id).map(|row| self.rows().get(row))

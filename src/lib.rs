@@ -41,6 +41,7 @@ mod file;
 mod graph;
 mod ids;
 mod index;
+pub mod live;
 mod progress;
 mod top;
 mod vectors;
