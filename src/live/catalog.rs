@@ -142,12 +142,12 @@ impl List {
     }
 
     /// The generations that are not withdrawn, newest first.
-    fn serving(&self) -> impl Iterator<Item = &Generation> {
+    pub fn serving(&self) -> impl Iterator<Item = &Generation> {
         self.generations.iter().rev().filter(|generation| !generation.withdrawn)
     }
 
     /// The newest generation of each model version, the current one first.
-    pub fn newest_of_each(&self) -> Vec<&Generation> {
+    fn newest_of_each(&self) -> Vec<&Generation> {
         let mut newest: Vec<&Generation> = Vec::new();
         for generation in self.serving() {
             if newest.iter().all(|other| other.model_version != generation.model_version) {
@@ -504,13 +504,23 @@ struct Staging {
 
 impl Staging {
     fn create(catalog: &Path) -> Result<Staging> {
-        let failed = || Error::io("create a folder in", catalog);
-        let folder = tempfile::Builder::new().prefix(STAGING).tempdir_in(catalog).map_err(failed())?;
-        let lock = File::create(folder.path().join("lock")).map_err(failed())?;
-        if let Err(error) = lock.try_lock() {
-            debug!(%error, "no locks here; a staging folder that a crash leaves is to be removed by hand");
+        loop {
+            let failed = || Error::io("create a folder in", catalog);
+            let folder = tempfile::Builder::new().prefix(STAGING).tempdir_in(catalog).map_err(failed())?;
+            let lock = match File::create(folder.path().join("lock")) {
+                // Somebody swept it before it was locked.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(failed())?,
+            };
+            match lock.try_lock() {
+                Err(TryLockError::WouldBlock) => continue,
+                Err(TryLockError::Error(error)) => {
+                    debug!(%error, "no locks here; sweep staging folders by hand")
+                }
+                Ok(()) => {}
+            }
+            return Ok(Staging { folder, _lock: lock });
         }
-        Ok(Staging { folder, _lock: lock })
     }
 
     fn file(&self) -> PathBuf {
@@ -523,9 +533,12 @@ impl Staging {
         name.trim_start_matches(STAGING).to_owned()
     }
 
-    /// Whether nobody is at work in a staging folder: its lock can be had.
+    /// Whether nobody is at work in a staging folder: its lock can be had, or was never made.
     fn is_abandoned(path: &Path) -> bool {
-        File::options().write(true).open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
+        match File::options().write(true).open(path.join("lock")) {
+            Ok(lock) => lock.try_lock().is_ok(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     }
 }
 
