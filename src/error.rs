@@ -125,6 +125,24 @@ pub enum Error {
         problem: String,
     },
 
+    /// No generation of the model version serves.
+    #[error("no generation of model version {asked:?} serves; there is {held:?}")]
+    UnknownModel {
+        /// The version that was asked for.
+        asked: String,
+        /// The versions that serve, that of the current generation first.
+        held: Vec<String>,
+    },
+
+    /// There are as many fresh items as the limit allows.
+    #[error(
+        "there are {limit} fresh or deleted items, which is the limit; publish a generation that has them, with its log position"
+    )]
+    OverlayFull {
+        /// The limit.
+        limit: usize,
+    },
+
     /// The caller asked for the work to stop.
     #[error("cancelled")]
     Cancelled,

@@ -114,6 +114,15 @@ impl SearchOptions {
         self
     }
 
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The same for another number of items.
+    pub(crate) fn for_k(self, k: usize) -> SearchOptions {
+        SearchOptions { k, ..self }
+    }
+
     /// Sets the beam instead: how many of the best items seen so far the walk goes on from. Wider finds more and costs
     /// time in proportion. It may be below `k`: what the walk has scored beside its beam counts too.
     pub fn ef(mut self, ef: usize) -> SearchOptions {
