@@ -80,26 +80,27 @@ impl Writer {
         let mut room_waiting = self.limit.saturating_sub(self.waiting);
         let (mut accepted, mut waiting) = (Vec::new(), 0);
         for request in requests {
-            let places = match &request.change {
-                Change::Delete { .. } => rooms.iter_mut().min(),
-                Change::Upsert { model_version, .. } => {
-                    let serves = |view: &Arc<View>| view.model_version() == model_version;
-                    let at = before.iter().position(serves);
-                    waiting += usize::from(at.is_none());
-                    Some(at.map_or(&mut room_waiting, |at| &mut rooms[at]))
-                }
+            // Where the change takes a place: an upsert with its model version, a deletion with all.
+            let serves = |view: &Arc<View>| match &request.change {
+                Change::Upsert { model_version, .. } => view.model_version() == model_version,
+                Change::Delete { .. } => true,
             };
-            match places {
-                Some(0) => {
-                    let _ = request.reply.send(Err(Error::OverlayFull { limit: self.limit }));
-                    continue;
-                }
-                Some(places) => *places -= 1,
-                None => {}
+            let mut places: Vec<&mut usize> = rooms
+                .iter_mut()
+                .zip(&*before)
+                .filter(|(_, view)| serves(view))
+                .map(|(room, _)| room)
+                .collect();
+            let waits = places.is_empty();
+            if waits {
+                places.push(&mut room_waiting);
             }
-            if matches!(request.change, Change::Delete { .. }) {
-                rooms.iter_mut().for_each(|places| *places = places.saturating_sub(1));
+            if places.iter().any(|places| **places == 0) {
+                let _ = request.reply.send(Err(Error::OverlayFull { limit: self.limit }));
+                continue;
             }
+            places.into_iter().for_each(|places| *places -= 1);
+            waiting += usize::from(waits);
             accepted.push(request);
         }
         let Some(log) = self.log.as_mut().filter(|_| !accepted.is_empty()) else { return };
