@@ -348,16 +348,7 @@ impl LiveIndex {
 
     /// What serves, how it fares, and what went wrong.
     pub fn status(&self) -> Status {
-        let generations = self.shared.serving.load().iter().map(|view| view.status()).collect();
-        let (log_position, waiting) = {
-            let writer = self.shared.writer();
-            (writer.log.as_ref().map(Log::position), writer.waiting)
-        };
-        let health = self.shared.health();
-        let mut refused: Vec<_> = health.refused.values().cloned().collect();
-        refused.sort_unstable();
-        let (last_refresh, last_error) = (health.last_refresh, health.last_error.clone());
-        Status { generations, last_refresh, last_error, refused, log_position, waiting }
+        self.shared.status()
     }
 }
 
@@ -387,6 +378,19 @@ impl Shared {
 
     pub fn serving(&self) -> Arc<Vec<Arc<View>>> {
         self.serving.load_full()
+    }
+
+    fn status(&self) -> Status {
+        let generations = self.serving.load().iter().map(|view| view.status()).collect();
+        let (log_position, waiting) = {
+            let writer = self.writer();
+            (writer.log.as_ref().map(Log::position), writer.waiting)
+        };
+        let health = self.health();
+        let mut refused: Vec<_> = health.refused.values().cloned().collect();
+        refused.sort_unstable();
+        let (last_refresh, last_error) = (health.last_refresh, health.last_error.clone());
+        Status { generations, last_refresh, last_error, refused, log_position, waiting }
     }
 
     /// Whoever calls this holds the writer.
@@ -453,6 +457,8 @@ impl Follower {
                 let _ = answer.send(refreshed);
             }
             self.unmap();
+            #[cfg(feature = "metrics")]
+            super::meters::set(&self.shared.status());
         }
     }
 

@@ -8,6 +8,8 @@ mod catalog;
 mod fresh;
 mod live_index;
 mod log;
+#[cfg(feature = "metrics")]
+mod meters;
 mod overlay;
 mod recall;
 mod view;
