@@ -107,6 +107,42 @@ pub enum Error {
         problem: String,
     },
 
+    /// Somebody else is changing the catalog, or has changed it since this work began. Nothing was changed.
+    #[error("{}: {problem}", folder.display())]
+    CatalogBusy {
+        /// The catalog.
+        folder: PathBuf,
+        /// Who was first, and what to do.
+        problem: String,
+    },
+
+    /// The catalog holds no such generation.
+    #[error("{}: {problem}", folder.display())]
+    NoGeneration {
+        /// The catalog.
+        folder: PathBuf,
+        /// What it was asked for, and what it has.
+        problem: String,
+    },
+
+    /// No generation of the model version serves.
+    #[error("no generation of model version {asked:?} serves; there is {held:?}")]
+    UnknownModel {
+        /// The version that was asked for.
+        asked: String,
+        /// The versions that serve, that of the current generation first.
+        held: Vec<String>,
+    },
+
+    /// There are as many fresh items as the limit allows.
+    #[error(
+        "there are {limit} fresh or deleted items, which is the limit; publish a generation that has them, with its log position"
+    )]
+    OverlayFull {
+        /// The limit.
+        limit: usize,
+    },
+
     /// The caller asked for the work to stop.
     #[error("cancelled")]
     Cancelled,

@@ -183,6 +183,15 @@ impl SearchOptions {
         self
     }
 
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The same for another number of items.
+    pub(crate) fn for_k(self, k: usize) -> SearchOptions {
+        SearchOptions { k, ..self }
+    }
+
     /// Sets the beam instead: how many of the best items seen so far the walk goes on from. Wider finds more and costs
     /// time in proportion. It may be below `k`: what the walk has scored beside its beam counts too.
     pub fn ef(mut self, ef: usize) -> SearchOptions {
@@ -266,6 +275,16 @@ impl Index {
     /// sense to score against them.
     pub fn model_version(&self) -> &str {
         self.file.header().model_version()
+    }
+
+    /// A number that two files share only if they are equal, byte for byte, as far as they are undamaged.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.file.header().fingerprint()
+    }
+
+    /// The file's length.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.file.header().file_length
     }
 
     /// The embedding of an item, in place.

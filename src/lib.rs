@@ -28,6 +28,7 @@
 //!
 //! - `hnsw_rs` (default): the choice of building with the `hnsw_rs` crate.
 //! - `parquet`: dumps in parquet.
+//! - `metrics`: what a [`live::LiveIndex`] does, as metrics of the `metrics` crate.
 //! - `cli` (default): what the `itemdex` binary needs beside.
 
 #![deny(missing_docs, unsafe_code)]
@@ -41,6 +42,7 @@ mod file;
 mod graph;
 mod ids;
 mod index;
+pub mod live;
 mod progress;
 mod rank;
 mod top;

@@ -41,6 +41,27 @@ enum Command {
     Rank(Rank),
     /// Measure recall and latency over a sweep of beams, or the time of a rank
     Eval(Eval),
+    /// Copy an index file into a catalog of generations, verify it there, and make it current
+    Publish(Publish),
+    /// List the generations of a catalog
+    Catalog {
+        catalog: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make an earlier generation current again
+    Rollback {
+        catalog: PathBuf,
+        /// The generation's number [default: the one before the current]
+        #[arg(long, value_name = "NUMBER")]
+        to: Option<u64>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop old generations from a catalog
+    Prune(Prune),
     /// See the whole of it on the real data in the repository
     Demo(Demo),
 }
@@ -59,9 +80,10 @@ struct Build {
     /// The model version that made the embeddings
     #[arg(long, value_name = "TEXT")]
     model_version: String,
-    /// The index file to write
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    placement: Placement,
     /// What builds the graph
     #[arg(long, value_enum, default_value_t = Builder::Native)]
     builder: Builder,
@@ -83,6 +105,56 @@ struct Build {
     /// Parquet: the column of embeddings
     #[arg(long, value_name = "NAME", default_value = "embedding")]
     vector_column: String,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a build goes.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// The index file to write
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["log_position", "keep"])]
+    out: Option<PathBuf>,
+    /// The catalog to publish to instead
+    #[arg(long, value_name = "CATALOG")]
+    publish: Option<PathBuf>,
+}
+
+/// How a generation is taken up by a catalog.
+#[derive(Args)]
+struct Placement {
+    /// The position of the log of fresh items that the dump was taken at
+    #[arg(long, value_name = "N")]
+    log_position: Option<u64>,
+    /// How many generations of the model version to keep
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    keep: usize,
+}
+
+#[derive(Args)]
+struct Publish {
+    /// The catalog's folder, which is made where there is none
+    catalog: PathBuf,
+    /// The index file; it stays where it is
+    index: PathBuf,
+    #[command(flatten)]
+    placement: Placement,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Prune {
+    catalog: PathBuf,
+    /// How many generations of the current model version to keep
+    #[arg(long, value_name = "N")]
+    keep: usize,
+    /// Drop the newest generation of the previous model version too
+    #[arg(long)]
+    retire_previous_version: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -197,6 +269,10 @@ fn main() -> ExitCode {
         Command::Search(search) => cli::search(&search),
         Command::Rank(rank) => cli::rank(&rank),
         Command::Eval(eval) => cli::eval::eval(&eval),
+        Command::Publish(publish) => cli::catalog::publish(&publish),
+        Command::Catalog { catalog, json } => cli::catalog::list(&catalog, json),
+        Command::Rollback { catalog, to, json } => cli::catalog::rollback(&catalog, to, json),
+        Command::Prune(prune) => cli::catalog::prune(&prune),
         Command::Demo(demo) => cli::demo::demo(&demo),
     };
     match done {

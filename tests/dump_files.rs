@@ -131,7 +131,7 @@ fn candidates_are_one_list_or_one_a_user() {
     let two = IdLists::open(folder.path("two.npy")).unwrap();
     assert_eq!((two.lists(), two.list(1), two.list(2)), (Some(2), &[7, 8][..], &[][..]));
     npy::<u64>(&folder.path("none.npy"), &[2, 0], []);
-    assert_eq!(IdLists::open(folder.path("none.npy")).unwrap().list(1), []);
+    assert_eq!(IdLists::open(folder.path("none.npy")).unwrap().list(1), [] as [u64; 0]);
     npy(&folder.path("floats.npy"), &[2], [0.5f32, 1.0]);
     let floats = folder.message(IdLists::open(folder.path("floats.npy")));
     assert_eq!(floats, "floats.npy: its values are F32; ids are u64, i64, u32 or i32");

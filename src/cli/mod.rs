@@ -1,5 +1,6 @@
 //! The commands, one function each.
 
+pub(crate) mod catalog;
 pub(crate) mod demo;
 pub(crate) mod eval;
 mod progress;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use itemdex::dump::{Dump, IdLists};
+use itemdex::live::Catalog;
 use itemdex::{
     BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, SearchOptions, Stage,
 };
@@ -99,9 +101,23 @@ pub(crate) fn build(args: &Build) -> Done {
         crate::Builder::HnswRs => Builder::HnswRs,
     });
     let meter = Arc::new(Meter::new());
-    let report = builder.cancel_when(interrupted()?).on_progress(show_on(&meter)).build(dump, &args.out);
-    meter.clear();
-    print_report(&report?, &args.out, args.json)
+    builder = builder.cancel_when(interrupted()?).on_progress(show_on(&meter));
+    let (published, report) = match (&args.target.publish, &args.target.out) {
+        (Some(folder), _) => {
+            let catalog = Catalog::create(folder)?;
+            let made = catalog.publish_made(|path| builder.build(dump, path), &(&args.placement).into());
+            meter.clear();
+            let (generation, report) = made?;
+            (catalog.path_of(&generation), report)
+        }
+        (None, out) => {
+            let out = out.clone().unwrap_or_default();
+            let report = builder.build(dump, &out);
+            meter.clear();
+            (out, report?)
+        }
+    };
+    print_report(&report, &published, args.json)
 }
 
 fn print_report(report: &BuildReport, path: &Path, json: bool) -> Done {

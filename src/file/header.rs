@@ -171,6 +171,11 @@ impl Header {
         self.layer_nodes.iter().take_while(|&&nodes| nodes > 0).count()
     }
 
+    /// Tells files apart: the sum of a header that holds the sums of all sections.
+    pub fn fingerprint(&self) -> u64 {
+        self.checksum
+    }
+
     fn sum(&self) -> u64 {
         xxh3_64(&bytemuck::bytes_of(self)[..PAGE as usize - 8])
     }

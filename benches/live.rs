@@ -1,0 +1,142 @@
+//! What serving costs while the catalog changes and fresh items come in, on the bundled products.
+//!
+//! `cargo bench --bench live` prints the latency of a search under overlays of several sizes, and the throughput of two
+//! readers alone and beside upserts and swaps, in turns.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use itemdex::dump::Dump;
+use itemdex::eval::quantile;
+use itemdex::live::{Catalog, LiveIndex, LiveOptions, PublishOptions, SyncPolicy};
+use itemdex::{IndexBuilder, Matrix};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney");
+const K: usize = 100;
+const TURNS: usize = 5;
+const TURN: Duration = Duration::from_secs(3);
+
+fn matrix(name: &str) -> Matrix {
+    Dump::open(Path::new(DATA).join(name)).and_then(Dump::into_matrix).expect("the bundled data")
+}
+
+fn main() -> itemdex::Result<()> {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let (items, users) = (matrix("items.npy"), matrix("users_test.npy"));
+    let catalog = Catalog::create(folder.path().join("catalog"))?;
+    let built = folder.path().join("built.itemdex");
+    IndexBuilder::new("v1").build_from((0..).zip(items.rows()), &built)?;
+    catalog.publish(&built, &PublishOptions::new())?;
+    let options =
+        LiveOptions::new().log(folder.path().join("log")).sync(SyncPolicy::Never).fresh_limit(200_000);
+    let live = options.open(catalog.folder())?;
+
+    two_readers(&live, &catalog, &built, &items, &users);
+
+    println!("fresh items   median search, k {K}   p99   median rank of 10,000 candidates");
+    let candidates: Vec<u64> = (0..10_000).collect();
+    let mut fresh = live.status().generations[0].fresh as u64;
+    for size in [fresh, 10_000, 100_000] {
+        thread::scope(|scope| {
+            for writer in 0..8 {
+                let (live, items) = (&live, &items);
+                scope.spawn(move || {
+                    for item in (fresh + writer..size).step_by(8) {
+                        live.upsert("v1", 1 << 40 | item, items.row(item as usize % items.len()))
+                            .expect("room");
+                    }
+                });
+            }
+        });
+        fresh = size;
+        let view = live.current();
+        let mut search = time(&users, |user| drop(view.search(user, K).expect("an answer")));
+        let mut rank = time(&users, |user| drop(view.rank(user, &candidates, K).expect("an answer")));
+        search.sort_unstable();
+        rank.sort_unstable();
+        let [median, p99] = [0.5, 0.99].map(|q| quantile(&search, q));
+        println!("{size:>11} {median:>18.1?} {p99:>10.1?} {:>14.1?}", quantile(&rank, 0.5));
+    }
+    Ok(())
+}
+
+fn time(users: &Matrix, mut ask: impl FnMut(&[f32])) -> Vec<Duration> {
+    let timed = |user| {
+        let started = Instant::now();
+        ask(user);
+        started.elapsed()
+    };
+    users.rows().map(timed).collect()
+}
+
+/// Turns with and without 1,000 upserts a second and a swap a second, and the median of their ratios.
+fn two_readers(live: &LiveIndex, catalog: &Catalog, built: &Path, items: &Matrix, users: &Matrix) {
+    let mut ratios = Vec::new();
+    for turn in 0..TURNS {
+        let alone = turn_of(live, users, |_| ());
+        let beside = turn_of(live, users, |stop| {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let started = Instant::now();
+                    for step in 0u32.. {
+                        let row = items.row(step as usize % items.len());
+                        live.upsert("v1", 1 << 40 | u64::from(step % 1_000), row).expect("room");
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        thread::sleep((Duration::from_millis(1) * step).saturating_sub(started.elapsed()));
+                    }
+                });
+                while !stop.load(Ordering::Relaxed) {
+                    let position = live.status().log_position.unwrap_or(0);
+                    catalog
+                        .publish(built, &PublishOptions::new().log_position(position))
+                        .expect("a publication");
+                    live.refresh().expect("a swap");
+                    thread::sleep(Duration::from_millis(900));
+                }
+            });
+        });
+        println!(
+            "turn {turn}: alone {:.0} qps, p99 {:.2?}; beside {:.0} qps, p99 {:.2?}",
+            alone.0, alone.1, beside.0, beside.1
+        );
+        ratios.push((beside.0 / alone.0, beside.1.as_secs_f64() / alone.1.as_secs_f64()));
+    }
+    let median = |mut values: Vec<f64>| {
+        values.sort_unstable_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let (qps, p99) =
+        (ratios.iter().map(|ratio| ratio.0).collect(), ratios.iter().map(|ratio| ratio.1).collect());
+    println!("median ratios: throughput {:.3}, p99 {:.2}", median(qps), median(p99));
+}
+
+/// Queries a second of two readers, and their p99, while `beside` runs until it is told to stop.
+fn turn_of(live: &LiveIndex, users: &Matrix, beside: impl FnOnce(&AtomicBool) + Send) -> (f64, Duration) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let read = || {
+            let mut times = Vec::new();
+            for user in (0..users.len()).cycle().map(|user| users.row(user)) {
+                let started = Instant::now();
+                std::hint::black_box(live.current().search(user, K).expect("no request fails"));
+                times.push(started.elapsed());
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            times
+        };
+        let readers = [scope.spawn(read), scope.spawn(read)];
+        let stopped = &stop;
+        scope.spawn(move || beside(stopped));
+        thread::sleep(TURN);
+        stop.store(true, Ordering::Relaxed);
+        let mut times = readers.map(|reader| reader.join().expect("a reader does not panic")).concat();
+        times.sort_unstable();
+        (times.len() as f64 / TURN.as_secs_f64(), quantile(&times, 0.99))
+    })
+}

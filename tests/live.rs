@@ -1,0 +1,599 @@
+//! A catalog in service: new generations, model versions and fresh items, seen by requests.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::*;
+use itemdex::live::{Catalog, Generation, LiveIndex, LiveOptions, PublishOptions, SyncPolicy, View};
+use itemdex::{Error, IndexBuilder, SearchOptions};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+const DIM: usize = 6;
+
+struct Place {
+    folder: TempDir,
+    catalog: Catalog,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::create(folder.path().join("catalog")).unwrap();
+        Place { folder, catalog }
+    }
+
+    fn publish(&self, model_version: &str, items: &Items, options: PublishOptions) -> Generation {
+        let builder = IndexBuilder::new(model_version).m(4).ef_construction(30).threads(1);
+        let build = |path: &Path| builder.build_from(items.iter().map(|(id, row)| (*id, row)), path);
+        self.catalog.publish_made(build, &options).unwrap().0
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("fresh.log")
+    }
+
+    /// Follows the catalog only when told to, so that a test says when.
+    fn options(&self) -> LiveOptions {
+        LiveOptions::new().poll(Duration::from_secs(3600)).log(self.log())
+    }
+
+    fn open(&self) -> LiveIndex {
+        self.options().open(self.catalog.folder()).unwrap()
+    }
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn number(live: &LiveIndex) -> u64 {
+    live.current().generation().number
+}
+
+/// Every answer of a view is that of an index over `items`.
+fn assert_serves(view: &View, items: &Items, absent: &[u64]) {
+    assert_eq!(view.len(), items.len());
+    let ids: Vec<u64> = items.iter().map(|item| item.0).chain(absent.iter().copied()).collect();
+    for user in users(3, DIM, 5) {
+        for k in [1, 10, items.len(), items.len() + 5] {
+            let hits = view.search_with(&user, &SearchOptions::new(k).recall(1.0)).unwrap();
+            assert_best(&hits, items, &user, k);
+            let twice: Vec<u64> = ids.iter().chain(&ids[..ids.len() / 2]).copied().collect();
+            let ranked = view.rank(&user, &twice, k).unwrap();
+            assert_best(&ranked.hits, items, &user, k);
+            let mut unknown = absent.to_vec();
+            unknown.sort_unstable();
+            assert_eq!(ranked.unknown, unknown);
+        }
+        let mut scores = vec![0.0; ids.len()];
+        assert_eq!(view.score(&user, &ids, &mut scores).unwrap(), absent.len());
+        for ((_, row), score) in items.iter().zip(&scores) {
+            assert!((f64::from(*score) - inner_product(&user, row)).abs() <= rounding(&user, row));
+        }
+        assert!(scores[items.len()..].iter().all(|score| score.is_nan()));
+    }
+    for (id, row) in items {
+        assert_eq!(view.get(*id), Some(&row[..]));
+    }
+    assert!(absent.iter().all(|&id| !view.contains(id)));
+}
+
+#[test]
+fn a_new_generation_is_followed_without_being_asked() {
+    let place = Place::new();
+    assert!(matches!(LiveIndex::open(place.catalog.folder()), Err(Error::NoGeneration { .. })));
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = LiveIndex::open(place.catalog.folder()).unwrap();
+    let kept = live.current();
+    place.publish("v1", &items(60, DIM, 2), PublishOptions::new().keep(1));
+    wait_until("the new generation serves", || number(&live) == 2);
+    assert_eq!((kept.len(), live.current().len()), (50, 60));
+    assert_serves(&kept, &items(50, DIM, 1), &[]);
+    assert_eq!(live.status().generations.len(), 1);
+    place.publish("v1", &items(70, DIM, 3), PublishOptions::new().keep(2));
+    wait_until("the third serves", || number(&live) == 3);
+    place.catalog.rollback(None).unwrap();
+    wait_until("a rollback is followed", || number(&live) == 2);
+}
+
+#[test]
+fn an_old_generation_is_unmapped_after_its_last_reader() {
+    let place = Place::new();
+    let first = place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = LiveIndex::open(place.catalog.folder()).unwrap();
+    let mapped = || fs::read_to_string("/proc/self/maps").unwrap().contains(&first.file);
+    let reader = live.current();
+    place.publish("v1", &items(60, DIM, 2), PublishOptions::new());
+    wait_until("the new generation serves", || number(&live) == 2);
+    assert!(mapped(), "a reader has it");
+    drop(reader);
+    wait_until("it is unmapped", || !mapped());
+}
+
+#[test]
+fn two_model_versions_serve_at_once() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.open();
+    place.publish("v2", &items(60, DIM + 1, 2), PublishOptions::new());
+    place.publish("v1", &items(55, DIM, 3), PublishOptions::new());
+    place.publish("v2", &items(65, DIM + 1, 4), PublishOptions::new());
+    live.refresh().unwrap();
+    assert!(!live.refresh().unwrap());
+    assert_eq!(live.model_versions(), ["v2", "v1"]);
+    assert_eq!(live.for_model("v1").unwrap().len(), 55);
+    assert_eq!(live.for_model("v2").unwrap().generation().number, 4);
+    let error = live.for_model("v3").err().unwrap();
+    assert_eq!(error.to_string(), "no generation of model version \"v3\" serves; there is [\"v2\", \"v1\"]");
+    assert!(matches!(error, Error::UnknownModel { .. }));
+    place.catalog.prune(1, true).unwrap();
+    live.refresh().unwrap();
+    assert_eq!(live.model_versions(), ["v2"]);
+}
+
+/// Overwrites a generation's file in the catalog, as no publisher does.
+fn spoil(place: &Place, generation: &Generation, spoil: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    let path = place.catalog.path_of(generation);
+    let bytes = spoil(fs::read(&path).unwrap());
+    let beside = path.with_extension("new");
+    fs::write(&beside, bytes).unwrap();
+    fs::rename(&beside, &path).unwrap();
+}
+
+#[test]
+fn a_bad_generation_is_refused_and_the_old_one_serves() {
+    let place = Place::new();
+    let old = items(50, DIM, 1);
+    place.publish("v1", &old, PublishOptions::new());
+    let live = place.open();
+    let other = fs::read(place.catalog.path_of(&place.catalog.current().unwrap().unwrap())).unwrap();
+    type Spoiler = Box<dyn FnOnce(Vec<u8>) -> Vec<u8>>;
+    let spoilers: [(&str, Spoiler); 4] = [
+        (
+            "does not match its checksum",
+            Box::new(|mut bytes| {
+                bytes[6_000] ^= 4;
+                bytes
+            }),
+        ),
+        ("its header says", Box::new(|bytes| bytes[..bytes.len() - 4096].to_vec())),
+        ("not the file that was published", Box::new(move |_| other)),
+        ("the file is empty", Box::new(|_| Vec::new())),
+    ];
+    for (seed, (reason, spoiler)) in (2..).zip(spoilers) {
+        // Spoiled where the follower does not see it, so that it meets it spoiled.
+        let elsewhere = Place { folder: tempfile::tempdir().unwrap(), catalog: place.catalog.clone() };
+        let away = elsewhere.folder.path().join("catalog");
+        fs::rename(place.catalog.folder(), &away).unwrap();
+        let elsewhere = Place { catalog: Catalog::open(&away).unwrap(), ..elsewhere };
+        let new = elsewhere.publish("v1", &items(60, DIM, seed), PublishOptions::new().keep(9));
+        spoil(&elsewhere, &new, spoiler);
+        fs::rename(&away, place.catalog.folder()).unwrap();
+        // The error, unless a notice of the change had it found before.
+        let _ = live.refresh();
+        assert_eq!(number(&live), 1);
+        let status = live.status();
+        let (refused, why) = status.refused.last().unwrap();
+        assert!(*refused == new.number && why.contains(reason), "{refused}: {why}");
+        assert!(status.last_error.is_some());
+        assert_serves(&live.current(), &old, &[]);
+    }
+    let good = place.publish("v1", &items(70, DIM, 9), PublishOptions::new());
+    live.refresh().unwrap();
+    assert_eq!(number(&live), good.number);
+    // Those that are refused are listed as long as the catalog lists them.
+    assert!(live.status().refused.len() <= 1);
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_serves_changes_nothing() {
+    let place = Place::new();
+    let old = items(50, DIM, 1);
+    let first = place.publish("v1", &old, PublishOptions::new());
+    let live = place.open();
+    spoil(&place, &first, |_| b"not an index".to_vec());
+    assert!(!live.refresh().unwrap());
+    assert_serves(&live.current(), &old, &[]);
+}
+
+#[test]
+fn a_restart_falls_back_to_a_generation_that_is_good() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let bad = place.publish("v1", &items(60, DIM, 2), PublishOptions::new());
+    spoil(&place, &bad, |bytes| bytes[..5_000].to_vec());
+    // Opened, it says what is wrong; it does not keep the process from serving.
+    let live = place.open();
+    assert_eq!(number(&live), 1);
+    assert_eq!(live.status().refused.len(), 1);
+}
+
+#[test]
+fn fresh_items_and_deletions_are_seen_by_the_next_request() {
+    let place = Place::new();
+    let mut all: BTreeMap<u64, Vec<f32>> = items(300, DIM, 1).into_iter().collect();
+    place.publish("v1", &all.clone().into_iter().collect(), PublishOptions::new());
+    let live = place.open();
+    let before = live.current();
+    let mut random = Random(3);
+    let ids: Vec<u64> = all.keys().copied().collect();
+    let mut gone = Vec::new();
+    for step in 0..200u64 {
+        let old = ids[random.below(ids.len())];
+        match step % 4 {
+            0 => drop(all.insert(1 << 40 | step, random.embedding(DIM))),
+            1 => drop(all.insert(old, random.embedding(DIM))),
+            2 => drop(all.remove(&old)),
+            _ => drop(all.remove(&(1 << 40 | (step / 2 * 2)))),
+        }
+        let id = match step % 4 {
+            0 => 1 << 40 | step,
+            3 => 1 << 40 | (step / 2 * 2),
+            _ => old,
+        };
+        gone.retain(|&other| other != id);
+        let position = match all.get(&id) {
+            Some(embedding) => live.upsert("v1", id, embedding).unwrap(),
+            None => {
+                gone.push(id);
+                live.delete(id).unwrap()
+            }
+        };
+        assert_eq!(position, step + 1);
+        assert_eq!(live.current().get(id), all.get(&id).map(|row| &row[..]));
+    }
+    assert_serves(&live.current(), &all.clone().into_iter().collect(), &gone);
+    assert_eq!(before.len(), 300, "a view stays what it was");
+    drop(live);
+    let reopened = place.open();
+    assert_serves(&reopened.current(), &all.into_iter().collect(), &gone);
+    assert_eq!(reopened.status().log_position, Some(200));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn generation_and_overlay_answer_as_one(
+        changes in prop::collection::vec((0u64..60, any::<bool>()), 0..150),
+        rows in 1usize..50,
+        seed in any::<u64>(),
+    ) {
+        let place = Place::new();
+        let mut all: BTreeMap<u64, Vec<f32>> = (0..).zip(items(rows, DIM, seed)).map(|(id, item)| (id, item.1)).collect();
+        place.publish("v1", &all.clone().into_iter().collect(), PublishOptions::new());
+        let live = place.options().sync(SyncPolicy::Never).open(place.catalog.folder()).unwrap();
+        let mut random = Random(seed);
+        for &(id, delete) in &changes {
+            if delete {
+                all.remove(&id);
+                live.delete(id).unwrap();
+            } else {
+                let embedding = random.embedding(DIM);
+                live.upsert("v1", id, &embedding).unwrap();
+                all.insert(id, embedding);
+            }
+        }
+        let absent: Vec<u64> = (0..61).filter(|id| !all.contains_key(id)).collect();
+        let view = live.current();
+        if all.is_empty() {
+            prop_assert!(view.is_empty() && view.search(&[1.0; DIM], 5).unwrap().is_empty());
+        } else {
+            assert_serves(&view, &all.into_iter().collect(), &absent);
+        }
+    }
+}
+
+#[test]
+fn a_generation_drops_what_its_dump_has_and_keeps_what_came_later() {
+    let place = Place::new();
+    let mut all = items(50, DIM, 1);
+    place.publish("v1", &all, PublishOptions::new());
+    let live = place.open();
+    let fresh: Items = (0..20).map(|id| (1 << 40 | id, Random(id + 9).embedding(DIM))).collect();
+    for (id, row) in &fresh[..10] {
+        live.upsert("v1", *id, row).unwrap();
+    }
+    let gone = all.remove(0).0;
+    let position = live.delete(gone).unwrap();
+    // A dump is taken here; meanwhile more comes.
+    all.extend_from_slice(&fresh[..10]);
+    let dump = all.clone();
+    for (id, row) in &fresh[10..] {
+        live.upsert("v1", *id, row).unwrap();
+    }
+    all.extend_from_slice(&fresh[10..]);
+    let gone_later = all.remove(3).0;
+    live.delete(gone_later).unwrap();
+
+    place.publish("v1", &dump, PublishOptions::new().log_position(position));
+    live.refresh().unwrap();
+    assert_eq!(live.status().generations[0].fresh, 11);
+    assert_serves(&live.current(), &all, &[gone, gone_later]);
+    // What an earlier generation of the catalog needs stays in the log: a rollback loses nothing.
+    place.catalog.rollback(Some(1)).unwrap();
+    live.refresh().unwrap();
+    let mut expected = all.clone();
+    expected.sort_unstable_by_key(|item| item.0);
+    assert_serves(&live.current(), &expected, &[gone, gone_later]);
+    place.catalog.rollback(Some(2)).unwrap();
+    let before = fs::metadata(place.log()).unwrap().len();
+    place.catalog.prune(1, true).unwrap();
+    live.refresh().unwrap();
+    assert!(fs::metadata(place.log()).unwrap().len() < before, "nobody needs the older entries now");
+    drop(live);
+    let live = place.open();
+    assert_serves(&live.current(), &all, &[gone, gone_later]);
+    assert_eq!(live.status().log_position, Some(22), "positions go on");
+}
+
+#[test]
+fn items_of_a_model_version_to_come_wait_for_its_first_generation() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.open();
+    live.upsert("v2", 7, &[1.0; 4]).unwrap();
+    live.upsert("v2", 8, &[2.0; 4]).unwrap();
+    live.delete(8).unwrap();
+    assert_eq!(live.status().waiting, 2);
+    assert!(!live.current().contains(7), "an embedding of another version is noise here");
+    place.publish("v2", &items(30, 4, 2), PublishOptions::new());
+    live.refresh().unwrap();
+    let view = live.for_model("v2").unwrap();
+    assert_eq!((view.get(7), view.contains(8)), (Some(&[1.0; 4][..]), false));
+    assert_eq!((live.status().waiting, live.for_model("v1").unwrap().contains(7)), (0, false));
+}
+
+#[test]
+fn embeddings_that_cannot_be_indexed_and_a_full_overlay_are_errors() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.options().fresh_limit(3).open(place.catalog.folder()).unwrap();
+    let message = |row: &[f32]| live.upsert("v1", 1, row).unwrap_err().to_string();
+    assert_eq!(message(&[1.0; 3]), "embedding: it has 3 values, model version v1 has dim 6");
+    assert!(message(&[f32::NAN; DIM]).contains("value 0 is NaN"));
+    assert!(live.upsert("", 1, &[1.0; DIM]).is_err());
+    for id in 0..3 {
+        live.upsert("v1", id << 40 | 5, &[1.0; DIM]).unwrap();
+    }
+    assert!(matches!(live.upsert("v1", 9 << 40, &[1.0; DIM]), Err(Error::OverlayFull { limit: 3 })));
+    assert!(matches!(live.delete(9 << 40), Err(Error::OverlayFull { .. })));
+    let position = live.status().log_position.unwrap();
+    assert_eq!(position, 3);
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new().log_position(position).keep(1));
+    live.refresh().unwrap();
+    live.upsert("v1", 9 << 40, &[1.0; DIM]).unwrap();
+    let without_log = LiveIndex::open(place.catalog.folder()).unwrap();
+    assert!(without_log.delete(1).unwrap_err().to_string().starts_with("log: "));
+    let second = place.options().open(place.catalog.folder()).err().unwrap().to_string();
+    assert!(second.contains("another LiveIndex writes this log"), "{second}");
+}
+
+#[test]
+fn a_torn_end_of_the_log_is_cut_and_damage_is_an_error() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.open();
+    let mut ends = Vec::new();
+    for id in 0..5 {
+        live.upsert("v1", 1 << 40 | id, &[id as f32; DIM]).unwrap();
+        ends.push(fs::metadata(place.log()).unwrap().len() as usize);
+    }
+    drop(live);
+    let whole = fs::read(place.log()).unwrap();
+    for cut in (ends[3]..whole.len()).step_by(5) {
+        for rubbish in [0, 40] {
+            fs::write(place.log(), [&whole[..cut], &vec![0xA5; rubbish]].concat()).unwrap();
+            let live = place.open();
+            let held: Vec<bool> = (0..5).map(|id| live.current().contains(1 << 40 | id)).collect();
+            assert_eq!(held, [true, true, true, true, false]);
+            assert_eq!(live.upsert("v1", 1 << 40 | 9, &[1.0; DIM]).unwrap(), 5);
+            drop(live);
+            assert!(place.open().current().contains(1 << 40 | 9));
+        }
+    }
+    for at in [3, 20, 35, 60, ends[0] + 10, ends[2] + 3] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(place.log(), bytes).unwrap();
+        let opened = place.options().open(place.catalog.folder());
+        assert!(matches!(opened, Err(Error::Damaged { .. })), "byte {at}");
+    }
+}
+
+/// What a child process of a test does: upserts ids from 0 up and says which were acknowledged. Not a test by itself.
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
+fn child_that_upserts() {
+    let Ok(folder) = std::env::var("ITEMDEX_TEST_FOLDER") else { return };
+    let folder = PathBuf::from(folder);
+    let live = LiveOptions::new().log(folder.join("fresh.log")).open(folder.join("catalog")).unwrap();
+    let first = live.status().log_position.unwrap();
+    thread::scope(|scope| {
+        for writer in 0..3 {
+            let live = &live;
+            scope.spawn(move || {
+                for step in 0.. {
+                    let id = 1 << 40 | first << 20 | writer << 16 | step;
+                    match live.upsert("v1", id, &[id as f32; DIM]) {
+                        Ok(_) => println!("\nacknowledged {id}"),
+                        Err(error) => println!("\nrefused {error}"),
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn child(place: &Place, limit: &str) -> std::process::Child {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("trap '' XFSZ; {limit} exec \"$@\""), "sh"]).arg(program);
+    command.args(["--exact", "child_that_upserts", "--ignored", "--nocapture"]);
+    command.env("ITEMDEX_TEST_FOLDER", place.folder.path()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn acknowledged(line: &str) -> Option<u64> {
+    line.strip_prefix("acknowledged ").and_then(|id| id.parse().ok())
+}
+
+/// Kills upserting processes; what they said was acknowledged must be there.
+fn kill_upserters(times: usize) {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let mut random = Random(11);
+    let mut ids: Vec<u64> = Vec::new();
+    for _ in 0..times {
+        let mut child = child(&place, "");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // At some moment after so many acknowledgements, with others on their way.
+        for _ in 0..random.below(60) {
+            let id = lines.find_map(|line| acknowledged(&line.unwrap()));
+            ids.push(id.expect("the child runs until it is killed"));
+        }
+        thread::sleep(Duration::from_micros(random.below(2_000) as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        ids.extend(lines.map_while(Result::ok).filter_map(|line| acknowledged(&line)));
+        let live = place.open();
+        let view = live.current();
+        for &id in &ids {
+            assert_eq!(view.get(id), Some(&[id as f32; DIM][..]), "{id} was acknowledged");
+        }
+        assert!(view.len() >= 50 + ids.len());
+    }
+    assert!(ids.len() > times, "{} upserts", ids.len());
+}
+
+#[test]
+fn a_killed_upserter_loses_nothing_that_was_acknowledged() {
+    kill_upserters(10);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --test live 200_times -- --ignored"]
+fn an_upserter_killed_200_times_loses_nothing_that_was_acknowledged() {
+    kill_upserters(200);
+}
+
+#[test]
+fn a_log_on_a_full_disk_refuses_and_goes_on_when_there_is_room() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    // Files may not grow beyond 8 KB: writing more fails as on a full disk, with EFBIG for ENOSPC.
+    let mut child = child(&place, "ulimit -f 16;");
+    let mut ids = Vec::new();
+    let mut refused = 0;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        ids.extend(acknowledged(&line));
+        if line.starts_with("refused") {
+            assert!(line.contains("cannot write") && line.contains("fresh.log"), "{line}");
+            refused += 1;
+        }
+        if refused == 20 {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!ids.is_empty());
+    let live = place.open();
+    assert!(ids.iter().all(|&id| live.current().contains(id)));
+    live.upsert("v1", 1, &[1.0; DIM]).unwrap();
+    assert!(live.current().contains(1));
+}
+
+#[test]
+fn requests_during_swaps_and_upserts_see_one_state_each() {
+    let place = Place::new();
+    let generation = |seed: u64| -> Items { (0..400).map(|id| (id, vec![seed as f32; DIM])).collect() };
+    place.publish("v1", &generation(1), PublishOptions::new());
+    let live = place.options().sync(SyncPolicy::Never).open(place.catalog.folder()).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut last = (0, 0.0);
+                while !done.load(Ordering::Relaxed) {
+                    let view = live.current();
+                    let seed = view.get(0).unwrap()[0];
+                    // Of one generation throughout, and the pair that is upserted in order never the wrong way round.
+                    let hits = view.rank(&[1.0; DIM], &(0..400).collect::<Vec<_>>(), 400).unwrap().hits;
+                    assert!(hits.len() == 400 && hits.iter().all(|hit| hit.score == seed * DIM as f32));
+                    let [a, b] = [1_000, 1_001].map(|id| view.get(id).map_or(0.0, |row| row[0]));
+                    assert!(a == b || a == b + 1.0 || (a, b) == (1_000.0, 0.0), "{a} {b}");
+                    let found = view.search(&[1.0; DIM], 3).unwrap();
+                    assert!(a == 0.0 || found[0].score == a * DIM as f32);
+                    let seen = (view.generation().number, a);
+                    assert!(seen.0 >= last.0 && seen.1 >= last.1, "{last:?}, then {seen:?}");
+                    last = seen;
+                }
+            });
+        }
+        scope.spawn(|| {
+            for value in 1_000..1_600 {
+                for id in [1_000, 1_001] {
+                    live.upsert("v1", id, &[value as f32; DIM]).unwrap();
+                }
+            }
+        });
+        for seed in 2..10 {
+            place.publish("v1", &generation(seed), PublishOptions::new());
+            live.refresh().unwrap();
+        }
+        wait_until("everything is upserted", || live.status().log_position == Some(1_200));
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(live.current().get(1_001), Some(&[1_599.0; DIM][..]));
+    assert_eq!(number(&live), 9);
+}
+
+#[test]
+fn sampled_searches_give_the_recall_in_service() {
+    let place = Place::new();
+    let rows = items(4_000, 16, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let live = place.options().sample_recall(1.0).open(place.catalog.folder()).unwrap();
+    let users = users(50, 16, 1);
+    let recall = || live.status().generations[0].recall;
+    assert_eq!(recall(), None);
+    wait_until("searches are compared", || {
+        for user in &users {
+            live.current().search_with(user, &SearchOptions::new(20).ef(5)).unwrap();
+        }
+        recall().is_some_and(|(_, samples)| samples >= 20)
+    });
+    let (mean, _) = recall().unwrap();
+    assert!(mean > 0.1 && mean < 0.999, "a beam of 5 finds some: {mean}");
+    assert!(live.status().generations[0].queries >= 50);
+}
+
+#[test]
+fn a_catalog_that_may_not_be_read_leaves_what_serves() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.open();
+    let away = place.folder.path().join("away");
+    fs::rename(place.catalog.folder(), &away).unwrap();
+    assert!(matches!(live.refresh(), Err(Error::Io { .. })));
+    assert_eq!(live.current().len(), 50);
+    assert!(live.status().last_error.unwrap().contains("cannot open"));
+    fs::rename(&away, place.catalog.folder()).unwrap();
+    place.publish("v1", &items(60, DIM, 2), PublishOptions::new());
+    live.refresh().unwrap();
+    assert_eq!((live.current().len(), live.status().last_error), (60, None));
+}
