@@ -3,13 +3,14 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
 use common::{Items, Random};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use itemdex::{Index, IndexBuilder, Quantization, RankOptions, SearchOptions};
+use itemdex::{Index, IndexBuilder, Plan, Quantization, RankOptions, SearchOptions};
 use tempfile::tempdir;
 
 const DIM: usize = 64;
@@ -108,5 +109,49 @@ fn rank(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, search_and_build, rank);
+/// Scans beside a plain read of the bytes that they stream over, and a walk.
+fn scan(criterion: &mut Criterion) {
+    let mut world = World::new();
+    let rows = 1_000_000;
+    let (items, users) = (world.items(rows), world.users(USERS));
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    build(IndexBuilder::new("bench").m(4).ef_construction(10).quantize(Quantization::I8), &items, &path);
+    drop(items);
+    let index = Index::open(&path).unwrap();
+    let file = std::fs::read(&path).unwrap();
+    let (mut sections, mut end) = (HashMap::new(), 4096);
+    for (name, length) in index.info().sections {
+        sections.insert(name, &file[end..][..length as usize]);
+        end = (end + length as usize).next_multiple_of(4096);
+    }
+    let read = |bytes: &[u8]| {
+        let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        words.fold(0u64, u64::wrapping_add)
+    };
+    let scan = SearchOptions::new(1_000).plan(Plan::Scan);
+    let mut group = criterion.benchmark_group("scan 1,000,000, k 1000");
+    for (kind, section, options) in [("i8", "quantized_rows", scan), ("f32", "rows", scan.recall(1.0))] {
+        let bytes = sections[section];
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(format!("read {kind} rows"), |bencher| bencher.iter(|| read(black_box(bytes))));
+        let mut users = users.iter().cycle();
+        group.bench_function(format!("scan {kind} rows"), |bencher| {
+            bencher.iter(|| index.search_with(users.next().unwrap(), &options).unwrap());
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("walk 1,000,000, k 1000");
+    for ef in [4_000, 16_000, 64_000] {
+        let options = SearchOptions::new(1_000).ef(ef).plan(Plan::Graph);
+        let mut users = users.iter().cycle();
+        group.bench_function(BenchmarkId::new("ef", ef), |bencher| {
+            bencher.iter(|| index.search_with(users.next().unwrap(), &options).unwrap());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, search_and_build, rank, scan);
 criterion_main!(benches);

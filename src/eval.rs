@@ -1,17 +1,10 @@
 //! How good and how fast: the exact answer, recall against it, and timed queries.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::rank::Scratch;
-use crate::top::TopK;
-use crate::vectors::pad;
 use crate::{Error, Hit, Index, Matrix, RankOptions, Result, SearchOptions};
-
-/// Users who pass over a block of rows together, and the rows of a block: it stays in the core's cache meanwhile.
-const USERS_A_GROUP: usize = 32;
-const ROWS_A_BLOCK: usize = 1024;
 
 /// Queries are repeated for at least this long, so that a small set is not measured by one lucky pass.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
@@ -47,46 +40,8 @@ pub fn exact(
     threads: usize,
     progress: impl Fn(usize) + Sync,
 ) -> Result<Vec<Vec<Hit>>> {
-    users.rows().try_for_each(|user| index.check_user(user))?;
-    let k = k.min(index.len());
-    let mut answers = vec![Vec::new(); users.len()];
-    if k == 0 {
-        return Ok(answers);
-    }
-    let done = AtomicUsize::new(0);
-    let share = users.len().div_ceil(threads.max(1)).max(1);
-    thread::scope(|scope| {
-        for (number, answers) in answers.chunks_mut(share).enumerate() {
-            let (done, progress) = (&done, &progress);
-            scope.spawn(move || {
-                for (group, answers) in answers.chunks_mut(USERS_A_GROUP).enumerate() {
-                    scan_for(index, users, number * share + group * USERS_A_GROUP, k, answers);
-                    progress(done.fetch_add(answers.len(), Ordering::Relaxed) + answers.len());
-                }
-            });
-        }
-    });
-    Ok(answers)
-}
-
-fn scan_for(index: &Index, users: &Matrix, first: usize, k: usize, answers: &mut [Vec<Hit>]) {
-    let padded = |user| {
-        let mut padded = Vec::new();
-        pad(users.row(first + user), &mut padded);
-        (padded, TopK::new(k, Vec::new()))
-    };
-    let mut tops: Vec<(Vec<f32>, TopK)> = (0..answers.len()).map(padded).collect();
-    let (rows, ids) = (index.rows(), index.ids());
-    let total = index.len() as u32;
-    for block in (0..total).step_by(ROWS_A_BLOCK) {
-        let block = block..total.min(block + ROWS_A_BLOCK as u32);
-        for (user, top) in &mut tops {
-            rows.score_all(user, block.clone(), |row, score| top.offer(Hit { id: ids[row as usize], score }));
-        }
-    }
-    for (answer, (_, top)) in answers.iter_mut().zip(tops) {
-        *answer = top.into_sorted();
-    }
+    index.check_users(users)?;
+    Ok(index.best_for_each(users, None, k.min(index.len()), false, threads, progress))
 }
 
 /// The share of the exact answer that `found` holds: recall@k, with k the length of `exact`; 1 where that is 0.
@@ -112,7 +67,7 @@ pub fn measure(
 ) -> Result<Point> {
     let mut recalls = Vec::with_capacity(users.len());
     for (user, exact) in users.rows().zip(exact) {
-        recalls.push(recall(exact, &index.search_with(user, options)?));
+        recalls.push(recall(exact, &index.search_with(user, options)?.hits));
     }
     let started = Instant::now();
     let mut times: Vec<Duration> = thread::scope(|scope| {

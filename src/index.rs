@@ -1,19 +1,24 @@
 //! The index: a mapped generation file, searched and scored.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crossbeam::queue::ArrayQueue;
 
 use crate::file::{IndexFile, Residence, Section};
 use crate::graph::{Graph, Scored, Scratch, search};
 use crate::ids::IdMap;
-use crate::rank::{self, RankOptions, Ranked, Ranking};
-use crate::top::{Hit, TopK};
+use crate::rank::{self, Contest, RankOptions, Ranked, Ranking};
+use crate::top::Hit;
 use crate::vectors::{Quantized, Rows, pad, problem_with};
-use crate::{Error, Result};
+use crate::{Error, Matrix, Result};
 
 /// Workspaces kept for later queries; more than this many queries at once allocate theirs anew.
 const POOL: usize = 64;
+
+/// Users who pass over the rows together: their embeddings and a block of rows stay in the core's nearest cache.
+const USERS_A_GROUP: usize = 32;
 
 /// The recall of a search that does not name one.
 const DEFAULT_RECALL: f32 = 0.95;
@@ -143,22 +148,44 @@ struct Workspace {
     walk: Scratch,
     found: Vec<Scored>,
     rank: rank::Scratch,
+    scan: [Contest; 1],
     hits: Vec<Hit>,
 }
 
 /// How to search: for how many items, and how hard.
 ///
 /// ```
-/// use itemdex::SearchOptions;
+/// use itemdex::{Plan, SearchOptions};
 ///
 /// let usual = SearchOptions::new(100);
 /// let thorough = SearchOptions::new(100).recall(0.99);
 /// let by_hand = SearchOptions::new(100).ef(400);
+/// let certain = SearchOptions::new(50_000).plan(Plan::Scan);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchOptions {
     k: usize,
     effort: Effort,
+    plan: Option<Plan>,
+}
+
+/// How a search comes by its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// By a walk over the graph: approximate.
+    Graph,
+    /// By scoring every row: exact.
+    Scan,
+}
+
+/// The answer of [`Index::search_with`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The items, best first; of equal scores the smaller id comes first.
+    pub hits: Vec<Hit>,
+    /// How they were found.
+    pub plan: Plan,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -170,14 +197,15 @@ enum Effort {
 impl SearchOptions {
     /// Asks for the best `k` items at a recall of 0.95. More items than the index holds gives all of them, 0 gives none.
     pub fn new(k: usize) -> SearchOptions {
-        SearchOptions { k, effort: Effort::Recall(DEFAULT_RECALL) }
+        SearchOptions { k, effort: Effort::Recall(DEFAULT_RECALL), plan: None }
     }
 
     /// Asks for this recall: the share of the exact best `k` that is found, in the mean over users, above 0 and at most 1.
     ///
     /// The beam that reaches it is read off what was measured at build ([`Info::calibration`]), on users of the sample
     /// that the graph was not fitted to. A recall that no measured beam reached is answered by scoring every row, and
-    /// so is 1. Without a user sample the measured queries are made of items, and your users may fare otherwise.
+    /// so is 1, in `f32` throughout. Without a user sample the measured queries are made of items, and your users may fare
+    /// otherwise.
     pub fn recall(mut self, recall: f32) -> SearchOptions {
         self.effort = Effort::Recall(recall);
         self
@@ -196,6 +224,18 @@ impl SearchOptions {
     /// time in proportion. It may be below `k`: what the walk has scored beside its beam counts too.
     pub fn ef(mut self, ef: usize) -> SearchOptions {
         self.effort = Effort::Ef(ef);
+        self
+    }
+
+    /// Whether a scan may bound scores by `i8` rows.
+    fn bounds(&self) -> bool {
+        self.effort != Effort::Recall(1.0)
+    }
+
+    /// Walks or scans, whichever this says; otherwise whichever is expected to be faster for the index's size and the beam.
+    /// [`Found::plan`] tells.
+    pub fn plan(mut self, plan: Plan) -> SearchOptions {
+        self.plan = Some(plan);
         self
     }
 }
@@ -308,38 +348,125 @@ impl Index {
         self.ids().iter().enumerate().map(move |(row, &id)| (id, rows.get(row as u32)))
     }
 
-    /// The best `k` items for a user, best first, by a walk over the graph: approximate.
+    /// The best `k` items for a user, best first: approximate where a walk over the graph finds them.
     ///
-    /// The same as [`Index::search_with`] with default options.
+    /// The same as the hits of [`Index::search_with`] with default options.
     ///
     /// # Errors
     /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
     pub fn search(&self, user: &[f32], k: usize) -> Result<Vec<Hit>> {
-        self.search_with(user, &SearchOptions::new(k))
+        Ok(self.search_with(user, &SearchOptions::new(k))?.hits)
     }
 
-    /// The best items for a user, best first; of equal scores the smaller id comes first.
+    /// The best items for a user, and whether they were walked to or scanned for.
     ///
-    /// Scores are exact, which items are found is not: the walk scores some 10 to 30 rows for each place of its beam.
-    /// Where that would come near scoring every row, every row is scored instead, and the answer is exact.
-    /// Allocates the answer only.
+    /// Scores are exact. Which items a walk finds is not: it scores some 10 to 30 rows for each place of its beam. Where that
+    /// would take longer than a scan, as it does for many items of a small or large index, every row is scanned instead,
+    /// and the answer is exact. A scan streams over the `i8` rows, if there are any, and scores in `f32` what their bounds leave; at
+    /// a recall of 1, for a user or rows whose bounds tell little, and for more than an eighth of the items it scores all in
+    /// `f32`. Allocates the answer only.
     ///
     /// # Errors
     /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding, [`Error::BadOption`] for a recall that is none.
-    pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Vec<Hit>> {
+    pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
         self.check_user(user)?;
         let k = options.k.min(self.len());
-        if k == 0 {
-            return Ok(Vec::new());
-        }
         let ef = self.ef(options)?;
-        let mut workspace = self.workspace_for(user);
-        let rows_a_walk = ef.saturating_mul(ROWS_A_PLACE).saturating_mul(1 + ef / WIDE);
-        match rows_a_walk >= self.len() {
-            true => self.scan(k, &mut workspace),
-            false => self.walk(k, ef, &mut workspace),
+        let plan = self.plan(ef, options);
+        if k == 0 {
+            return Ok(Found { hits: Vec::new(), plan });
         }
-        Ok(self.answer(workspace))
+        let mut workspace = self.workspace_for(user);
+        match plan {
+            Plan::Graph => self.walk(k, ef, &mut workspace),
+            Plan::Scan => {
+                let scan = &mut workspace.scan;
+                scan[0].set_user(user);
+                self.ranking().best_for_each(None, k, options.bounds(), scan);
+                std::mem::swap(&mut workspace.hits, &mut scan[0].hits);
+            }
+        }
+        Ok(Found { hits: self.answer(workspace), plan })
+    }
+
+    /// The items of several users at once, an answer each, in their order: the same as [`Index::search_with`] gives, bit for bit.
+    ///
+    /// Users are spread over `threads`, at least 1. Where rows are scanned, 32 users share a pass, in which a row is loaded once for
+    /// all of them; walks share nothing. Allocates the answers, and for a scan what it holds for 32 users on each thread.
+    ///
+    /// # Errors
+    /// As [`Index::search_with`], for the first user at fault; then no user has an answer.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 2.0]), (8, [2.0, 1.0])], &path)?;
+    /// # let index = itemdex::Index::open(&path)?;
+    /// let users = itemdex::Matrix::new(2, vec![0.0, 1.0, 1.0, 0.0])?;
+    /// let found = index.search_many(&users, &itemdex::SearchOptions::new(1), 2)?;
+    /// assert_eq!((found[0].hits[0].id, found[1].hits[0].id), (7, 8));
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn search_many(&self, users: &Matrix, options: &SearchOptions, threads: usize) -> Result<Vec<Found>> {
+        self.check_users(users)?;
+        let k = options.k.min(self.len());
+        let ef = self.ef(options)?;
+        let plan = self.plan(ef, options);
+        let mut answers = vec![Vec::new(); users.len()];
+        match plan {
+            Plan::Scan => answers = self.best_for_each(users, None, k, options.bounds(), threads, |_| ()),
+            Plan::Graph if k == 0 => {}
+            Plan::Graph => spread(&mut answers, threads, |first, answers| {
+                for (user, answer) in (first..).zip(answers) {
+                    let mut workspace = self.workspace_for(users.row(user));
+                    self.walk(k, ef, &mut workspace);
+                    *answer = self.answer(workspace);
+                }
+            }),
+        }
+        Ok(answers.into_iter().map(|hits| Found { hits, plan }).collect())
+    }
+
+    /// The best `k` of `listed` rows, each listed once, or of all, for each user; `progress` is told after each group of users how
+    /// many are done.
+    pub(crate) fn best_for_each(
+        &self,
+        users: &Matrix,
+        listed: Option<&[u32]>,
+        k: usize,
+        bounded: bool,
+        threads: usize,
+        progress: impl Fn(usize) + Sync,
+    ) -> Vec<Vec<Hit>> {
+        let done = AtomicUsize::new(0);
+        let mut answers = vec![Vec::new(); users.len()];
+        if k == 0 {
+            return answers;
+        }
+        spread(&mut answers, threads, |first, answers| {
+            let mut contests = Vec::new();
+            for (group, answers) in answers.chunks_mut(USERS_A_GROUP).enumerate() {
+                contests.resize_with(answers.len(), Contest::default);
+                let group = first + group * USERS_A_GROUP;
+                for (user, contest) in contests.iter_mut().enumerate() {
+                    contest.set_user(users.row(group + user));
+                }
+                self.ranking().best_for_each(listed, k, bounded, &mut contests);
+                answers
+                    .iter_mut()
+                    .zip(&contests)
+                    .for_each(|(answer, contest)| answer.clone_from(&contest.hits));
+                progress(done.fetch_add(answers.len(), Ordering::Relaxed) + answers.len());
+            }
+        });
+        answers
+    }
+
+    /// What is faster for a beam of `ef`, unless it is decided.
+    fn plan(&self, ef: usize, options: &SearchOptions) -> Plan {
+        let rows_a_walk = ef.saturating_mul(ROWS_A_PLACE).saturating_mul(1 + ef / WIDE);
+        let faster = if rows_a_walk >= self.len() { Plan::Scan } else { Plan::Graph };
+        options.plan.unwrap_or(faster)
     }
 
     /// The beam of a search with these options; as wide as the index where no measured beam reaches the recall.
@@ -379,6 +506,69 @@ impl Index {
     /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
     pub fn rank_with(&self, user: &[f32], candidates: &[u64], options: &RankOptions) -> Result<Ranked> {
         self.check_user(user)?;
+        Ok(self.ranked(user, candidates, options))
+    }
+
+    /// The candidates of several users at once, an answer each, in their order: the same as [`Index::rank_with`] gives, bit for bit.
+    ///
+    /// `candidates` is one list for all users, or a list for each. Users are spread over `threads`, at least 1. One list is looked
+    /// up once, and 32 users share a pass over it, in which a row is loaded once for all of them; lists of their own share
+    /// nothing. Allocates the answers, and for one list what it holds for 32 users on each thread.
+    ///
+    /// # Errors
+    /// As [`Index::rank_with`], for the first user at fault; [`Error::BadOption`] where there are neither one list nor as many as
+    /// users. Then no user has an answer.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 2.0]), (8, [2.0, 1.0])], &path)?;
+    /// # let index = itemdex::Index::open(&path)?;
+    /// let users = itemdex::Matrix::new(2, vec![0.0, 1.0, 1.0, 0.0])?;
+    /// let ranked = index.rank_many(&users, &[&[7, 8, 9]], &itemdex::RankOptions::new(1), 2)?;
+    /// assert_eq!((ranked[0].hits[0].id, ranked[1].hits[0].id), (7, 8));
+    /// assert_eq!(ranked[1].unknown, [9]);
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn rank_many(
+        &self,
+        users: &Matrix,
+        candidates: &[&[u64]],
+        options: &RankOptions,
+        threads: usize,
+    ) -> Result<Vec<Ranked>> {
+        self.check_users(users)?;
+        if users.len() == candidates.len() {
+            let mut answers = vec![Ranked::default(); users.len()];
+            spread(&mut answers, threads, |first, answers| {
+                for (user, answer) in (first..).zip(answers) {
+                    *answer = self.ranked(users.row(user), candidates[user], options);
+                }
+            });
+            return Ok(answers);
+        }
+        let &[shared] = candidates else {
+            let problem = format!(
+                "{} lists for {} users; give one list for all, or one for each",
+                candidates.len(),
+                users.len()
+            );
+            return Err(Error::BadOption { option: "candidates", problem });
+        };
+        let mut workspace = self.workspace();
+        let Workspace { walk: Scratch { visited, .. }, rank, .. } = &mut workspace;
+        let ranking = self.ranking();
+        ranking.look_up(shared, rank);
+        let unknown = ranking.unknown(shared, rank);
+        visited.clear();
+        let rows = ranking.distinct(rank, |row| visited.insert(row));
+        let k = options.k.min(rows.len());
+        let answers = self.best_for_each(users, Some(rows), k, !options.exact, threads, |_| ());
+        self.put_back(workspace);
+        Ok(answers.into_iter().map(|hits| Ranked { hits, unknown: unknown.clone() }).collect())
+    }
+
+    fn ranked(&self, user: &[f32], candidates: &[u64], options: &RankOptions) -> Ranked {
         let mut workspace = self.workspace_for(user);
         let Workspace { user, walk: Scratch { visited, .. }, rank, hits, .. } = &mut workspace;
         let ranking = self.ranking();
@@ -388,7 +578,7 @@ impl Index {
         };
         visited.clear();
         ranking.best(user, *options, |row| visited.insert(row), rank, hits);
-        Ok(Ranked { hits: self.answer(workspace), unknown })
+        Ranked { hits: self.answer(workspace), unknown }
     }
 
     /// Writes the exact score of each candidate to the same place of `scores`; NaN for one that the index does not
@@ -490,12 +680,8 @@ impl Index {
         hits.truncate(k);
     }
 
-    fn scan(&self, k: usize, workspace: &mut Workspace) {
-        let mut top = TopK::new(k, std::mem::take(&mut workspace.hits));
-        let (rows, ids) = (self.rows(), self.ids());
-        let offer = |row: u32, score| top.offer(Hit { id: ids[row as usize], score });
-        rows.score_all(&workspace.user, 0..self.len() as u32, offer);
-        workspace.hits = top.into_sorted();
+    pub(crate) fn check_users(&self, users: &Matrix) -> Result<()> {
+        users.rows().try_for_each(|user| self.check_user(user))
     }
 
     pub(crate) fn check_user(&self, user: &[f32]) -> Result<()> {
@@ -522,16 +708,21 @@ impl Index {
 
     /// A workspace with the user embedding in it.
     fn workspace_for(&self, user: &[f32]) -> Workspace {
+        let mut workspace = self.workspace();
+        pad(user, &mut workspace.user);
+        workspace
+    }
+
+    fn workspace(&self) -> Workspace {
         let new = || Workspace {
             user: Vec::new(),
             walk: Scratch::new(self.len()),
             found: Vec::new(),
             rank: rank::Scratch::default(),
+            scan: Default::default(),
             hits: Vec::new(),
         };
-        let mut workspace = self.workspaces.pop().unwrap_or_else(new);
-        pad(user, &mut workspace.user);
-        workspace
+        self.workspaces.pop().unwrap_or_else(new)
     }
 
     /// Keeps the workspace for a later query, unless enough are kept.
@@ -572,4 +763,15 @@ impl Index {
         Graph::new(header.entry, header.m as usize, base)
             .with_layers(layers, self.file.section(Section::UpperLayers))
     }
+}
+
+/// Calls `each` on as many threads, at least 1, with a part of `answers` and the number of its first.
+fn spread<T: Send>(answers: &mut [T], threads: usize, each: impl Fn(usize, &mut [T]) + Sync) {
+    let share = answers.len().div_ceil(threads.max(1)).max(1);
+    thread::scope(|scope| {
+        for (number, answers) in answers.chunks_mut(share).enumerate() {
+            let each = &each;
+            scope.spawn(move || each(number * share, answers));
+        }
+    });
 }

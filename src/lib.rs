@@ -17,7 +17,7 @@
 //! let ranked = index.rank(&user, &[31, 62, 93, 94], 2)?;
 //! assert_eq!((ranked.hits.len(), ranked.unknown), (2, vec![94]));
 //!
-//! let best = index.search_with(&user, &SearchOptions::new(10).ef(200))?;
+//! let best = index.search_with(&user, &SearchOptions::new(10).ef(200))?.hits;
 //! assert!(best[0].score >= ranked.hits[0].score);
 //! # Ok::<(), itemdex::Error>(())
 //! ```
@@ -50,7 +50,7 @@ mod vectors;
 
 pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use error::{Error, Result};
-pub use index::{Builder, Index, Info, OpenOptions, Residency, SearchOptions};
+pub use index::{Builder, Found, Index, Info, OpenOptions, Plan, Residency, SearchOptions};
 pub use progress::{Progress, Stage};
 pub use rank::{RankOptions, Ranked};
 pub use top::Hit;

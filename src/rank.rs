@@ -6,8 +6,8 @@
 //! be among the best `k` are scored in `f32`: the answer is the same, bit for bit.
 
 use crate::ids::{IdMap, NONE};
-use crate::top::{Contenders, Hit, keep_best};
-use crate::vectors::{Quantized, Rows, UserBounds, prefetch};
+use crate::top::{Contenders, Hit, TopK, keep_best};
+use crate::vectors::{Quantized, Rows, UserBounds, pad, prefetch};
 
 /// Rows scored at a time, and how many are asked for ahead of their use.
 const BLOCK: usize = 32;
@@ -21,6 +21,9 @@ const FEW: usize = 1024;
 
 /// With fewer candidates for each of the `k`, bounding them first would not pay.
 const BOUNDED: usize = 4;
+
+/// The same for a pass over rows in their order, which scores less dearly: there an `f32` row is no cache miss.
+const BOUNDED_IN_ORDER: usize = 8;
 
 /// How to rank: how many to return, and how to come by them.
 ///
@@ -83,7 +86,127 @@ pub(crate) struct Scratch {
     values: Vec<i8>,
 }
 
+/// A user whom many rows are passed over for, beside others, and the best of these rows.
+#[derive(Default)]
+pub(crate) struct Contest {
+    user: Vec<f32>,
+    /// The quantised user, and the bounds while they are used.
+    values: Vec<i8>,
+    bounds: Option<UserBounds>,
+    contenders: Contenders,
+    visits: Vec<u32>,
+    /// The best so far where there are no bounds.
+    top: Option<TopK>,
+    pub hits: Vec<Hit>,
+}
+
+impl Contest {
+    pub fn set_user(&mut self, user: &[f32]) {
+        pad(user, &mut self.user);
+    }
+}
+
 impl Ranking<'_> {
+    /// Leaves in each contest the best `k`, at least 1, of `listed` rows, each listed once, or of all. A row is loaded once for
+    /// all contests. Where `bounded`, rows are bounded by their `i8` values first, if there are any and if it pays; the answer is the
+    /// same, bit for bit.
+    pub fn best_for_each(&self, listed: Option<&[u32]>, k: usize, bounded: bool, contests: &mut [Contest]) {
+        let count = listed.map_or(self.rows.len(), <[u32]>::len);
+        let bounding = self
+            .quantized
+            .filter(|quantized| bounded && quantized.is_smaller() && count / BOUNDED_IN_ORDER >= k);
+        for contest in &mut *contests {
+            let Contest { user, values, bounds, contenders, .. } = contest;
+            *bounds = bounding.and_then(|quantized| quantized.bounds(user, values));
+            contenders.start(k);
+        }
+        if let Some(quantized) = bounding.filter(|_| contests.iter().any(|contest| contest.bounds.is_some()))
+        {
+            // Where bounds leave half of the rows they save nothing, and what they leave takes memory.
+            let many = count / 2 + FEW;
+            self.each_block(
+                listed,
+                |row| quantized.prefetch(row),
+                |rows| {
+                    for contest in &mut *contests {
+                        let Contest { values, bounds, contenders, .. } = contest;
+                        let Some(user) = *bounds else { continue };
+                        quantized.bound(values, user, rows, |row, least, most| {
+                            contenders.offer(least, most, row, &mut |_| true);
+                        });
+                        bounds.take_if(|_| contenders.len() > many);
+                    }
+                },
+            );
+        }
+        for contest in &mut *contests {
+            match contest.bounds {
+                Some(_) => self.settle(k, contest),
+                None => contest.top = Some(TopK::new(k, std::mem::take(&mut contest.hits))),
+            }
+        }
+        if contests.iter().any(|contest| contest.top.is_some()) {
+            self.each_block(
+                listed,
+                |row| self.rows.prefetch(row),
+                |rows| {
+                    for Contest { user, top, .. } in &mut *contests {
+                        let Some(top) = top else { continue };
+                        let mut scores = [0.0; BLOCK];
+                        self.rows.scores(user, rows, &mut scores[..rows.len()]);
+                        for (&row, score) in rows.iter().zip(scores) {
+                            if top.may_hold(score) {
+                                top.offer(self.hit(row, score));
+                            }
+                        }
+                    }
+                },
+            );
+        }
+        for contest in contests {
+            if let Some(top) = contest.top.take() {
+                contest.hits = top.into_sorted();
+            }
+        }
+    }
+
+    /// Scores what bounds have left.
+    fn settle(&self, k: usize, contest: &mut Contest) {
+        let Contest { user, contenders, visits, hits, .. } = contest;
+        let left = contenders.finish(|_| true).iter().map(|contender| contender.row);
+        visits.clear();
+        visits.extend(left);
+        visits.sort_unstable();
+        hits.clear();
+        self.score_hits(user, visits, hits);
+        keep_best(hits, k);
+    }
+
+    fn score_hits(&self, user: &[f32], rows: &[u32], hits: &mut Vec<Hit>) {
+        let touch = |row: u32| {
+            self.rows.prefetch(row);
+            prefetch(self.ids, row as usize, 1);
+        };
+        gather(rows, touch, |rows| {
+            let scores = &mut [0.0; BLOCK][..rows.len()];
+            self.rows.scores(user, rows, scores);
+            hits.extend(rows.iter().zip(scores).map(|(&row, score)| self.hit(row, *score)));
+        });
+    }
+
+    /// Calls `each` with `listed` rows, or all, by blocks. Where all are read the processor asks for them ahead by itself.
+    #[inline(always)]
+    fn each_block(&self, listed: Option<&[u32]>, touch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
+        if let Some(rows) = listed {
+            return gather(rows, touch, each);
+        }
+        let total = self.rows.len() as u32;
+        for first in (0..total).step_by(BLOCK) {
+            let rows: [u32; BLOCK] = std::array::from_fn(|at| first + at as u32);
+            each(&rows[..BLOCK.min((total - first) as usize)]);
+        }
+    }
+
     /// Looks candidates up and leaves their rows in the order to visit them; returns how many are unknown.
     pub fn look_up(&self, candidates: &[u64], scratch: &mut Scratch) -> usize {
         let Scratch { found, visits, .. } = scratch;
@@ -91,6 +214,12 @@ impl Ranking<'_> {
         self.map.rows(candidates, found);
         part(found, self.rows.len(), visits);
         found.len() - visits.len()
+    }
+
+    /// The rows that were looked up, each once, in the order to visit them. `insert` says whether a row is new.
+    pub fn distinct<'s>(&self, scratch: &'s mut Scratch, mut insert: impl FnMut(u32) -> bool) -> &'s [u32] {
+        scratch.visits.retain(|&row| insert(row));
+        &scratch.visits
     }
 
     /// The candidates that were not found, ascending, each once.
@@ -124,15 +253,7 @@ impl Ranking<'_> {
                 let rows = contenders.finish(insert).iter().map(|contender| contender.row);
                 visits.clear();
                 visits.extend(rows);
-                let touch = |row: u32| {
-                    self.rows.prefetch(row);
-                    prefetch(self.ids, row as usize, 1);
-                };
-                gather(visits, touch, |rows| {
-                    let scores = &mut [0.0; BLOCK][..rows.len()];
-                    self.rows.scores(user, rows, scores);
-                    hits.extend(rows.iter().zip(scores).map(|(&row, score)| self.hit(row, *score)));
-                });
+                self.score_hits(user, visits, hits);
             }
             None => {
                 self.score(user, visits, &mut insert, contenders);

@@ -51,6 +51,12 @@ impl TopK {
         TopK { k, hits, bar: None }
     }
 
+    /// Whether an item of this score may be among the best.
+    #[inline(always)]
+    pub fn may_hold(&self, score: f32) -> bool {
+        self.bar.is_none_or(|bar| score >= bar.score)
+    }
+
     #[inline(always)]
     pub fn offer(&mut self, hit: Hit) {
         if self.bar.is_none_or(|bar| hit.order(&bar).is_lt()) {
@@ -109,6 +115,11 @@ impl Contenders {
                 self.cut(insert);
             }
         }
+    }
+
+    /// How many rows are held, some of which the bar may rule out.
+    pub fn len(&self) -> usize {
+        self.found.len()
     }
 
     /// The rows that the bounds do not rule out: the best `k` and those that may equal the last of them or be better.

@@ -5,7 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use itemdex::{IndexBuilder, Quantization, RankOptions, SearchOptions};
+use itemdex::{IndexBuilder, Plan, Quantization, RankOptions, SearchOptions};
 
 struct Counting;
 
@@ -52,13 +52,18 @@ fn queries_allocate_their_answers_only() {
     let candidates: Vec<u64> = items.iter().map(|item| item.0).collect();
     let mut scores = vec![0.0; candidates.len()];
     let options = SearchOptions::new(10).ef(100);
+    let scan = SearchOptions::new(100).plan(Plan::Scan);
     for user in common::users(100, 24, 1) {
-        built.index.search_with(&user, &options).unwrap();
+        for options in [options, scan, scan.recall(1.0)] {
+            built.index.search_with(&user, &options).unwrap();
+        }
         built.index.rank(&user, &candidates, 100).unwrap();
         built.index.rank_with(&user, &candidates, &exact).unwrap();
     }
     for user in common::users(20, 24, 1) {
-        assert_eq!(allocations_of(|| built.index.search_with(&user, &options).unwrap()), 1);
+        for options in [options, scan, scan.recall(1.0)] {
+            assert_eq!(allocations_of(|| built.index.search_with(&user, &options).unwrap()), 1);
+        }
         assert_eq!(allocations_of(|| built.index.rank(&user, &candidates, 100).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.rank_with(&user, &candidates, &exact).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.score(&user, &candidates, &mut scores).unwrap()), 0);

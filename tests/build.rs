@@ -139,7 +139,7 @@ fn a_search_finds_the_share_that_it_asks_for() {
         assert!(ef > before && ef < 1_000, "ef {ef} for {recall}");
         before = ef;
         let found = |(user, best): (&Vec<f32>, &Vec<u64>)| {
-            let hits = built.index.search_with(user, &options).unwrap();
+            let hits = built.index.search_with(user, &options).unwrap().hits;
             hits.iter().filter(|hit| best.contains(&hit.id)).count()
         };
         let found: usize = users.iter().zip(&truth).map(found).sum();
@@ -152,7 +152,7 @@ fn a_search_finds_the_share_that_it_asks_for() {
 fn found_of_10(built: &Built, items: &Items, users: &[Vec<f32>], ef: usize) -> usize {
     let found = |user: &Vec<f32>| {
         let best: Vec<u64> = brute_force(items, user)[..10].iter().map(|item| item.0).collect();
-        let hits = built.index.search_with(user, &SearchOptions::new(10).ef(ef)).unwrap();
+        let hits = built.index.search_with(user, &SearchOptions::new(10).ef(ef)).unwrap().hits;
         hits.iter().filter(|hit| best.contains(&hit.id)).count()
     };
     users.iter().map(found).sum()
@@ -338,7 +338,7 @@ fn indexes_of_any_size_with_copies_in_them_hold() {
         }
         let built = build(&items);
         built.index.verify(|_| ()).unwrap();
-        let hits = built.index.search_with(&[1.0; 6], &SearchOptions::new(10).ef(64)).unwrap();
+        let hits = built.index.search_with(&[1.0; 6], &SearchOptions::new(10).ef(64)).unwrap().hits;
         assert_eq!(hits.len(), 10.min(rows));
     }
 }

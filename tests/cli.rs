@@ -124,7 +124,7 @@ fn search_prints_one_object_a_user() {
     assert_eq!(answers.len(), 3);
     for (user, answer) in answers.iter().enumerate() {
         assert_eq!(answer["user"], user);
-        let hits = index.search_with(users.row(user), &SearchOptions::new(7).ef(100)).unwrap();
+        let hits = index.search_with(users.row(user), &SearchOptions::new(7).ef(100)).unwrap().hits;
         assert_eq!(answer["hits"].as_array().unwrap().len(), 7);
         for (printed, hit) in answer["hits"].as_array().unwrap().iter().zip(hits) {
             assert_eq!(printed["id"], hit.id);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use common::*;
-use itemdex::{Error, Hit, IndexBuilder, Quantization, RankOptions, SearchOptions};
+use itemdex::{Error, Hit, IndexBuilder, Matrix, Plan, Quantization, RankOptions, SearchOptions};
 use proptest::prelude::*;
 
 #[test]
@@ -17,7 +17,7 @@ fn search_finds_most_of_the_best_and_scores_them_exactly() {
     let mut found = 0;
     let users = users(50, 8, 1);
     for user in &users {
-        let hits = built.index.search_with(user, &SearchOptions::new(20).ef(200)).unwrap();
+        let hits = built.index.search_with(user, &SearchOptions::new(20).ef(200)).unwrap().hits;
         assert_eq!(hits.len(), 20);
         assert_ordered(&hits);
         let best: HashSet<u64> = brute_force(&items, user)[..20].iter().map(|item| item.0).collect();
@@ -36,8 +36,54 @@ fn a_beam_as_wide_as_the_index_answers_exactly() {
     let built = build(&items);
     for user in users(10, 10, 2) {
         for k in [1, 3, 699, 700, 5_000, usize::MAX] {
-            let hits = built.index.search_with(&user, &SearchOptions::new(k).ef(700)).unwrap();
+            let hits = built.index.search_with(&user, &SearchOptions::new(k).ef(700)).unwrap().hits;
             assert_best(&hits, &items, &user, k);
+        }
+    }
+}
+
+#[test]
+fn a_search_says_which_plan_it_took_and_takes_the_one_it_is_told() {
+    let items = items(5_000, 8, 4);
+    let built = build_with(&IndexBuilder::new("v1").quantize(Quantization::I8), &items);
+    let user = &users(1, 8, 4)[0];
+    let plan = |options: SearchOptions| built.index.search_with(user, &options).unwrap().plan;
+    let narrow = SearchOptions::new(10).ef(10);
+    assert_eq!(plan(narrow), Plan::Graph);
+    assert_eq!(plan(narrow.plan(Plan::Scan)), Plan::Scan);
+    assert_eq!(plan(narrow.ef(5_000)), Plan::Scan);
+    assert_eq!(plan(narrow.ef(5_000).plan(Plan::Graph)), Plan::Graph);
+    assert_eq!(plan(narrow.recall(1.0)), Plan::Scan);
+    assert_eq!(plan(SearchOptions::new(4_000)), Plan::Scan);
+    assert_eq!(plan(SearchOptions::new(0).plan(Plan::Graph)), Plan::Graph);
+}
+
+#[test]
+fn a_scan_is_exact_for_users_and_rows_that_bounds_tell_nothing_about() {
+    let mut items = items(3_000, 20, 9);
+    // Mostly copies, rows of one enormous value, and rows of zeros.
+    for (number, (_, row)) in items.iter_mut().enumerate() {
+        match number % 4 {
+            0 | 1 => row.fill(1.0),
+            2 => row[number % 20] = 1e9,
+            _ => row.iter_mut().for_each(|value| *value *= (number % 3) as f32 * 1e-30),
+        }
+    }
+    let built =
+        build_with(&IndexBuilder::new("v1").m(2).ef_construction(1).quantize(Quantization::I8), &items);
+    let mut users = users(5, 20, 9);
+    users.extend([vec![0.0; 20], vec![1e-38; 20], vec![-1.0; 20]]);
+    for user in &users {
+        for k in [1, 2, 100, 374, 375, 376, 3_000] {
+            let options = SearchOptions::new(k).plan(Plan::Scan);
+            let hits = built.index.search_with(user, &options).unwrap().hits;
+            assert_eq!(hits, built.index.search_with(user, &options.recall(1.0)).unwrap().hits);
+            let mut all: Vec<Hit> = built.index.ids().iter().map(|&id| Hit { id, score: 0.0 }).collect();
+            let mut scores = vec![0.0; all.len()];
+            built.index.score(user, built.index.ids(), &mut scores).unwrap();
+            all.iter_mut().zip(scores).for_each(|(hit, score)| hit.score = score);
+            all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+            assert_eq!(hits, all[..k]);
         }
     }
 }
@@ -90,6 +136,21 @@ fn a_user_embedding_that_cannot_be_scored_is_an_error() {
     assert!(message(&[1.0, 2.0, f32::INFINITY]).contains("value 2 is inf"));
     assert!(message(&[1e30, 0.0, 0.0]).contains("its norm 1.0000000150474662e30 is beyond"));
     assert!(matches!(built.index.search(&[], 1), Err(Error::WrongDim { expected: 3, found: 0 })));
+}
+
+#[test]
+fn lists_that_fit_no_users_and_users_that_fit_no_index_are_errors() {
+    let built = build(&items(10, 2, 4));
+    let two = Matrix::new(2, vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+    let rank =
+        |users: &Matrix, lists: &[&[u64]]| built.index.rank_many(users, lists, &RankOptions::new(1), 2);
+    let error = rank(&two, &[&[1], &[2], &[3]]).unwrap_err();
+    assert_eq!(error.to_string(), "candidates: 3 lists for 2 users; give one list for all, or one for each");
+    assert!(rank(&two, &[]).is_err());
+    let wide = Matrix::new(3, vec![1.0, 2.0, 3.0]).unwrap();
+    assert!(matches!(rank(&wide, &[&[1]]), Err(Error::WrongDim { expected: 2, found: 3 })));
+    let search = built.index.search_many(&wide, &SearchOptions::new(1), 2);
+    assert!(matches!(search, Err(Error::WrongDim { expected: 2, found: 3 })));
 }
 
 #[test]
@@ -216,6 +277,68 @@ proptest! {
     }
 
     #[test]
+    fn a_scan_equals_the_reference(
+        rows in 1usize..400,
+        dim in 1usize..=300,
+        seed in any::<u64>(),
+        copies in 0usize..40,
+        quantized in any::<bool>(),
+        k in prop_oneof![0usize..10, 0usize..450, Just(usize::MAX)],
+    ) {
+        let mut items = items(rows, dim, seed);
+        for copy in 0..copies.min(rows) {
+            items[copy].1 = items[rows - 1].1.clone();
+        }
+        let quantization = if quantized { Quantization::I8 } else { Quantization::None };
+        let built = build_with(&IndexBuilder::new("v1").m(2).ef_construction(1).quantize(quantization), &items);
+        for user in users(2, dim, seed) {
+            let options = SearchOptions::new(k).plan(Plan::Scan);
+            let found = built.index.search_with(&user, &options).unwrap();
+            prop_assert_eq!(found.plan, Plan::Scan);
+            assert_best(&found.hits, &items, &user, k);
+            let reference = built.index.search_with(&user, &options.recall(1.0)).unwrap();
+            prop_assert_eq!(found, reference);
+        }
+    }
+
+    #[test]
+    fn many_users_get_what_each_gets_alone(
+        rows in 1usize..400,
+        dim in 1usize..=300,
+        seed in any::<u64>(),
+        count in prop_oneof![0usize..4, 30usize..70],
+        threads in 0usize..4,
+        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..300),
+        k in prop_oneof![0usize..10, 0usize..450, Just(usize::MAX)],
+        exact in any::<bool>(),
+    ) {
+        let items = items(rows, dim, seed);
+        let built = build_with(&IndexBuilder::new("v1").m(4).ef_construction(10).quantize(Quantization::I8), &items);
+        let index = &built.index;
+        let each = users(count, dim, seed);
+        let users = Matrix::new(dim, each.concat()).unwrap();
+        for plan in [Plan::Graph, Plan::Scan] {
+            let options = SearchOptions::new(k).ef(20).plan(plan);
+            let alone: Vec<_> = each.iter().map(|user| index.search_with(user, &options).unwrap()).collect();
+            prop_assert_eq!(index.search_many(&users, &options, threads).unwrap(), alone);
+        }
+
+        let pick = |(at, known): &(prop::sample::Index, bool)| match known {
+            true => items[at.index(rows)].0,
+            false => u64::MAX - at.index(1_000) as u64,
+        };
+        let candidates: Vec<u64> = picks.iter().map(pick).collect();
+        let options = if exact { RankOptions::new(k).exact() } else { RankOptions::new(k) };
+        let alone = |lists: &[&[u64]]| -> Vec<_> {
+            each.iter().zip(lists).map(|(user, list)| index.rank_with(user, list, &options).unwrap()).collect()
+        };
+        let shared = index.rank_many(&users, &[&candidates], &options, threads).unwrap();
+        prop_assert_eq!(shared, alone(&vec![&candidates[..]; count]));
+        let lists: Vec<&[u64]> = (0..count).map(|user| &candidates[user.min(candidates.len())..]).collect();
+        prop_assert_eq!(index.rank_many(&users, &lists, &options, threads).unwrap(), alone(&lists));
+    }
+
+    #[test]
     fn search_returns_items_of_the_index_with_their_scores(
         rows in 1usize..600,
         dim in 1usize..40,
@@ -226,7 +349,7 @@ proptest! {
         let items = items(rows, dim, seed);
         let built = build(&items);
         for user in users(3, dim, seed) {
-            let hits = built.index.search_with(&user, &SearchOptions::new(k).ef(ef)).unwrap();
+            let hits = built.index.search_with(&user, &SearchOptions::new(k).ef(ef)).unwrap().hits;
             assert_ordered(&hits);
             prop_assert_eq!(hits.len(), k.min(rows));
             for hit in hits {

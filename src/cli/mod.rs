@@ -207,7 +207,7 @@ pub(crate) fn search(args: &Search) -> Done {
     }
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
-        let hits = index.search_with(embedding, &options).map_err(|error| of_user(user, &error))?;
+        let hits = index.search_with(embedding, &options).map_err(|error| of_user(user, &error))?.hits;
         print_hits(&mut out, user, None, &hits, args.json)?;
     }
     Ok(out.flush()?)

@@ -70,7 +70,7 @@ fn run(samples: &Receiver<Sample>) {
     for Sample { view, user, hits, k } in samples {
         let started = Instant::now();
         if let Ok(exact) = view.find(&user, &SearchOptions::new(k).recall(1.0)) {
-            view.held.recalls.push(recall(&exact, &hits));
+            view.held.recalls.push(recall(&exact.hits, &hits));
         }
         drop(view);
         thread::sleep(started.elapsed() * REST);

@@ -8,7 +8,7 @@ use super::overlay::{BULK, Overlay, Said};
 use super::recall::{Recalls, Sampler};
 use crate::top::{TopK, keep_best};
 use crate::vectors::pad;
-use crate::{Hit, Index, Ranked, Result, SearchOptions};
+use crate::{Found, Hit, Index, Ranked, Result, SearchOptions};
 
 /// Workspaces kept for later queries.
 const POOL: usize = 64;
@@ -115,43 +115,43 @@ impl View {
         self.get(id).is_some()
     }
 
-    /// The best `k` items for a user, best first; as [`View::search_with`] with default options.
+    /// The best `k` items for a user, best first: the hits of [`View::search_with`] with default options.
     ///
     /// # Errors
     /// As [`Index::search`].
     pub fn search(&self, user: &[f32], k: usize) -> Result<Vec<Hit>> {
-        self.search_with(user, &SearchOptions::new(k))
+        Ok(self.search_with(user, &SearchOptions::new(k))?.hits)
     }
 
-    /// The best items for a user, best first; of equal scores the smaller id comes first.
+    /// The best items for a user, and whether the generation was walked or scanned.
     ///
     /// The generation is searched as [`Index::search_with`] does, for some more than `k` where fresh items hide some of its
     /// own, and again for twice as many where that was not enough; fresh items are all scored.
     ///
     /// # Errors
     /// As [`Index::search_with`].
-    pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Vec<Hit>> {
-        let hits = self.find(user, options)?;
+    pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
+        let found = self.find(user, options)?;
         let before = self.held.queries.fetch_add(1, Ordering::Relaxed);
         if let Some(sampler) = &self.held.sampler {
-            sampler.offer(before, user, &hits, options.k(), self);
+            sampler.offer(before, user, &found.hits, options.k(), self);
         }
-        Ok(hits)
+        Ok(found)
     }
 
     /// The same, not counted among the queries.
-    pub(super) fn find(&self, user: &[f32], options: &SearchOptions) -> Result<Vec<Hit>> {
+    pub(super) fn find(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
         let (index, overlay) = (&self.held.index, &self.overlay);
         let k = options.k().min(self.len());
         if overlay.is_empty() || k == 0 {
             return index.search_with(user, &options.for_k(k));
         }
         let mut asked = k + overlay.hidden.min(k / 8 + 8);
-        let mut hits = loop {
-            let mut hits = index.search_with(user, &options.for_k(asked))?;
-            hits.retain(|hit| matches!(overlay.find(hit.id), Said::Nothing));
-            if hits.len() >= k.min(index.len() - overlay.hidden) || asked >= index.len() {
-                break hits;
+        let Found { mut hits, plan } = loop {
+            let mut found = index.search_with(user, &options.for_k(asked))?;
+            found.hits.retain(|hit| matches!(overlay.find(hit.id), Said::Nothing));
+            if found.hits.len() >= k.min(index.len() - overlay.hidden) || asked >= index.len() {
+                break found;
             }
             asked *= 2;
         };
@@ -165,7 +165,7 @@ impl View {
             self.held.put_back(workspace);
         }
         keep_best(&mut hits, k);
-        Ok(hits)
+        Ok(Found { hits, plan })
     }
 
     /// The exact scores of candidates, the best `k` of them back, best first; otherwise as [`Index::rank`].
