@@ -342,8 +342,8 @@ impl Index {
     /// The best items for a user, and whether they were walked to or scanned for.
     ///
     /// Scores are exact. Which items a walk finds is not: it scores some 10 to 30 rows for each place of its beam. Where that
-    /// would take longer than a scan, as it does for many items of a small or large index, every row is scanned instead,
-    /// and the answer is exact. A scan streams over the `i8` rows, if there are any, and scores in `f32` what their bounds leave; at
+    /// is expected to take longer than a scan, as for many items of a small index, every row is scanned instead, and the
+    /// answer is exact. A scan streams over the `i8` rows, if there are any, and scores in `f32` what their bounds leave; at
     /// a recall of 1, for a user or rows whose bounds tell little, and for more than an eighth of the items it scores all in
     /// `f32`. Allocates the answer only.
     ///
