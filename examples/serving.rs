@@ -29,7 +29,7 @@ fn recommend(live: &LiveIndex, user: u64, followed: &[u64]) -> itemdex::Result<V
     // The version to compute is the current one, unless a user embedding was cached.
     let view = live.current();
     let embedding = user_tower(view.model_version(), user);
-    let hits = view.search_with(&embedding, &SearchOptions::new(200).recall(0.95))?;
+    let hits = view.search_with(&embedding, &SearchOptions::new(200).recall(0.95))?.hits;
     let mut candidates: Vec<u64> = hits.iter().map(|hit| hit.id).collect();
     candidates.extend_from_slice(followed);
     Ok(view.rank(&embedding, &candidates, 20)?.hits)

@@ -23,9 +23,9 @@ const USERS_A_GROUP: usize = 32;
 /// The recall of a search that does not name one.
 const DEFAULT_RECALL: f32 = 0.95;
 
-/// The rows that are scored one by one in the time that a walk takes for each place in its beam, and the width at which
-/// keeping the beam in order costs as much again.
-const ROWS_A_PLACE: usize = 16;
+/// The rows that a scan passes in the time that a walk takes for each place in its beam, without `i8` rows and with them, and
+/// the width at which keeping the beam in order costs as much again.
+const ROWS_A_PLACE: [usize; 2] = [16, 48];
 const WIDE: usize = 3200;
 
 /// What built a graph; the number is what the file holds.
@@ -361,8 +361,8 @@ impl Index {
     /// The best items for a user, and whether they were walked to or scanned for.
     ///
     /// Scores are exact. Which items a walk finds is not: it scores some 10 to 30 rows for each place of its beam. Where that
-    /// would take longer than a scan, as it does for many items of a small or large index, every row is scanned instead,
-    /// and the answer is exact. A scan streams over the `i8` rows, if there are any, and scores in `f32` what their bounds leave; at
+    /// is expected to take longer than a scan, as for many items of a small index, every row is scanned instead, and the
+    /// answer is exact. A scan streams over the `i8` rows, if there are any, and scores in `f32` what their bounds leave; at
     /// a recall of 1, for a user or rows whose bounds tell little, and for more than an eighth of the items it scores all in
     /// `f32`. Allocates the answer only.
     ///
@@ -464,7 +464,9 @@ impl Index {
 
     /// What is faster for a beam of `ef`, unless it is decided.
     fn plan(&self, ef: usize, options: &SearchOptions) -> Plan {
-        let rows_a_walk = ef.saturating_mul(ROWS_A_PLACE).saturating_mul(1 + ef / WIDE);
+        let bounded = options.bounds() && self.quantized().is_some();
+        let rows_a_place = ROWS_A_PLACE[usize::from(bounded)];
+        let rows_a_walk = ef.saturating_mul(rows_a_place).saturating_mul(1 + ef / WIDE);
         let faster = if rows_a_walk >= self.len() { Plan::Scan } else { Plan::Graph };
         options.plan.unwrap_or(faster)
     }

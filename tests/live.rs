@@ -69,7 +69,7 @@ fn assert_serves(view: &View, items: &Items, absent: &[u64]) {
     let ids: Vec<u64> = items.iter().map(|item| item.0).chain(absent.iter().copied()).collect();
     for user in users(3, DIM, 5) {
         for k in [1, 10, items.len(), items.len() + 5] {
-            let hits = view.search_with(&user, &SearchOptions::new(k).recall(1.0)).unwrap();
+            let hits = view.search_with(&user, &SearchOptions::new(k).recall(1.0)).unwrap().hits;
             assert_best(&hits, items, &user, k);
             let twice: Vec<u64> = ids.iter().chain(&ids[..ids.len() / 2]).copied().collect();
             let ranked = view.rank(&user, &twice, k).unwrap();
