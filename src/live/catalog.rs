@@ -464,7 +464,7 @@ impl Catalog {
         }
     }
 
-    fn lock(&self) -> Result<Option<File>> {
+    fn lock(&self) -> Result<Option<Lock>> {
         self.lock_with(|file| match file.try_lock() {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
@@ -472,17 +472,17 @@ impl Catalog {
         })
     }
 
-    fn wait_for_lock(&self) -> Result<Option<File>> {
+    fn wait_for_lock(&self) -> Result<Option<Lock>> {
         self.lock_with(|file| file.lock().map(|()| true))
     }
 
     /// The lock, held until it is dropped; none where the file system has no locks.
-    fn lock_with(&self, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<File>> {
+    fn lock_with(&self, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Lock>> {
         let path = self.folder.join("catalog.lock");
         let open = File::options().create(true).truncate(false).write(true).open(&path);
         let file = open.map_err(Error::io("write", &path))?;
         match lock(&file) {
-            Ok(true) => Ok(Some(file)),
+            Ok(true) => Ok(Some(Lock(file))),
             Ok(false) => {
                 let problem =
                     "somebody else is changing the catalog; try again when they are done".to_owned();
@@ -496,10 +496,21 @@ impl Catalog {
     }
 }
 
+/// The lock of a file that this process has locked, let go when dropped. Not by closing the file: a child that is being started
+/// holds it open a moment longer.
+pub(super) struct Lock(pub File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What cannot be unlocked is unlocked when it is closed.
+        let _ = self.0.unlock();
+    }
+}
+
 /// A folder for a generation on its way. Its lock says that somebody is at work in it; dropped, it goes.
 struct Staging {
     folder: TempDir,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Staging {
@@ -519,7 +530,7 @@ impl Staging {
                 }
                 Ok(()) => {}
             }
-            return Ok(Staging { folder, _lock: lock });
+            return Ok(Staging { folder, _lock: Lock(lock) });
         }
     }
 

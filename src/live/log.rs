@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::catalog::List;
+use super::catalog::{List, Lock};
 use crate::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"itemlog\0";
@@ -98,7 +98,7 @@ pub(super) struct Log {
     /// The length at which it was last written anew.
     compacted: u64,
     /// Held as long as this is.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What a log's bytes hold.
@@ -138,7 +138,7 @@ impl Log {
         file.sync_all().map_err(Error::io("sync", path))?;
         info!(path = %path.display(), records = records.len(), next, "opened the log of fresh items");
         let (path, end, last_sync) = (path.to_owned(), end as u64, Instant::now());
-        Ok(Log { path, file, policy, end, next, synced: end, last_sync, compacted: end, _lock: lock })
+        Ok(Log { path, file, policy, end, next, synced: end, last_sync, compacted: end, _lock: Lock(lock) })
     }
 
     /// The position of the last record, or of the last that there was.
