@@ -15,6 +15,7 @@ pub(crate) const LINE: usize = 64;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sum {
     Products,
+    #[cfg_attr(not(feature = "hnsw_rs"), allow(dead_code, reason = "only hnsw_rs measures distances"))]
     SquaredDifferences,
 }
 
@@ -29,6 +30,7 @@ pub(crate) fn inner_products(query: &[f32], data: &[f32], rows: &[u32], scores: 
 }
 
 /// The same for squared L2 distances.
+#[cfg_attr(not(feature = "hnsw_rs"), allow(dead_code, reason = "only hnsw_rs measures distances"))]
 pub(crate) fn squared_distances(query: &[f32], data: &[f32], rows: &[u32], distances: &mut [f32]) {
     sums::<{ Sum::SquaredDifferences as u8 }>(query, data, rows, distances);
 }

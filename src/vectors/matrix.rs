@@ -121,7 +121,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Writes the squared L2 distances of `row` from `others` to `distances`.
-    #[inline(always)]
+    #[cfg(feature = "hnsw_rs")]
     pub fn squared_distances(&self, row: u32, others: &[u32], distances: &mut [f32]) {
         kernels::squared_distances(self.padded(row), self.data, others, distances);
     }
