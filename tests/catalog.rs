@@ -12,23 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use itemdex::live::{Catalog, Generation, PublishOptions};
+use itemdex::live::{Generation, PublishOptions};
 use itemdex::{Error, Index, IndexBuilder};
 use serde_json::Value;
-use tempfile::TempDir;
-
-struct Place {
-    folder: TempDir,
-    catalog: Catalog,
-}
 
 impl Place {
-    fn new() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let catalog = Catalog::create(folder.path().join("catalog")).unwrap();
-        Place { folder, catalog }
-    }
-
     /// An index file outside of the catalog, told from others by its rows.
     fn index(&self, model_version: &str, rows: usize) -> PathBuf {
         let path = self.folder.path().join(format!("{model_version}-{rows}.itemdex"));
@@ -70,13 +58,6 @@ impl Place {
         assert_eq!(index.len() as u64, current.rows);
         current
     }
-}
-
-fn run(command: &mut Command, code: i32) -> Output {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
-    output
 }
 
 fn json(command: &mut Command) -> Value {

@@ -1,10 +1,13 @@
 //! The command line as a user or a script meets it.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+use common::run;
 use itemdex::dump::Dump;
 use itemdex::{Index, SearchOptions};
 use npyz::WriterBuilder;
@@ -19,13 +22,6 @@ fn itemdex() -> Command {
 
 fn data(name: &str) -> PathBuf {
     Path::new(DATA).join(name)
-}
-
-fn run(command: &mut Command, code: i32) -> Output {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
-    output
 }
 
 fn json(command: &mut Command) -> Value {

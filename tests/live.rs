@@ -15,22 +15,10 @@ use common::*;
 use itemdex::live::{Catalog, Generation, LiveIndex, LiveOptions, PublishOptions, SyncPolicy, View};
 use itemdex::{Error, IndexBuilder, SearchOptions};
 use proptest::prelude::*;
-use tempfile::TempDir;
 
 const DIM: usize = 6;
 
-struct Place {
-    folder: TempDir,
-    catalog: Catalog,
-}
-
 impl Place {
-    fn new() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let catalog = Catalog::create(folder.path().join("catalog")).unwrap();
-        Place { folder, catalog }
-    }
-
     fn publish(&self, model_version: &str, items: &Items, options: PublishOptions) -> Generation {
         let builder = IndexBuilder::new(model_version).m(4).ef_construction(30).threads(1);
         let build = |path: &Path| builder.build_from(items.iter().map(|(id, row)| (*id, row)), path);

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::PathBuf;
+use std::process::{Command, Output};
 
+use itemdex::live::Catalog;
 use itemdex::{Hit, Index, IndexBuilder};
 use tempfile::TempDir;
 
@@ -108,4 +110,26 @@ pub fn assert_ordered(hits: &[Hit]) {
         let [a, b] = pair else { unreachable!() };
         assert!(a.score > b.score || (a.score == b.score && a.id < b.id), "{a:?} before {b:?}");
     }
+}
+
+/// A catalog, in a folder that lives as long as it does.
+pub struct Place {
+    pub folder: TempDir,
+    pub catalog: Catalog,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::create(folder.path().join("catalog")).unwrap();
+        Place { folder, catalog }
+    }
+}
+
+/// What a command put out, which must exit with `code`.
+pub fn run(command: &mut Command, code: i32) -> Output {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
+    output
 }
