@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Result;
 use crate::calibration::{BEAMS, CALIBRATED_K, Calibration};
-use crate::graph::{Beam, Graph, Scored, Scratch, kept, score_again, walk};
+use crate::graph::{Beam, Graph, Scored, Scratch, cut, kept, score_again, walk};
 use crate::progress::{Stage, Watch};
 use crate::top::{Hit, TopK};
 use crate::vectors::{Matrix, Quantized, Rows, pad};
@@ -31,6 +31,9 @@ const PRODUCTS: usize = 1 << 31;
 
 /// Queries between two looks at progress and cancellation.
 const CHUNK: usize = 100;
+
+/// Rows scored between two looks at which are the best.
+const BLOCK: usize = 1024;
 
 /// A recall beyond which no wider beam is measured.
 const NEARLY_ALL: f32 = 0.999;
@@ -91,12 +94,13 @@ impl<'a> Judge<'a> {
                 let mut best = best_quantized(quantized, self.rows.len(), query, kept(k, k));
                 score_again(self.rows, query, &mut best);
                 let good = best.iter().filter(|found| found.score() >= bars[COMPARED]).count();
-                std::array::from_fn(|_| good.min(k) as f32 / k as f32)
+                good.min(k) as f32 / k as f32
             };
-            share.iter().map(recall).collect()
+            share.iter().map(recall).collect::<Vec<f32>>()
         });
-        info!(recall = mean(&recalls, COMPARED), "of the best {k} by i8 rows");
-        mean(&recalls, COMPARED) >= 1.0 - NO_LOSS
+        let recall = recalls.iter().sum::<f32>() / recalls.len().max(1) as f32;
+        info!(recall, "of the best {k} by i8 rows");
+        recall >= 1.0 - NO_LOSS
     }
 
     /// How many rows a walk scores on the way to a recall of [`TARGET`], in the mean.
@@ -105,7 +109,7 @@ impl<'a> Judge<'a> {
         for ef in BEAMS {
             // Every row that is scored is kept, and so counted.
             let beam = Beam { ef: ef as usize, keep: self.rows.len() };
-            let found = self.walks(graph, quantized, beam, |k| kept(k, ef as usize));
+            let found = self.walks(graph, quantized, beam);
             let scored = found.iter().map(|(scored, _)| *scored as f32).sum::<f32>() / found.len() as f32;
             let recalls: Vec<ByK> = found.into_iter().map(|(_, recalls)| recalls).collect();
             let recall = mean(&recalls, COMPARED);
@@ -146,18 +150,12 @@ impl<'a> Judge<'a> {
     /// The recall of each query at a beam: of one walk, of which a search for each k would keep its share.
     fn recalls(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, ef: usize) -> Vec<ByK> {
         let beam = Beam { ef, keep: kept(CALIBRATED_K[CALIBRATED_K.len() - 1], ef) };
-        let found = self.walks(graph, quantized, beam, |k| kept(k, ef));
+        let found = self.walks(graph, quantized, beam);
         found.into_iter().map(|(_, recalls)| recalls).collect()
     }
 
-    /// How many rows a walk for each query found, and its recalls if for each k the best `keeping` are scored again.
-    fn walks(
-        &self,
-        graph: Graph<'_>,
-        quantized: Option<Quantized<'_>>,
-        beam: Beam,
-        keeping: impl Fn(usize) -> usize + Sync,
-    ) -> Vec<(usize, ByK)> {
+    /// How many rows a walk for each query found, and its recalls if for each k as many as in a search are scored again.
+    fn walks(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, beam: Beam) -> Vec<(usize, ByK)> {
         let total = self.rows.len();
         self.spread(&self.queries, |share| {
             let (mut scratch, mut found) = (Scratch::new(total), Vec::new());
@@ -165,11 +163,11 @@ impl<'a> Judge<'a> {
                 walk(graph, self.rows, quantized, query, beam, &mut scratch, &mut found);
                 let scored = found.len();
                 found.sort_unstable_by(|a, b| b.cmp(a));
-                found.truncate(keeping(CALIBRATED_K[CALIBRATED_K.len() - 1]));
+                found.truncate(kept(CALIBRATED_K[CALIBRATED_K.len() - 1], beam.ef));
                 score_again(self.rows, query, &mut found);
                 let recalls = std::array::from_fn(|column| {
                     let k = CALIBRATED_K[column].min(total);
-                    let kept = &found[..keeping(k).min(found.len())];
+                    let kept = &found[..kept(k, beam.ef).min(found.len())];
                     kept.iter().filter(|found| found.score() >= bars[column]).count().min(k) as f32 / k as f32
                 });
                 (scored, recalls)
@@ -229,14 +227,17 @@ fn bars(rows: Rows<'_>, query: &[f32]) -> ByK {
 fn best_quantized(quantized: Quantized<'_>, total: usize, query: &[f32], keep: usize) -> Vec<Scored> {
     let mut values = Vec::new();
     quantized.quantize_user(query, &mut values);
-    let rows: Vec<u32> = (0..total as u32).collect();
-    let mut scores = vec![0.0; total];
-    quantized.scores(&values, &rows, &mut scores);
-    let mut best: Vec<Scored> =
-        rows.iter().zip(scores).map(|(&row, score)| Scored::new(score, row)).collect();
-    if keep < best.len() {
-        best.select_nth_unstable_by(keep, |a, b| b.cmp(a));
-        best.truncate(keep);
+    let mut best = Vec::new();
+    for first in (0..total).step_by(BLOCK) {
+        let rows: [u32; BLOCK] = std::array::from_fn(|at| (first + at) as u32);
+        let rows = &rows[..BLOCK.min(total - first)];
+        let scores = &mut [0.0; BLOCK][..rows.len()];
+        quantized.scores(&values, rows, scores);
+        best.extend(rows.iter().zip(scores).map(|(&row, &mut score)| Scored::new(score, row)));
+        if best.len() > keep + BLOCK {
+            cut(&mut best, keep);
+        }
     }
+    cut(&mut best, keep);
     best
 }

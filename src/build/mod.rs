@@ -318,13 +318,14 @@ impl IndexBuilder {
         let copies = Copies::find(rows);
         let originals = copies.originals(total as u32);
         let mut graph = match self.builder {
-            Builder::Native => native::build(&space, &originals, &parameters, watch)?,
+            Builder::Native => {
+                let mut graph = native::build(&space, &originals, &parameters, watch)?;
+                users::link(&mut graph, rows, walked, &linked_for, self.threads, watch)?;
+                graph
+            }
             #[cfg(feature = "hnsw_rs")]
             Builder::HnswRs => hnsw_rs::build(&space, squared_norms, &originals, &parameters, watch)?,
         };
-        if matches!(self.builder, Builder::Native) {
-            users::link(&mut graph, rows, walked, &linked_for, self.threads, watch)?;
-        }
         copies.attach(&mut graph);
         let linked = connect(&mut graph, &space, watch)?;
         let calibration = judge.calibrate(graph.view(), walked, watch)?;

@@ -21,7 +21,7 @@ mod walk;
 
 pub(crate) use crate::ids::NONE;
 pub(crate) use search::{kept, score_again, search, walk};
-pub(crate) use walk::{Beam, Scored, Scratch};
+pub(crate) use walk::{Beam, Scored, Scratch, cut};
 
 use crate::file::MAX_LAYERS;
 use crate::vectors::prefetch;

@@ -194,8 +194,8 @@ impl Scratch {
     }
 }
 
-/// Drops all but the best `keep`.
-fn cut(rated: &mut Vec<Scored>, keep: usize) {
+/// Drops all but the best `keep`, which stay in no order.
+pub(crate) fn cut(rated: &mut Vec<Scored>, keep: usize) {
     if keep < rated.len() {
         rated.select_nth_unstable_by(keep, |a, b| b.cmp(a));
         rated.truncate(keep);
