@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use common::{Items, Random};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use itemdex::{Index, IndexBuilder, Plan, Quantization, RankOptions, SearchOptions};
+use itemdex::{
+    Channel, Index, IndexBuilder, Matrix, Plan, Quantization, RankOptions, RowHandles, SearchOptions,
+};
 use tempfile::tempdir;
 
 const DIM: usize = 64;
@@ -109,6 +111,90 @@ fn rank(criterion: &mut Criterion) {
     }
 }
 
+/// Five channels that share candidates beside a rank of what they bring, each candidate once.
+fn channels(criterion: &mut Criterion) {
+    let mut world = World::new();
+    let (items, users) = (world.items(400_000), world.users(USERS));
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    build(IndexBuilder::new("bench").m(2).ef_construction(1).quantize(Quantization::I8), &items, &path);
+    let index = Index::open(&path).unwrap();
+    let lists: Vec<Vec<u64>> = (0..5)
+        .map(|channel| {
+            let shared = (0..4_000).map(|at| at * 100);
+            let own = (0..16_000).map(|at| channel + 5 * at);
+            shared.chain(own).map(|row: usize| items[row].0).collect()
+        })
+        .collect();
+    let handles: Vec<RowHandles> = lists.iter().map(|list| index.look_up(list)).collect();
+    let mut distinct = lists.concat();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let options = RankOptions::new(1_000);
+    let by_ids: Vec<Channel> = lists.iter().map(Channel::new).collect();
+    let by_rows: Vec<Channel> = handles.iter().map(Channel::new).collect();
+    let quotas: Vec<Channel> = by_ids
+        .iter()
+        .zip(0..)
+        .map(|(channel, number)| channel.at_least(50).at_most(150 + 100 * number))
+        .collect();
+
+    let mut group =
+        criterion.benchmark_group(format!("5 channels of 20,000, {} distinct, k 1000", distinct.len()));
+    let mut users = users.iter().cycle();
+    for (name, options) in [("rank", options), ("rank exactly", options.exact())] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| index.rank_with(users.next().unwrap(), &distinct, &options).unwrap());
+        });
+    }
+    for (name, channels) in
+        [("channels", by_ids), ("channels of handles", by_rows), ("channels with quotas", quotas)]
+    {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| index.rank_channels(users.next().unwrap(), &channels, &options).unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// Several users at once beside one at a time, on one thread and on two.
+fn many(criterion: &mut Criterion) {
+    let mut world = World::new();
+    let (items, users) = (world.items(400_000), world.users(USERS));
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    build(IndexBuilder::new("bench").m(4).ef_construction(10).quantize(Quantization::I8), &items, &path);
+    let index = Index::open(&path).unwrap();
+    let ids: Vec<u64> = (0..100_000).map(|_| items[world.random.below(items.len())].0).collect();
+    let matrix = Matrix::new(DIM, users.concat()).unwrap();
+    let (rank, scan) = (RankOptions::new(1_000), SearchOptions::new(1_000).plan(Plan::Scan));
+    let walk = SearchOptions::new(100).ef(200).plan(Plan::Graph);
+
+    let mut group = criterion.benchmark_group(format!("{USERS} users"));
+    group.sample_size(10).throughput(Throughput::Elements(USERS as u64));
+    group.bench_function("rank 100,000, alone", |bencher| {
+        bencher.iter(|| users.iter().for_each(|user| drop(index.rank_with(user, &ids, &rank).unwrap())));
+    });
+    for (name, lists) in [("a list each", vec![&*ids; USERS]), ("one list", vec![&*ids])] {
+        for threads in [1, 2] {
+            group.bench_function(format!("rank_many 100,000, {name}, {threads} threads"), |bencher| {
+                bencher.iter(|| index.rank_many(&matrix, &lists, &rank, threads).unwrap());
+            });
+        }
+    }
+    for (name, options) in [("scan 400,000", scan), ("walk", walk)] {
+        group.bench_function(format!("{name}, alone"), |bencher| {
+            bencher.iter(|| users.iter().for_each(|user| drop(index.search_with(user, &options).unwrap())));
+        });
+        for threads in [1, 2] {
+            group.bench_function(format!("search_many, {name}, {threads} threads"), |bencher| {
+                bencher.iter(|| index.search_many(&matrix, &options, threads).unwrap());
+            });
+        }
+    }
+    group.finish();
+}
+
 /// Scans beside a plain read of the bytes that they stream over, and a walk.
 fn scan(criterion: &mut Criterion) {
     let mut world = World::new();
@@ -153,5 +239,5 @@ fn scan(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, search_and_build, rank, scan);
+criterion_group!(benches, search_and_build, rank, channels, many, scan);
 criterion_main!(benches);

@@ -98,6 +98,13 @@ pub enum Error {
         problem: String,
     },
 
+    /// Row handles are of another index than they were given to, of one built anew for instance.
+    #[error("{}: the row handles are of another index file; look the items up, or search, in this one", path.display())]
+    StaleRows {
+        /// The file of the index that they were given to.
+        path: PathBuf,
+    },
+
     /// An option has a value that cannot work.
     #[error("{option}: {problem}")]
     BadOption {

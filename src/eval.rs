@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::rank::Scratch;
+use crate::rank::{Scratch, Source};
 use crate::{Error, Hit, Index, Matrix, RankOptions, Result, SearchOptions};
 
 /// Queries are repeated for at least this long, so that a small set is not measured by one lucky pass.
@@ -143,7 +143,7 @@ pub fn measure_rank(
         // Each part begins with the cache lines of other candidates in the cache, as in a server that has more to do.
         let exact = timed(&mut took[0], || index.rank_with(user, &drawn, &options.exact()))?;
         let two_step = timed(&mut took[1], || index.rank_with(user, &drawn, &options))?;
-        timed(&mut took[2], || ranking.look_up(&drawn, &mut scratch));
+        timed(&mut took[2], || ranking.look_up(Source::Ids(&drawn), &mut scratch));
         timed(&mut took[3], || ranking.touch_rows(&scratch));
         timed(&mut took[4], || ranking.touch_quantized(&scratch));
         if call >= WARM_UP {

@@ -6,11 +6,12 @@ use std::thread;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::channels::{self, Channel, ChannelHit, Chooser, MAX_CHANNELS, RankedChannels};
 use crate::file::{IndexFile, Residence, Section};
 use crate::graph::{Graph, Scored, Scratch, search};
-use crate::ids::IdMap;
-use crate::rank::{self, Contest, RankOptions, Ranked, Ranking};
-use crate::top::Hit;
+use crate::ids::{IdMap, NONE};
+use crate::rank::{self, Candidates, Contest, RankOptions, Ranked, Ranking, RowHandles, Source};
+use crate::top::{Hit, keep_best};
 use crate::vectors::{Quantized, Rows, pad, problem_with};
 use crate::{Error, Matrix, Result};
 
@@ -150,6 +151,8 @@ struct Workspace {
     rank: rank::Scratch,
     scan: [Contest; 1],
     hits: Vec<Hit>,
+    channel_hits: Vec<ChannelHit>,
+    chooser: Chooser,
 }
 
 /// How to search: for how many items, and how hard.
@@ -389,6 +392,27 @@ impl Index {
         Ok(Found { hits: self.answer(workspace), plan })
     }
 
+    /// The rows of the items that [`Index::search_with`] finds, in the same order, for a rank by this index: what a recall channel
+    /// hands on where nobody needs its scores.
+    ///
+    /// # Errors
+    /// As [`Index::search_with`].
+    pub fn search_rows(&self, user: &[f32], options: &SearchOptions) -> Result<RowHandles> {
+        // Looking an item up costs a fiftieth of finding it: not worth hits of a second kind.
+        let ids: Vec<u64> = self.search_with(user, options)?.hits.iter().map(|hit| hit.id).collect();
+        Ok(self.look_up(&ids))
+    }
+
+    /// The rows of items, in the order of their ids here; what the index does not have is left out.
+    ///
+    /// Costs a cache miss an item, of which many are under way at once.
+    pub fn look_up(&self, ids: &[u64]) -> RowHandles {
+        let mut rows = vec![NONE; ids.len()];
+        self.id_map().rows(ids, &mut rows);
+        rows.retain(|&row| row != NONE);
+        RowHandles { generation: self.generation(), rows }
+    }
+
     /// The items of several users at once, an answer each, in their order: the same as [`Index::search_with`] gives, bit for bit.
     ///
     /// Users are spread over `threads`, at least 1. Where rows are scanned, 32 users share a pass, in which a row is loaded once for
@@ -492,28 +516,128 @@ impl Index {
     /// The exact scores of candidates, the best `k` of them back, best first; of equal scores the smaller id
     /// comes first. A candidate named twice counts once, and one that the index does not have is reported.
     ///
-    /// The same as [`Index::rank_with`] with default options.
+    /// Candidates are item ids, or [`RowHandles`] of this index. The same as [`Index::rank_with`] with default options.
     ///
     /// # Errors
-    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
-    pub fn rank(&self, user: &[f32], candidates: &[u64], k: usize) -> Result<Ranked> {
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::StaleRows`] for handles of another index.
+    pub fn rank<'a>(&self, user: &[f32], candidates: impl Into<Candidates<'a>>, k: usize) -> Result<Ranked> {
         self.rank_with(user, candidates, &RankOptions::new(k))
     }
 
     /// As [`Index::rank`]. The options decide how the answer is come by, not what it is.
     ///
-    /// Costs one look-up and one inner product a candidate, and a partial selection. Allocates the answer only.
+    /// Costs one look-up, for ids, and one inner product a candidate, and a partial selection. Allocates the answer only.
     ///
     /// # Errors
-    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding.
-    pub fn rank_with(&self, user: &[f32], candidates: &[u64], options: &RankOptions) -> Result<Ranked> {
+    /// As [`Index::rank`].
+    pub fn rank_with<'a>(
+        &self,
+        user: &[f32],
+        candidates: impl Into<Candidates<'a>>,
+        options: &RankOptions,
+    ) -> Result<Ranked> {
         self.check_user(user)?;
-        Ok(self.ranked(user, candidates, options))
+        Ok(self.ranked(user, self.source(candidates.into())?, options))
+    }
+
+    /// The best `k` of what several recall channels bring, each item once, with the channels that brought it: as [`Index::rank`] of
+    /// all their candidates, within the channels' quotas.
+    ///
+    /// A hit counts for every channel that brought it. First each channel, in the order given, gets the best of its own until it
+    /// has [`Channel::at_least`] so many, then the best of all fill up; no item is taken that would give a channel more than
+    /// [`Channel::at_most`], so there may be fewer than `k`. Where no two channels share items, no choice within the quotas scores
+    /// higher.
+    ///
+    /// Costs what ranking the candidates costs and some nanoseconds for each; with quotas all of them are scored in `f32`.
+    /// Allocates the answer only.
+    ///
+    /// # Errors
+    /// As [`Index::rank`]; [`Error::BadOption`] for more than [`MAX_CHANNELS`], for a channel that is to have more
+    /// hits at least than at most, and for channels that are to have more than `k` in all.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// # let items = (0..1000u64).map(|i| (i, [(i as f32).sin(), (i as f32).cos(), 0.1]));
+    /// # itemdex::IndexBuilder::new("2026-11-23").build_from(items, &path)?;
+    /// use itemdex::{Channel, Index, RankOptions, SearchOptions};
+    ///
+    /// let index = Index::open(&path)?;
+    /// let user = [0.3, 0.9, 1.0];
+    /// let found = index.search_rows(&user, &SearchOptions::new(50))?;
+    /// let uploaded_today = [990, 991, 992, 993, 1017];
+    /// let channels = [Channel::new(&found), Channel::new(&uploaded_today).at_least(2)];
+    ///
+    /// let ranked = index.rank_channels(&user, &channels, &RankOptions::new(10))?;
+    /// assert_eq!(ranked.hits.iter().filter(|hit| hit.channels & 0b10 != 0).count(), 2);
+    /// assert_eq!(ranked.unknown, [1017]);
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn rank_channels(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions,
+    ) -> Result<RankedChannels> {
+        self.check_user(user)?;
+        channels::check(channels, options.k)?;
+        let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
+        for (source, channel) in sources.iter_mut().zip(channels) {
+            *source = self.source(channel.candidates)?;
+        }
+        Ok(self.ranked_channels(user, channels, &sources[..channels.len()], options, &[]))
+    }
+
+    /// The same, where `sources` are what channels bring of this index, and `others` are hits beside them.
+    pub(crate) fn ranked_channels(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        sources: &[Source<'_>],
+        options: &RankOptions,
+        others: &[ChannelHit],
+    ) -> RankedChannels {
+        let mut workspace = self.workspace_for(user);
+        let Workspace { user, rank, hits, channel_hits, chooser, .. } = &mut workspace;
+        let ranking = self.ranking();
+        let unknown = ranking.merge(sources, rank);
+        let quotas = channels.iter().any(Channel::has_quota);
+        match quotas {
+            true => ranking.score_visits(user, rank, hits),
+            false => ranking.best(user, *options, |_| true, rank, hits),
+        }
+        channel_hits.clear();
+        channel_hits
+            .extend(hits.iter().zip(rank.channels()).map(|(&hit, channels)| ChannelHit::new(hit, channels)));
+        channel_hits.extend_from_slice(others);
+        match quotas {
+            true => chooser.choose(channel_hits, options.k, channels),
+            false => keep_best(channel_hits, options.k, ChannelHit::order),
+        }
+        let hits = channel_hits.clone();
+        self.put_back(workspace);
+        RankedChannels { hits, unknown }
+    }
+
+    /// Checks that handles are of this index.
+    pub(crate) fn source<'a>(&self, candidates: Candidates<'a>) -> Result<Source<'a>> {
+        match candidates {
+            Candidates::Ids(ids) => Ok(Source::Ids(ids)),
+            Candidates::Rows(handles) if handles.generation == self.generation() => {
+                Ok(Source::Rows(&handles.rows))
+            }
+            Candidates::Rows(_) => Err(Error::StaleRows { path: self.file.path().to_owned() }),
+        }
+    }
+
+    /// What tells this index from all others.
+    pub(crate) fn generation(&self) -> (u64, usize) {
+        (self.fingerprint(), self.len())
     }
 
     /// The candidates of several users at once, an answer each, in their order: the same as [`Index::rank_with`] gives, bit for bit.
     ///
-    /// `candidates` is one list for all users, or a list for each. Users are spread over `threads`, at least 1. One list is looked
+    /// `candidates` is one list for all users, or a list for each, of ids or of row handles. Users are spread over `threads`, at least 1. One list is looked
     /// up once, and 32 users share a pass over it, in which a row is loaded once for all of them; lists of their own share
     /// nothing. Allocates the answers, and for one list what it holds for 32 users on each thread.
     ///
@@ -532,24 +656,26 @@ impl Index {
     /// assert_eq!(ranked[1].unknown, [9]);
     /// # Ok::<(), itemdex::Error>(())
     /// ```
-    pub fn rank_many(
+    pub fn rank_many<'a, C: Into<Candidates<'a>> + Copy>(
         &self,
         users: &Matrix,
-        candidates: &[&[u64]],
+        candidates: &[C],
         options: &RankOptions,
         threads: usize,
     ) -> Result<Vec<Ranked>> {
         self.check_users(users)?;
-        if users.len() == candidates.len() {
+        let sources = candidates.iter().map(|&list| self.source(list.into()));
+        let sources: Vec<Source<'_>> = sources.collect::<Result<_>>()?;
+        if users.len() == sources.len() {
             let mut answers = vec![Ranked::default(); users.len()];
             spread(&mut answers, threads, |first, answers| {
                 for (user, answer) in (first..).zip(answers) {
-                    *answer = self.ranked(users.row(user), candidates[user], options);
+                    *answer = self.ranked(users.row(user), sources[user], options);
                 }
             });
             return Ok(answers);
         }
-        let &[shared] = candidates else {
+        let &[shared] = &*sources else {
             let problem = format!(
                 "{} lists for {} users; give one list for all, or one for each",
                 candidates.len(),
@@ -570,7 +696,7 @@ impl Index {
         Ok(answers.into_iter().map(|hits| Ranked { hits, unknown: unknown.clone() }).collect())
     }
 
-    fn ranked(&self, user: &[f32], candidates: &[u64], options: &RankOptions) -> Ranked {
+    pub(crate) fn ranked(&self, user: &[f32], candidates: Source<'_>, options: &RankOptions) -> Ranked {
         let mut workspace = self.workspace_for(user);
         let Workspace { user, walk: Scratch { visited, .. }, rank, hits, .. } = &mut workspace;
         let ranking = self.ranking();
@@ -580,6 +706,7 @@ impl Index {
         };
         visited.clear();
         ranking.best(user, *options, |row| visited.insert(row), rank, hits);
+        keep_best(hits, options.k, Hit::order);
         Ranked { hits: self.answer(workspace), unknown }
     }
 
@@ -723,6 +850,8 @@ impl Index {
             rank: rank::Scratch::default(),
             scan: Default::default(),
             hits: Vec::new(),
+            channel_hits: Vec::new(),
+            chooser: Chooser::default(),
         };
         self.workspaces.pop().unwrap_or_else(new)
     }

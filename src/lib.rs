@@ -35,6 +35,7 @@
 
 mod build;
 mod calibration;
+mod channels;
 pub mod dump;
 mod error;
 pub mod eval;
@@ -49,10 +50,11 @@ mod top;
 mod vectors;
 
 pub use build::{BuildReport, IndexBuilder, Quantization};
+pub use channels::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
 pub use error::{Error, Result};
 pub use index::{Builder, Found, Index, Info, OpenOptions, Plan, Residency, SearchOptions};
 pub use progress::{Progress, Stage};
-pub use rank::{RankOptions, Ranked};
+pub use rank::{Candidates, RankOptions, Ranked, RowHandles};
 pub use top::Hit;
 pub use vectors::{MAX_NORM, Matrix};
 

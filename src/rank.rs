@@ -56,6 +56,93 @@ impl RankOptions {
     }
 }
 
+/// Items of one index by their places in it, which spare a rank the look-up: 4 bytes an item.
+///
+/// For a channel that has searched the index already ([`Index::search_rows`](crate::Index::search_rows)), or that brings the same
+/// items to many requests ([`Index::look_up`](crate::Index::look_up)). Only an index of the same generation takes them, which is one
+/// of the same file or of a copy; any other gives [`Error::StaleRows`](crate::Error::StaleRows).
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let (path, later) = (folder.path().join("items.itemdex"), folder.path().join("later.itemdex"));
+/// # itemdex::IndexBuilder::new("v1").build_from([(7, [1.0, 2.0]), (8, [2.0, 1.0])], &path)?;
+/// # itemdex::IndexBuilder::new("v2").build_from([(8, [1.0, 2.0]), (7, [2.0, 1.0])], &later)?;
+/// let index = itemdex::Index::open(&path)?;
+/// let popular = index.look_up(&[8, 7]);
+/// assert_eq!(index.rank(&[0.0, 1.0], &popular, 1)?.hits[0].id, 7);
+///
+/// let rebuilt = itemdex::Index::open(&later)?;
+/// assert!(rebuilt.rank(&[0.0, 1.0], &popular, 1).is_err());
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowHandles {
+    /// The fingerprint of the index, and how many rows it has: all of `rows` are below that.
+    pub(crate) generation: (u64, usize),
+    pub(crate) rows: Vec<u32>,
+}
+
+impl RowHandles {
+    /// How many items there are; one named twice counts twice.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// What a rank takes: item ids, or the handles of rows. Either is borrowed, and made of a reference to it.
+#[derive(Debug, Clone, Copy)]
+pub enum Candidates<'a> {
+    /// By id; those that the index does not have are reported.
+    Ids(&'a [u64]),
+    /// By place, without a look-up.
+    Rows(&'a RowHandles),
+}
+
+impl<'a> From<&'a [u64]> for Candidates<'a> {
+    fn from(ids: &'a [u64]) -> Self {
+        Candidates::Ids(ids)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u64; N]> for Candidates<'a> {
+    fn from(ids: &'a [u64; N]) -> Self {
+        Candidates::Ids(ids)
+    }
+}
+
+impl<'a> From<&'a Vec<u64>> for Candidates<'a> {
+    fn from(ids: &'a Vec<u64>) -> Self {
+        Candidates::Ids(ids)
+    }
+}
+
+impl<'a> From<&'a RowHandles> for Candidates<'a> {
+    fn from(rows: &'a RowHandles) -> Self {
+        Candidates::Rows(rows)
+    }
+}
+
+/// Candidates that are known to be of the index that ranks them.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    Ids(&'a [u64]),
+    Rows(&'a [u32]),
+}
+
+impl Source<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Source::Ids(ids) => ids.len(),
+            Source::Rows(rows) => rows.len(),
+        }
+    }
+}
+
 /// The answer of [`Index::rank`](crate::Index::rank).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ranked {
@@ -81,9 +168,23 @@ pub(crate) struct Scratch {
     found: Vec<u32>,
     /// The rows in the order they are visited.
     visits: Vec<u32>,
+    /// For each visit the channels that brought the row, a bit each, where channels are merged.
+    channels: Vec<u32>,
+    /// Where among the visits a row with these low bits stood last.
+    places: Vec<u32>,
     contenders: Contenders,
+    /// The visits that hits were made of, and their rows.
+    chosen: Vec<u32>,
+    rows: Vec<u32>,
     /// The quantised user.
     values: Vec<i8>,
+}
+
+impl Scratch {
+    /// For each hit that [`Ranking::best`] or [`Ranking::score_visits`] left, the channels that brought it.
+    pub fn channels(&self) -> impl Iterator<Item = u32> {
+        self.chosen.iter().map(|&visit| self.channels[visit as usize])
+    }
 }
 
 /// A user whom many rows are passed over for, beside others, and the best of these rows.
@@ -173,13 +274,13 @@ impl Ranking<'_> {
     /// Scores what bounds have left.
     fn settle(&self, k: usize, contest: &mut Contest) {
         let Contest { user, contenders, visits, hits, .. } = contest;
-        let left = contenders.finish(|_| true).iter().map(|contender| contender.row);
+        let left = contenders.finish(|_| true).iter().map(|contender| contender.number);
         visits.clear();
         visits.extend(left);
         visits.sort_unstable();
         hits.clear();
         self.score_hits(user, visits, hits);
-        keep_best(hits, k);
+        keep_best(hits, k, Hit::order);
     }
 
     fn score_hits(&self, user: &[f32], rows: &[u32], hits: &mut Vec<Hit>) {
@@ -208,12 +309,78 @@ impl Ranking<'_> {
     }
 
     /// Looks candidates up and leaves their rows in the order to visit them; returns how many are unknown.
-    pub fn look_up(&self, candidates: &[u64], scratch: &mut Scratch) -> usize {
+    pub fn look_up(&self, candidates: Source<'_>, scratch: &mut Scratch) -> usize {
         let Scratch { found, visits, .. } = scratch;
-        found.resize(candidates.len(), NONE);
-        self.map.rows(candidates, found);
-        part(found, self.rows.len(), visits);
-        found.len() - visits.len()
+        let rows = match candidates {
+            Source::Ids(ids) => {
+                found.resize(ids.len(), NONE);
+                self.map.rows(ids, found);
+                &**found
+            }
+            Source::Rows(rows) => rows,
+        };
+        visits.clear();
+        if rows.len() < FEW {
+            visits.extend(rows.iter().filter(|&&row| row != NONE));
+        } else {
+            let mut parts = Parts::of(rows, self.rows.len());
+            visits.resize(rows.len(), NONE);
+            rows.iter().for_each(|&row| visits[parts.place(row)] = row);
+            visits.truncate(parts.known());
+        }
+        rows.len() - visits.len()
+    }
+
+    /// Looks the candidates of several channels up, and leaves each row once, in the order to visit them, with the channels that brought
+    /// it. Returns the ids that were not found, ascending, each once.
+    pub fn merge(&self, channels: &[Source<'_>], scratch: &mut Scratch) -> Vec<u64> {
+        let Scratch { found, visits, channels: bits, places, .. } = scratch;
+        let total = channels.iter().map(Source::len).sum();
+        found.resize(total, NONE);
+        let mut rest = &mut **found;
+        let mut unknown = Vec::new();
+        for channel in channels {
+            let (own, later) = rest.split_at_mut(channel.len());
+            rest = later;
+            match channel {
+                Source::Ids(ids) => {
+                    self.map.rows(ids, own);
+                    unknown.extend(not_found(ids, own));
+                }
+                Source::Rows(rows) => own.copy_from_slice(rows),
+            }
+        }
+        let mut parts = Parts::of(found, self.rows.len());
+        visits.resize(total, NONE);
+        bits.resize(total, 0);
+        let mut rest = &**found;
+        for (number, channel) in channels.iter().enumerate() {
+            let (own, later) = rest.split_at(channel.len());
+            rest = later;
+            for &row in own {
+                let place = parts.place(row);
+                visits[place] = row;
+                bits[place] = 1 << number;
+            }
+        }
+        // Rows of one part differ in the low bits, so a row that has been seen is where these say. What rows of other parts left
+        // there, the visits themselves tell apart.
+        places.resize(parts.width(), 0);
+        let mut kept = 0;
+        for visit in 0..parts.known() {
+            let (row, bit) = (visits[visit], bits[visit]);
+            let place = &mut places[row as usize & (parts.width() - 1)];
+            let seen = *place as usize;
+            if seen < kept && visits[seen] == row {
+                bits[seen] |= bit;
+                continue;
+            }
+            *place = kept as u32;
+            (visits[kept], bits[kept]) = (row, bit);
+            kept += 1;
+        }
+        visits.truncate(kept);
+        sorted_once(unknown)
     }
 
     /// The rows that were looked up, each once, in the order to visit them. `insert` says whether a row is new.
@@ -223,15 +390,15 @@ impl Ranking<'_> {
     }
 
     /// The candidates that were not found, ascending, each once.
-    pub fn unknown(&self, candidates: &[u64], scratch: &Scratch) -> Vec<u64> {
-        let pairs = candidates.iter().zip(&scratch.found);
-        let mut unknown: Vec<u64> = pairs.filter(|&(_, &row)| row == NONE).map(|(&id, _)| id).collect();
-        unknown.sort_unstable();
-        unknown.dedup();
-        unknown
+    pub fn unknown(&self, candidates: Source<'_>, scratch: &Scratch) -> Vec<u64> {
+        match candidates {
+            Source::Ids(ids) => sorted_once(not_found(ids, &scratch.found).collect()),
+            Source::Rows(_) => Vec::new(),
+        }
     }
 
-    /// Leaves in `hits` the best of the rows that were looked up. `insert` says whether a row is new to this rank.
+    /// Leaves in `hits` the best of the rows that were looked up, each once, in no order, and some others.
+    /// `insert` says whether a row is new to this rank.
     pub fn best(
         &self,
         user: &[f32],
@@ -240,8 +407,8 @@ impl Ranking<'_> {
         scratch: &mut Scratch,
         hits: &mut Vec<Hit>,
     ) {
-        let Scratch { visits, contenders, values, .. } = scratch;
-        hits.clear();
+        let Scratch { visits, contenders, chosen, rows, values, .. } = scratch;
+        let mut insert = |visit: u32| insert(visits[visit as usize]);
         contenders.start(options.k);
         let bounding = self.quantized.filter(|quantized| {
             !options.exact && quantized.is_smaller() && visits.len() / BOUNDED >= options.k
@@ -249,22 +416,46 @@ impl Ranking<'_> {
         let bounds = bounding.and_then(|quantized| Some((quantized, quantized.bounds(user, values)?)));
         match bounds {
             Some((quantized, bounds)) => {
-                self.bound(quantized, values, bounds, visits, &mut insert, contenders);
-                let rows = contenders.finish(insert).iter().map(|contender| contender.row);
-                visits.clear();
-                visits.extend(rows);
-                self.score_hits(user, visits, hits);
+                self.bound(quantized, values, bounds, visits, &mut insert, contenders)
             }
+            None => self.score(user, visits, &mut insert, contenders),
+        }
+        let found = contenders.finish(insert);
+        chosen.clear();
+        chosen.extend(found.iter().map(|contender| contender.number));
+        rows.clear();
+        rows.extend(chosen.iter().map(|&visit| visits[visit as usize]));
+        hits.clear();
+        match bounds {
+            Some(_) => self.score_hits(user, rows, hits),
             None => {
-                self.score(user, visits, &mut insert, contenders);
-                let found = contenders.finish(insert);
-                for contender in found.iter() {
-                    prefetch(self.ids, contender.row as usize, 1);
-                }
-                hits.extend(found.iter().map(|contender| self.hit(contender.row, contender.most)));
+                rows.iter().for_each(|&row| prefetch(self.ids, row as usize, 1));
+                hits.extend(found.iter().zip(rows).map(|(contender, row)| self.hit(*row, contender.most)));
             }
         }
-        keep_best(hits, options.k);
+    }
+
+    /// Leaves in `hits` all the rows that were looked up, scored in `f32`.
+    pub fn score_visits(&self, user: &[f32], scratch: &mut Scratch, hits: &mut Vec<Hit>) {
+        let Scratch { visits, chosen, .. } = scratch;
+        chosen.clear();
+        chosen.extend(0..visits.len() as u32);
+        hits.clear();
+        self.score_hits(user, visits, hits);
+    }
+
+    /// Writes the ids of `rows` to `ids`, as many.
+    pub fn ids_of(&self, rows: &[u32], ids: &mut [u64]) {
+        let mut rest = ids;
+        gather(
+            rows,
+            |row| prefetch(self.ids, row as usize, 1),
+            |rows| {
+                let (ids, later) = std::mem::take(&mut rest).split_at_mut(rows.len());
+                rest = later;
+                ids.iter_mut().zip(rows).for_each(|(id, &row)| *id = self.ids[row as usize]);
+            },
+        );
     }
 
     /// Writes the score of each candidate to the same place of `scores`, NaN for an unknown one; returns how many are.
@@ -342,14 +533,15 @@ impl Ranking<'_> {
         insert: &mut impl FnMut(u32) -> bool,
         contenders: &mut Contenders,
     ) {
+        let mut visit = 0..;
         gather(
             visits,
             |row| self.rows.prefetch(row),
             |rows| {
-                let mut scores = [0.0; BLOCK];
-                self.rows.scores(user, rows, &mut scores[..rows.len()]);
-                for (&row, &score) in rows.iter().zip(&scores) {
-                    contenders.offer(score, score, row, insert);
+                let scores = &mut [0.0; BLOCK][..rows.len()];
+                self.rows.scores(user, rows, scores);
+                for (&mut score, visit) in scores.iter_mut().zip(&mut visit) {
+                    contenders.offer(score, score, visit, insert);
                 }
             },
         );
@@ -364,12 +556,14 @@ impl Ranking<'_> {
         insert: &mut impl FnMut(u32) -> bool,
         contenders: &mut Contenders,
     ) {
+        let mut visit = 0;
         gather(
             visits,
             |row| quantized.prefetch(row),
             |rows| {
-                quantized.bound(values, bounds, rows, |row, least, most| {
-                    contenders.offer(least, most, row, insert);
+                quantized.bound(values, bounds, rows, |_, least, most| {
+                    contenders.offer(least, most, visit, insert);
+                    visit += 1;
                 });
             },
         );
@@ -387,27 +581,56 @@ fn gather(rows: &[u32], touch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
     }
 }
 
-/// Writes the rows of `found`, which are below `rows` or [`NONE`] and left out, to `parted`, by ranges of addresses.
-fn part(found: &[u32], rows: usize, parted: &mut Vec<u32>) {
-    parted.clear();
-    if found.len() < FEW {
-        parted.extend(found.iter().filter(|&&row| row != NONE));
-        return;
+/// Address ranges, and where in each the next of its rows goes.
+struct Parts {
+    shift: u32,
+    /// Of each part, and of the rows that were not found, which have one of their own behind all others.
+    next: [u32; PARTS + 1],
+}
+
+impl Parts {
+    /// Ranges of `total` rows, with room for all of `found`, which are below that or [`NONE`].
+    fn of(found: &[u32], total: usize) -> Parts {
+        let shift = (usize::BITS - (total - 1).leading_zeros()).saturating_sub(PARTS.ilog2());
+        let mut parts = Parts { shift, next: [0; PARTS + 1] };
+        found.iter().for_each(|&row| parts.next[parts.part_of(row)] += 1);
+        let mut start = 0;
+        for next in &mut parts.next {
+            start += std::mem::replace(next, start);
+        }
+        parts
     }
-    let shift = (usize::BITS - (rows - 1).leading_zeros()).saturating_sub(PARTS.ilog2());
-    // Unknown ones have a part of their own, behind all others.
-    let part_of = |row: u32| (row as usize >> shift).min(PARTS);
-    let mut ends = [0u32; PARTS + 1];
-    found.iter().for_each(|&row| ends[part_of(row)] += 1);
-    let mut start = 0;
-    for end in &mut ends {
-        start += std::mem::replace(end, start);
+
+    #[inline(always)]
+    fn part_of(&self, row: u32) -> usize {
+        (row as usize >> self.shift).min(PARTS)
     }
-    parted.resize(found.len(), NONE);
-    for &row in found {
-        let place = &mut ends[part_of(row)];
-        parted[*place as usize] = row;
-        *place += 1;
+
+    /// Where `row` goes, for each once.
+    #[inline(always)]
+    fn place(&mut self, row: u32) -> usize {
+        let next = &mut self.next[self.part_of(row)];
+        *next += 1;
+        *next as usize - 1
     }
-    parted.truncate(ends[PARTS - 1] as usize);
+
+    /// How many rows were found, once all have been placed.
+    fn known(&self) -> usize {
+        self.next[PARTS - 1] as usize
+    }
+
+    /// How many rows a part spans, a power of two.
+    fn width(&self) -> usize {
+        1 << self.shift
+    }
+}
+
+fn not_found(ids: &[u64], found: &[u32]) -> impl Iterator<Item = u64> {
+    ids.iter().zip(found).filter(|&(_, &row)| row == NONE).map(|(&id, _)| id)
+}
+
+pub(crate) fn sorted_once(mut ids: Vec<u64>) -> Vec<u64> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }

@@ -22,15 +22,15 @@ impl Hit {
     }
 }
 
-/// Sorts the best `k` hits to the front, best first, and drops the rest.
-pub(crate) fn keep_best(hits: &mut Vec<Hit>, k: usize) {
-    cut(hits, k);
-    hits.sort_unstable_by(Hit::order);
+/// Sorts the first `k` by an order to the front and drops the rest.
+pub(crate) fn keep_best<T>(hits: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Ordering) {
+    cut(hits, k, &order);
+    hits.sort_unstable_by(order);
 }
 
-fn cut(hits: &mut Vec<Hit>, k: usize) {
+fn cut<T>(hits: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Ordering) {
     if k < hits.len() {
-        hits.select_nth_unstable_by(k, Hit::order);
+        hits.select_nth_unstable_by(k, order);
         hits.truncate(k);
     }
 }
@@ -62,7 +62,7 @@ impl TopK {
         if self.bar.is_none_or(|bar| hit.order(&bar).is_lt()) {
             self.hits.push(hit);
             if self.hits.len() == 2 * self.k {
-                cut(&mut self.hits, self.k);
+                cut(&mut self.hits, self.k, Hit::order);
                 self.bar = self.hits.iter().copied().max_by(Hit::order);
             }
         }
@@ -70,17 +70,17 @@ impl TopK {
 
     /// Best first.
     pub fn into_sorted(mut self) -> Vec<Hit> {
-        keep_best(&mut self.hits, self.k);
+        keep_best(&mut self.hits, self.k, Hit::order);
         self.hits
     }
 }
 
-/// A row and two bounds of its score, which are equal where it is known.
+/// Two bounds of a score, which are equal where it is known, and a number that says whose it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contender {
     pub least: f32,
     pub most: f32,
-    pub row: u32,
+    pub number: u32,
 }
 
 /// The rows that may be among the best `k` of any number, by bounds of their scores.
@@ -105,12 +105,12 @@ impl Contenders {
         self.distinct = 0;
     }
 
-    /// Takes a row in if it may be among the best. `insert` says whether a row is new; it is asked later and of many rows at
+    /// Takes one in if it may be among the best. `insert` says whether its row is new; it is asked later and of many rows at
     /// once, so that its cache misses overlap.
     #[inline(always)]
-    pub fn offer(&mut self, least: f32, most: f32, row: u32, insert: &mut impl FnMut(u32) -> bool) {
+    pub fn offer(&mut self, least: f32, most: f32, number: u32, insert: &mut impl FnMut(u32) -> bool) {
         if most >= self.bar {
-            self.found.push(Contender { least, most, row });
+            self.found.push(Contender { least, most, number });
             if self.found.len() >= self.limit {
                 self.cut(insert);
             }
@@ -133,7 +133,7 @@ impl Contenders {
         for at in self.distinct..self.found.len() {
             let contender = self.found[at];
             self.found[self.distinct] = contender;
-            self.distinct += usize::from(insert(contender.row));
+            self.distinct += usize::from(insert(contender.number));
         }
         self.found.truncate(self.distinct);
         if self.k == 0 || self.found.len() <= self.k {
@@ -185,7 +185,7 @@ mod tests {
                 let (least, most) = bounds(score);
                 contenders.offer(least, most, row, &mut |_| true);
             }
-            let mut found: Vec<u32> = contenders.finish(|_| true).iter().map(|contender| contender.row).collect();
+            let mut found: Vec<u32> = contenders.finish(|_| true).iter().map(|contender| contender.number).collect();
             found.sort_unstable();
             let mut least: Vec<f32> = scores.iter().map(|score| bounds(score).0).collect();
             least.sort_by(|a, b| b.total_cmp(a));

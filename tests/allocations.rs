@@ -5,7 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use itemdex::{IndexBuilder, Plan, Quantization, RankOptions, SearchOptions};
+use itemdex::{Channel, IndexBuilder, Plan, Quantization, RankOptions, SearchOptions};
 
 struct Counting;
 
@@ -53,12 +53,19 @@ fn queries_allocate_their_answers_only() {
     let mut scores = vec![0.0; candidates.len()];
     let options = SearchOptions::new(10).ef(100);
     let scan = SearchOptions::new(100).plan(Plan::Scan);
+    let rows = built.index.look_up(&candidates);
+    let channels = [Channel::new(&candidates[..3_000]), Channel::new(&rows)];
+    let quotas = [channels[0].at_least(60), channels[1].at_most(80)];
+    let ranked = RankOptions::new(100);
     for user in common::users(100, 24, 1) {
         for options in [options, scan, scan.recall(1.0)] {
             built.index.search_with(&user, &options).unwrap();
         }
         built.index.rank(&user, &candidates, 100).unwrap();
         built.index.rank_with(&user, &candidates, &exact).unwrap();
+        for channels in [&channels, &quotas] {
+            built.index.rank_channels(&user, channels, &ranked).unwrap();
+        }
     }
     for user in common::users(20, 24, 1) {
         for options in [options, scan, scan.recall(1.0)] {
@@ -66,6 +73,10 @@ fn queries_allocate_their_answers_only() {
         }
         assert_eq!(allocations_of(|| built.index.rank(&user, &candidates, 100).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.rank_with(&user, &candidates, &exact).unwrap()), 1);
+        assert_eq!(allocations_of(|| built.index.rank(&user, &rows, 100).unwrap()), 1);
+        for channels in [&channels, &quotas] {
+            assert_eq!(allocations_of(|| built.index.rank_channels(&user, channels, &ranked).unwrap()), 1);
+        }
         assert_eq!(allocations_of(|| built.index.score(&user, &candidates, &mut scores).unwrap()), 0);
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use itemdex::live::{Catalog, Generation, LiveIndex, LiveOptions, PublishOptions, SyncPolicy, View};
-use itemdex::{Error, IndexBuilder, SearchOptions};
+use itemdex::{Channel, ChannelHit, Error, Hit, IndexBuilder, RankOptions, SearchOptions};
 use proptest::prelude::*;
 
 const DIM: usize = 6;
@@ -51,6 +51,34 @@ fn number(live: &LiveIndex) -> u64 {
     live.current().generation().number
 }
 
+/// Row handles of the generation and merged channels see the same items as ids do.
+fn assert_channels_serve(view: &View, user: &[f32], ids: &[u64], k: usize) {
+    let of_generation = view.index().ids();
+    let handles = view.index().look_up(of_generation);
+    let by_ids = view.rank(user, of_generation, k).unwrap();
+    assert_eq!(view.rank(user, &handles, k).unwrap(), by_ids);
+
+    let channels = [Channel::new(&handles), Channel::new(ids), Channel::new(&ids[..2])];
+    let merged = view.rank_channels(user, &channels, &RankOptions::new(k)).unwrap();
+    let all: Vec<u64> = of_generation.iter().chain(ids).copied().collect();
+    let expected = view.rank(user, &all, k).unwrap();
+    let hit = |hit: &ChannelHit| Hit { id: hit.id, score: hit.score };
+    assert_eq!(merged.hits.iter().map(hit).collect::<Vec<_>>(), expected.hits);
+    assert_eq!(merged.unknown, expected.unknown);
+    for hit in &merged.hits {
+        let brought = [of_generation, ids, &ids[..2]].map(|list| list.contains(&hit.id));
+        assert_eq!([0, 1, 2].map(|channel| hit.channels >> channel & 1 == 1), brought);
+    }
+
+    let quotas = [channels[0].at_most(1), channels[1], channels[2].at_least(1)];
+    let chosen = view.rank_channels(user, &quotas, &RankOptions::new(k)).unwrap().hits;
+    let count = |channel: u32| chosen.iter().filter(|hit| hit.channels >> channel & 1 == 1).count();
+    assert!(count(0) <= 1);
+    let present = ids[..2].iter().filter(|&&id| view.contains(id));
+    let free = present.filter(|id| !of_generation.contains(id)).count();
+    assert!(count(2) >= free.min(1));
+}
+
 /// Every answer of a view is that of an index over `items`.
 fn assert_serves(view: &View, items: &Items, absent: &[u64]) {
     assert_eq!(view.len(), items.len());
@@ -65,6 +93,7 @@ fn assert_serves(view: &View, items: &Items, absent: &[u64]) {
             let mut unknown = absent.to_vec();
             unknown.sort_unstable();
             assert_eq!(ranked.unknown, unknown);
+            assert_channels_serve(view, &user, &ids, k);
         }
         let mut scores = vec![0.0; ids.len()];
         assert_eq!(view.score(&user, &ids, &mut scores).unwrap(), absent.len());

@@ -330,7 +330,7 @@ proptest! {
         let candidates: Vec<u64> = picks.iter().map(pick).collect();
         let options = if exact { RankOptions::new(k).exact() } else { RankOptions::new(k) };
         let alone = |lists: &[&[u64]]| -> Vec<_> {
-            each.iter().zip(lists).map(|(user, list)| index.rank_with(user, list, &options).unwrap()).collect()
+            each.iter().zip(lists).map(|(user, list)| index.rank_with(user, *list, &options).unwrap()).collect()
         };
         let shared = index.rank_many(&users, &[&candidates], &options, threads).unwrap();
         prop_assert_eq!(shared, alone(&vec![&candidates[..]; count]));

@@ -6,9 +6,11 @@ use crossbeam::queue::ArrayQueue;
 use super::catalog::Generation;
 use super::overlay::{BULK, Overlay, Said};
 use super::recall::{Recalls, Sampler};
+use crate::channels::{self, Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
+use crate::rank::{Candidates, Source, sorted_once};
 use crate::top::{TopK, keep_best};
 use crate::vectors::pad;
-use crate::{Found, Hit, Index, Ranked, Result, SearchOptions};
+use crate::{Found, Hit, Index, RankOptions, Ranked, Result, SearchOptions};
 
 /// Workspaces kept for later queries.
 const POOL: usize = 64;
@@ -40,7 +42,11 @@ pub(super) struct Held {
 struct Workspace {
     user: Vec<f32>,
     hits: Vec<Hit>,
-    others: Vec<u64>,
+    channel_hits: Vec<ChannelHit>,
+    /// The candidates that are the generation's to score, and the ids of rows meanwhile.
+    ids: Vec<u64>,
+    rows: Vec<u32>,
+    named: Vec<u64>,
 }
 
 impl Held {
@@ -61,7 +67,9 @@ impl Held {
         let mut workspace = self.workspaces.pop().unwrap_or_default();
         pad(user, &mut workspace.user);
         workspace.hits.clear();
-        workspace.others.clear();
+        workspace.channel_hits.clear();
+        workspace.ids.clear();
+        workspace.rows.clear();
         Ok(workspace)
     }
 
@@ -164,38 +172,95 @@ impl View {
             hits.extend_from_slice(&workspace.hits);
             self.held.put_back(workspace);
         }
-        keep_best(&mut hits, k);
+        keep_best(&mut hits, k, Hit::order);
         Ok(Found { hits, plan })
     }
 
     /// The exact scores of candidates, the best `k` of them back, best first; otherwise as [`Index::rank`].
     ///
+    /// Row handles are those of [`View::index`]: an item that was upserted since is scored by its new embedding, and one that was
+    /// deleted is reported among the unknown.
+    ///
     /// # Errors
     /// As [`Index::rank`].
-    pub fn rank(&self, user: &[f32], candidates: &[u64], k: usize) -> Result<Ranked> {
+    pub fn rank<'a>(&self, user: &[f32], candidates: impl Into<Candidates<'a>>, k: usize) -> Result<Ranked> {
+        let candidates = candidates.into();
         if self.overlay.is_empty() {
             return self.held.index.rank(user, candidates, k);
         }
+        let channel = Channel::new(candidates);
+        let RankedChannels { hits, unknown } = self.rank_channels(user, &[channel], &RankOptions::new(k))?;
+        let hits = hits.iter().map(|&ChannelHit { id, score, .. }| Hit { id, score }).collect();
+        Ok(Ranked { hits, unknown })
+    }
+
+    /// The best `k` of what several recall channels bring, within their quotas: otherwise as [`Index::rank_channels`], and as
+    /// [`View::rank`].
+    ///
+    /// # Errors
+    /// As [`Index::rank_channels`].
+    pub fn rank_channels(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions,
+    ) -> Result<RankedChannels> {
+        let index = &self.held.index;
+        if self.overlay.is_empty() {
+            return index.rank_channels(user, channels, options);
+        }
+        channels::check(channels, options.k)?;
         let mut workspace = self.held.workspace_for(user)?;
-        let Workspace { user: padded, hits, others } = &mut workspace;
-        let mut unknown = Vec::new();
-        self.score_fresh(padded, candidates, |_, id, said| match said {
-            Fresh::Score(score) => hits.push(Hit { id, score }),
-            Fresh::Deleted => unknown.push(id),
-            Fresh::Nothing => others.push(id),
+        let mut deleted = Vec::new();
+        let mut starts = [(0, 0); MAX_CHANNELS + 1];
+        for (number, channel) in channels.iter().enumerate() {
+            self.split(index.source(channel.candidates)?, 1 << number, &mut workspace, &mut deleted);
+            starts[number + 1] = (workspace.ids.len(), workspace.rows.len());
+        }
+        let Workspace { channel_hits: fresh, ids, rows, .. } = &mut workspace;
+        fresh.sort_unstable_by_key(|hit| hit.id);
+        fresh.dedup_by(|next, hit| {
+            hit.channels |= if next.id == hit.id { next.channels } else { 0 };
+            next.id == hit.id
         });
-        hits.sort_unstable_by_key(|hit| hit.id);
-        hits.dedup_by_key(|hit| hit.id);
-        let mut ranked = self.held.index.rank(user, others, k)?;
-        ranked.hits.extend_from_slice(hits);
-        keep_best(&mut ranked.hits, k);
+        let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
+        for ((source, channel), ends) in sources.iter_mut().zip(channels).zip(starts.windows(2)) {
+            *source = match channel.candidates {
+                Candidates::Ids(_) => Source::Ids(&ids[ends[0].0..ends[1].0]),
+                Candidates::Rows(_) => Source::Rows(&rows[ends[0].1..ends[1].1]),
+            };
+        }
+        let mut ranked = index.ranked_channels(user, channels, &sources[..channels.len()], options, fresh);
         self.held.put_back(workspace);
-        if !unknown.is_empty() {
-            ranked.unknown.append(&mut unknown);
-            ranked.unknown.sort_unstable();
-            ranked.unknown.dedup();
+        if !deleted.is_empty() {
+            ranked.unknown.append(&mut deleted);
+            ranked.unknown = sorted_once(ranked.unknown);
         }
         Ok(ranked)
+    }
+
+    /// Scores what the overlay has of the candidates, and leaves to the generation what it says nothing about.
+    fn split(&self, candidates: Source<'_>, channel: u32, workspace: &mut Workspace, deleted: &mut Vec<u64>) {
+        let Workspace { user, channel_hits, ids, rows, named, .. } = workspace;
+        let mut fresh = |id, said: Fresh| match said {
+            Fresh::Score(score) => channel_hits.push(ChannelHit::new(Hit { id, score }, channel)),
+            Fresh::Deleted => deleted.push(id),
+        };
+        match candidates {
+            Source::Ids(candidates) => self.score_fresh(user, candidates, |place, said| match said {
+                Some(said) => fresh(candidates[place], said),
+                None => ids.push(candidates[place]),
+            }),
+            Source::Rows(candidates) if self.overlay.hidden == 0 => rows.extend_from_slice(candidates),
+            Source::Rows(candidates) => {
+                named.resize(candidates.len(), 0);
+                self.held.index.ranking().ids_of(candidates, named);
+                self.score_fresh(user, named, |place, said| match said {
+                    Some(said) => fresh(named[place], said),
+                    None => rows.push(candidates[place]),
+                });
+            }
+        }
     }
 
     /// Writes the exact score of each candidate to the same place of `scores`, NaN for one that is not there or deleted;
@@ -209,39 +274,38 @@ impl View {
             return Ok(unknown);
         }
         let workspace = self.held.workspace_for(user)?;
-        self.score_fresh(&workspace.user, candidates, |place, _, said| match said {
-            Fresh::Score(score) => scores[place] = score,
-            Fresh::Deleted => scores[place] = f32::NAN,
-            Fresh::Nothing => {}
+        self.score_fresh(&workspace.user, candidates, |place, said| match said {
+            Some(Fresh::Score(score)) => scores[place] = score,
+            Some(Fresh::Deleted) => scores[place] = f32::NAN,
+            None => {}
         });
         self.held.put_back(workspace);
         // No score is NaN otherwise: norms are limited.
         Ok(scores.iter().filter(|score| score.is_nan()).count())
     }
 
-    /// Calls `found` with the place and id of each candidate and what the overlay says of it.
-    fn score_fresh(&self, user: &[f32], candidates: &[u64], mut found: impl FnMut(usize, u64, Fresh)) {
+    /// Calls `found` with the place of each candidate and what the overlay says of it, if anything.
+    fn score_fresh(&self, user: &[f32], candidates: &[u64], mut found: impl FnMut(usize, Option<Fresh>)) {
         let mut said = [Said::Nothing; BULK];
         for (number, bulk) in candidates.chunks(BULK).enumerate() {
             self.overlay.find_all(bulk, &mut said);
-            for (place, (&id, said)) in bulk.iter().zip(&said).enumerate() {
+            for (place, said) in said[..bulk.len()].iter().enumerate() {
                 let fresh = match said {
-                    Said::Nothing => Fresh::Nothing,
-                    Said::Deleted => Fresh::Deleted,
+                    Said::Nothing => None,
+                    Said::Deleted => Some(Fresh::Deleted),
                     Said::Present(rows, row) => {
                         let mut score = [0.0];
                         rows.scores(user, &[*row], &mut score);
-                        Fresh::Score(score[0])
+                        Some(Fresh::Score(score[0]))
                     }
                 };
-                found(number * BULK + place, id, fresh);
+                found(number * BULK + place, fresh);
             }
         }
     }
 }
 
 enum Fresh {
-    Nothing,
     Deleted,
     Score(f32),
 }
