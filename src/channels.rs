@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::graph::Scored;
 use crate::rank::Candidates;
 use crate::{Error, Hit, Result};
 
@@ -113,12 +114,12 @@ pub(crate) fn check(channels: &[Channel<'_>], k: usize) -> Result<()> {
 /// What a choice needs and the next one reuses.
 #[derive(Default)]
 pub(crate) struct Chooser {
-    /// Whether an item is chosen.
+    /// Whether a hit is chosen.
     taken: Vec<bool>,
     /// How many of each channel are.
     counts: [usize; MAX_CHANNELS],
-    scores: Vec<f32>,
-    best: Vec<u32>,
+    /// The hits that are to choose from, by their places.
+    own: Vec<Scored>,
 }
 
 impl Chooser {
@@ -130,63 +131,66 @@ impl Chooser {
         self.taken.clear();
         self.taken.resize(hits.len(), false);
         self.counts = [0; MAX_CHANNELS];
+        let mut left = k;
         for (number, channel) in channels.iter().enumerate() {
             let wanted = channel.least.saturating_sub(self.counts[number]);
-            self.take(hits, 1 << number, wanted, channels);
+            left -= self.take(hits, 1 << number, wanted, channels);
         }
-        let reserved = self.taken.iter().filter(|&&taken| taken).count();
-        self.take(hits, u32::MAX, k - reserved, channels);
+        self.take(hits, u32::MAX, left, channels);
         let mut taken = self.taken.iter();
         hits.retain(|_| *taken.next().expect("as long as the hits"));
         hits.sort_unstable_by(ChannelHit::order);
     }
 
-    /// Takes `wanted` more of those that some of `of` brought, or as many as may be.
-    fn take(&mut self, hits: &[ChannelHit], of: u32, mut wanted: usize, channels: &[Channel<'_>]) {
-        let mut reach = wanted.saturating_mul(SPARE);
-        while wanted > 0 {
-            let all = self.order_best(hits, of, reach);
-            for &at in &self.best {
-                let hit = hits[at as usize];
-                if wanted == 0 {
-                    return;
+    /// Takes the best `wanted` that any of the channels `of` brought, or as many as may be; returns how many.
+    fn take(&mut self, hits: &[ChannelHit], of: u32, wanted: usize, channels: &[Channel<'_>]) -> usize {
+        self.own.clear();
+        if wanted > 0 {
+            let own = hits.iter().zip(0..).filter(|(hit, _)| hit.channels & of != 0);
+            self.own.extend(own.map(|(hit, at)| Scored::new(hit.score, at)));
+        }
+        let (mut left, mut reach, mut rest) = (wanted, wanted.saturating_mul(SPARE), &mut *self.own);
+        while left > 0 && !rest.is_empty() {
+            let best;
+            (best, rest) = split_best(rest, reach, hits);
+            for at in best.iter().map(|scored| scored.row() as usize) {
+                let brought = hits[at].channels;
+                let full = |number: usize| self.counts[number] >= channels[number].most;
+                if left > 0 && !self.taken[at] && !bits(brought).any(full) {
+                    self.taken[at] = true;
+                    bits(brought).for_each(|number| self.counts[number] += 1);
+                    left -= 1;
                 }
-                if self.taken[at as usize] || !may_take(&self.counts, hit.channels, channels) {
-                    continue;
-                }
-                self.taken[at as usize] = true;
-                bits(hit.channels).for_each(|number| self.counts[number] += 1);
-                wanted -= 1;
-            }
-            if all {
-                return;
             }
             reach = reach.saturating_mul(GROWTH);
         }
-    }
-
-    /// Puts at least the best `reach`, at least 1, of those that some of `of` brought in order; whether these are all.
-    fn order_best(&mut self, hits: &[ChannelHit], of: u32, reach: usize) -> bool {
-        let own = || hits.iter().enumerate().filter(|(_, hit)| hit.channels & of != 0);
-        self.scores.clear();
-        self.scores.extend(own().map(|(_, hit)| hit.score));
-        let all = reach >= self.scores.len();
-        let bar = match all {
-            true => f32::NEG_INFINITY,
-            false => *self.scores.select_nth_unstable_by(reach, |a, b| b.total_cmp(a)).1,
-        };
-        self.best.clear();
-        self.best.extend(own().filter(|(_, hit)| hit.score >= bar).map(|(at, _)| at as u32));
-        self.best.sort_unstable_by(|&a, &b| hits[a as usize].order(&hits[b as usize]));
-        all
+        wanted - left
     }
 }
 
-/// Whether none of the channels that brought an item has its most already.
-fn may_take(counts: &[usize; MAX_CHANNELS], brought: u32, channels: &[Channel<'_>]) -> bool {
-    bits(brought).all(|number| counts[number] < channels[number].most)
+/// Brings the best `count`, at least 1, to the front, in order, and those that score as the last of them; and the rest.
+fn split_best<'s>(
+    scored: &'s mut [Scored],
+    count: usize,
+    hits: &[ChannelHit],
+) -> (&'s mut [Scored], &'s mut [Scored]) {
+    let mut end = count.min(scored.len());
+    if end < scored.len() {
+        let last = scored.select_nth_unstable_by(end - 1, |a, b| b.cmp(a)).1.score();
+        for at in end..scored.len() {
+            if scored[at].score() == last {
+                scored.swap(at, end);
+                end += 1;
+            }
+        }
+    }
+    let (best, rest) = scored.split_at_mut(end);
+    let id = |scored: &Scored| hits[scored.row() as usize].id;
+    best.sort_unstable_by(|a, b| b.score().total_cmp(&a.score()).then_with(|| id(a).cmp(&id(b))));
+    (best, rest)
 }
 
+/// The numbers of the bits of a set.
 fn bits(mut set: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let number = (set != 0).then(|| set.trailing_zeros() as usize)?;
