@@ -80,7 +80,7 @@ impl<'a> Judge<'a> {
         let total = queries.len();
         for chunk in queries.chunks(CHUNK) {
             watch.tick(Stage::Calibrate, judge.queries.len(), total)?;
-            let bars = judge.spread(chunk, |share| share.iter().map(|query| bars(rows, query)).collect());
+            let bars = judge.spread(chunk, |share| bars(rows, share));
             judge.queries.extend(chunk.iter().cloned().zip(bars));
         }
         Ok(judge)
@@ -214,13 +214,19 @@ fn mixture(rows: Rows<'_>, number: u64) -> Vec<f32> {
     mixture
 }
 
-/// The scores of a query's exact k-th best rows.
-fn bars(rows: Rows<'_>, query: &[f32]) -> ByK {
+/// The scores of the exact k-th best rows for each of `queries`, in one pass over the rows.
+fn bars(rows: Rows<'_>, queries: &[Vec<f32>]) -> Vec<ByK> {
+    let total = rows.len() as u32;
     let most = CALIBRATED_K[CALIBRATED_K.len() - 1].min(rows.len());
-    let mut top = TopK::new(most, Vec::new());
-    rows.score_all(query, 0..rows.len() as u32, |row, score| top.offer(Hit { id: row.into(), score }));
-    let best = top.into_sorted();
-    CALIBRATED_K.map(|k| best[k.min(most) - 1].score)
+    let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(most, Vec::new())).collect();
+    for first in (0..total).step_by(BLOCK) {
+        let block = first..total.min(first + BLOCK as u32);
+        for (query, top) in queries.iter().zip(&mut tops) {
+            rows.score_all(query, block.clone(), |row, score| top.offer(Hit { id: row.into(), score }));
+        }
+    }
+    let bars = |best: Vec<Hit>| CALIBRATED_K.map(|k| best[k.min(most) - 1].score);
+    tops.into_iter().map(TopK::into_sorted).map(bars).collect()
 }
 
 /// The best `keep` of `total` rows by their quantised scores, in no order.
