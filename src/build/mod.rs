@@ -324,7 +324,7 @@ impl IndexBuilder {
                 graph
             }
             #[cfg(feature = "hnsw_rs")]
-            Builder::HnswRs => hnsw_rs::build(&space, squared_norms, &originals, &parameters, watch)?,
+            Builder::HnswRs => hnsw_rs::build(&space, &originals, &parameters, watch)?,
         };
         copies.attach(&mut graph);
         let linked = connect(&mut graph, &space, watch)?;
