@@ -329,7 +329,6 @@ impl IndexBuilder {
         copies.attach(&mut graph);
         let linked = connect(&mut graph, &space, watch)?;
         let calibration = judge.calibrate(graph.view(), walked, watch)?;
-        drop(space);
         let (copies, linked) = (copies.len() as u64, linked as u64);
         Ok(Made { graph, quantized, share, calibration, copies, linked })
     }
