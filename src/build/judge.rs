@@ -11,7 +11,7 @@ use crate::calibration::{BEAMS, CALIBRATED_K, Calibration};
 use crate::graph::{Beam, Graph, Scored, Scratch, cut, kept, score_again, walk};
 use crate::progress::{Stage, Watch};
 use crate::top::{Hit, TopK};
-use crate::vectors::{Matrix, Quantized, Rows, pad};
+use crate::vectors::{Matrix, Quantized, Rows, stride_of};
 
 /// The recall@100 by which `i8` rows and graphs are compared: its place among the calibrated k, and the recall that graphs
 /// are walked for.
@@ -32,11 +32,14 @@ const PRODUCTS: usize = 1 << 31;
 /// Queries between two looks at progress and cancellation.
 const CHUNK: usize = 100;
 
-/// Rows scored between two looks at which are the best.
+/// Rows scored for one query before the next, or before a look at which are the best.
 const BLOCK: usize = 1024;
 
 /// A recall beyond which no wider beam is measured.
 const NEARLY_ALL: f32 = 0.999;
+
+/// The largest of [`CALIBRATED_K`].
+const LARGEST_K: usize = CALIBRATED_K[CALIBRATED_K.len() - 1];
 
 /// A value for each of [`CALIBRATED_K`].
 type ByK = [f32; CALIBRATED_K.len()];
@@ -71,16 +74,12 @@ impl<'a> Judge<'a> {
             [] => (0..measuring(rows.len())).map(|number| mixture(rows, number as u64)).collect(),
             users => users.iter().map(|user| user.to_vec()).collect(),
         };
-        queries.iter_mut().for_each(|query| {
-            let mut padded = Vec::new();
-            pad(query, &mut padded);
-            *query = padded;
-        });
+        queries.iter_mut().for_each(|query| query.resize(stride_of(rows.dim()), 0.0));
         let mut judge = Judge { rows, threads, queries: Vec::new() };
         let total = queries.len();
         for chunk in queries.chunks(CHUNK) {
             watch.tick(Stage::Calibrate, judge.queries.len(), total)?;
-            let bars = judge.spread(chunk, |share| share.iter().map(|query| bars(rows, query)).collect());
+            let bars = judge.spread(chunk, |share| bars(rows, share));
             judge.queries.extend(chunk.iter().cloned().zip(bars));
         }
         Ok(judge)
@@ -149,7 +148,7 @@ impl<'a> Judge<'a> {
 
     /// The recall of each query at a beam: of one walk, of which a search for each k would keep its share.
     fn recalls(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, ef: usize) -> Vec<ByK> {
-        let beam = Beam { ef, keep: kept(CALIBRATED_K[CALIBRATED_K.len() - 1], ef) };
+        let beam = Beam { ef, keep: kept(LARGEST_K, ef) };
         let found = self.walks(graph, quantized, beam);
         found.into_iter().map(|(_, recalls)| recalls).collect()
     }
@@ -163,7 +162,7 @@ impl<'a> Judge<'a> {
                 walk(graph, self.rows, quantized, query, beam, &mut scratch, &mut found);
                 let scored = found.len();
                 found.sort_unstable_by(|a, b| b.cmp(a));
-                found.truncate(kept(CALIBRATED_K[CALIBRATED_K.len() - 1], beam.ef));
+                found.truncate(kept(LARGEST_K, beam.ef));
                 score_again(self.rows, query, &mut found);
                 let recalls = std::array::from_fn(|column| {
                     let k = CALIBRATED_K[column].min(total);
@@ -214,13 +213,19 @@ fn mixture(rows: Rows<'_>, number: u64) -> Vec<f32> {
     mixture
 }
 
-/// The scores of a query's exact k-th best rows.
-fn bars(rows: Rows<'_>, query: &[f32]) -> ByK {
-    let most = CALIBRATED_K[CALIBRATED_K.len() - 1].min(rows.len());
-    let mut top = TopK::new(most, Vec::new());
-    rows.score_all(query, 0..rows.len() as u32, |row, score| top.offer(Hit { id: row.into(), score }));
-    let best = top.into_sorted();
-    CALIBRATED_K.map(|k| best[k.min(most) - 1].score)
+/// The scores of the exact k-th best rows for each of `queries`, in one pass over the rows.
+fn bars(rows: Rows<'_>, queries: &[Vec<f32>]) -> Vec<ByK> {
+    let total = rows.len() as u32;
+    let most = LARGEST_K.min(rows.len());
+    let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(most, Vec::new())).collect();
+    for first in (0..total).step_by(BLOCK) {
+        let block = first..total.min(first + BLOCK as u32);
+        for (query, top) in queries.iter().zip(&mut tops) {
+            rows.score_all(query, block.clone(), |row, score| top.offer(Hit { id: row.into(), score }));
+        }
+    }
+    let bars = |best: Vec<Hit>| CALIBRATED_K.map(|k| best[k.min(most) - 1].score);
+    tops.into_iter().map(TopK::into_sorted).map(bars).collect()
 }
 
 /// The best `keep` of `total` rows by their quantised scores, in no order.

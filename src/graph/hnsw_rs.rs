@@ -19,7 +19,6 @@ const CHUNK: usize = 4096;
 /// Builds a graph over the rows `members` of `space`; the others stay without links.
 pub(crate) fn build(
     space: &Augmented<'_>,
-    squared_norms: &[f32],
     members: &[u32],
     parameters: &Parameters,
     watch: &Watch<'_>,
@@ -45,7 +44,7 @@ pub(crate) fn build(
         }
     }
     watch.tick(Stage::Graph, members.len(), members.len())?;
-    Ok(freeze(&hnsw, squared_norms))
+    Ok(freeze(&hnsw, space))
 }
 
 /// hnsw_rs would copy every vector; it is given row numbers instead, and measures them in our space.
@@ -57,11 +56,11 @@ impl Distance<u32> for ByRow<'_> {
     }
 }
 
-fn freeze(hnsw: &Hnsw<'_, u32, ByRow<'_>>, squared_norms: &[f32]) -> OwnedGraph {
+fn freeze(hnsw: &Hnsw<'_, u32, ByRow<'_>>, space: &Augmented<'_>) -> OwnedGraph {
     let m = hnsw.get_max_nb_connection() as usize;
     let points = hnsw.get_point_indexation();
     let top = usize::from(points.get_max_level_observed());
-    let mut base = vec![NONE; squared_norms.len() * 2 * m];
+    let mut base = vec![NONE; space.rows() * 2 * m];
     let mut links = vec![Vec::new(); top];
     for level in 0..=top {
         for point in points.get_layer_iterator(level) {
@@ -80,16 +79,16 @@ fn freeze(hnsw: &Hnsw<'_, u32, ByRow<'_>>, squared_norms: &[f32]) -> OwnedGraph 
         }
     }
     let layers = links.into_iter().map(|layer| by_row(layer, m)).collect();
-    OwnedGraph::new(entry(hnsw, squared_norms), m, base, layers)
+    OwnedGraph::new(entry(hnsw, space), m, base, layers)
 }
 
 /// The row of the largest norm on the top layer: large norms are near most users.
-fn entry(hnsw: &Hnsw<'_, u32, ByRow<'_>>, squared_norms: &[f32]) -> u32 {
+fn entry(hnsw: &Hnsw<'_, u32, ByRow<'_>>, space: &Augmented<'_>) -> u32 {
     let points = hnsw.get_point_indexation();
     let top = points.get_layer_iterator(usize::from(points.get_max_level_observed()));
-    top.map(|point| point.get_origin_id())
-        .max_by(|&a, &b| squared_norms[a].total_cmp(&squared_norms[b]).then(b.cmp(&a)))
-        .expect("the top layer has a row") as u32
+    top.map(|point| point.get_origin_id() as u32)
+        .max_by(|&a, &b| space.squared_norm(a).total_cmp(&space.squared_norm(b)).then(b.cmp(&a)))
+        .expect("the top layer has a row")
 }
 
 /// The rows of a layer, ascending, and their link slots.

@@ -23,7 +23,7 @@ pub(crate) use crate::ids::NONE;
 pub(crate) use search::{kept, score_again, search, walk};
 pub(crate) use walk::{Beam, Scored, Scratch, cut};
 
-use crate::file::MAX_LAYERS;
+use crate::file::{MAX_LAYERS, Section};
 use crate::vectors::prefetch;
 
 /// A graph that can be walked.
@@ -163,18 +163,18 @@ impl<'a> Graph<'a> {
 /// What is wrong with a graph, and at which value of which section.
 #[derive(Debug)]
 pub(crate) struct Flaw {
-    pub section: crate::file::Section,
+    pub section: Section,
     pub value: usize,
     pub problem: String,
 }
 
 impl Flaw {
     fn base(value: usize, problem: String) -> Flaw {
-        Flaw { section: crate::file::Section::BaseLayer, value, problem }
+        Flaw { section: Section::BaseLayer, value, problem }
     }
 
     fn upper(value: usize, problem: String) -> Flaw {
-        Flaw { section: crate::file::Section::UpperLayers, value, problem }
+        Flaw { section: Section::UpperLayers, value, problem }
     }
 }
 

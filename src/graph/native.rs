@@ -83,7 +83,7 @@ struct Workspace {
     kept: Vec<u32>,
 }
 
-/// Rows near to the row at hand, and room for their distances from another.
+/// Rows near to the row at hand, and room for how near they are to another.
 #[derive(Default)]
 struct Candidates {
     rows: Vec<u32>,

@@ -36,13 +36,12 @@ pub(crate) fn link(
 ) -> Result<()> {
     let mut scratches: Vec<_> = (0..threads).map(|_| Scratch::new(rows.len())).collect();
     let mut proposals: Vec<Proposal> = Vec::new();
-    for first in (0..users.len()).step_by(CHUNK) {
-        watch.tick(Stage::Users, first, users.len())?;
-        let last = (first + CHUNK).min(users.len());
+    for (number, chunk) in users.chunks(CHUNK).enumerate() {
+        watch.tick(Stage::Users, number * CHUNK, users.len())?;
         let view = graph.view();
         proposals.extend(thread::scope(|scope| {
             let propose = |(number, scratch)| {
-                let users = users[first..last].iter().skip(number).step_by(threads).copied();
+                let users = chunk.iter().skip(number).step_by(threads).copied();
                 scope.spawn(move || propose_all(view, rows, quantized, users, scratch))
             };
             let running: Vec<_> = scratches.iter_mut().enumerate().map(propose).collect();

@@ -77,7 +77,7 @@ pub(crate) struct Scratch {
     pool: Vec<Scored>,
     /// The best `keep` rows so far and some worse ones, in no order; empty if the pool holds as many.
     rated: Vec<Scored>,
-    /// The unvisited neighbours of the row being expanded, their scores, and those good enough for the pool.
+    /// The unvisited neighbours of the rows being expanded, their scores, and those good enough for the pool.
     fresh: Box<[u32; MAX_LINKS]>,
     scores: Box<[f32; MAX_LINKS]>,
     arrivals: Box<[Scored; MAX_LINKS]>,

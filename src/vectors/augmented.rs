@@ -66,10 +66,10 @@ impl<'a> Augmented<'a> {
     /// The squared L2 distance of two items in the augmented space: finite, never negative.
     #[cfg(feature = "hnsw_rs")]
     pub fn distance(&self, a: u32, b: u32) -> f32 {
-        let mut distance = [0.0];
-        self.rows.squared_distances(a, &[b], &mut distance);
+        let distance = <f32 as simsimd::SpatialSimilarity>::sqeuclidean(self.rows.get(a), self.rows.get(b));
+        let distance = distance.expect("rows of one length") as f32;
         let [a, b] = [a, b].map(|row| self.places[row as usize]);
-        distance[0] + a.extra_difference(b).powi(2)
+        distance + a.extra_difference(b).powi(2)
     }
 
     /// Writes how near an item is to `others` to `scores`: finite, higher is nearer.
@@ -121,5 +121,49 @@ impl Place {
     fn extra_difference(self, other: Place) -> f32 {
         let sum = self.extra + other.extra;
         if sum > 0.0 { (other.squared_norm - self.squared_norm) / sum } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::vectors::pad;
+
+    proptest! {
+        #[test]
+        fn distance_and_nearness_are_those_of_rows_with_one_more_coordinate(
+            (dim, rows) in (1usize..100).prop_flat_map(|dim| {
+                (Just(dim), prop::collection::vec(prop::collection::vec(-10.0f32..10.0, dim), 2..5))
+            }),
+            share in 0.0f32..=1.0,
+        ) {
+            let (mut data, mut padded) = (Vec::new(), Vec::new());
+            for row in &rows {
+                pad(row, &mut padded);
+                data.extend_from_slice(&padded);
+            }
+            let product = |a: &[f32], b: &[f32]| -> f64 {
+                a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+            };
+            let norms: Vec<f32> = rows.iter().map(|row| product(row, row) as f32).collect();
+            let largest = norms.iter().copied().map(f64::from).fold(0.0, f64::max);
+            let extra = |row: usize| (largest - f64::from(norms[row])).max(0.0).sqrt();
+            let space = Augmented::new(Rows::new(&data, dim), None, &norms, share);
+            for other in 0..rows.len() {
+                let product = product(&rows[0], &rows[other]);
+                let mut near = [0.0];
+                space.nearness(0, &[other as u32], &mut near);
+                let expected = product + f64::from(share) * (extra(0) * extra(other) - largest);
+                prop_assert!((f64::from(near[0]) - expected).abs() <= 1e-5 * largest, "{near:?} is not {expected}");
+                #[cfg(feature = "hnsw_rs")]
+                {
+                    let distance = f64::from(space.distance(0, other as u32));
+                    let expected = 2.0 * (largest - product - extra(0) * extra(other));
+                    prop_assert!((distance - expected).abs() <= 1e-5 * largest, "{distance} is not {expected}");
+                }
+            }
+        }
     }
 }

@@ -11,48 +11,29 @@ use simsimd::SpatialSimilarity;
 /// Rows start on multiples of so many bytes, and are read in such pieces.
 pub(crate) const LINE: usize = 64;
 
-/// What to sum over the values of a query and a row.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sum {
-    Products,
-    #[cfg_attr(not(feature = "hnsw_rs"), allow(dead_code, reason = "only hnsw_rs measures distances"))]
-    SquaredDifferences,
-}
-
 /// Writes the inner products of `query` with `rows` of `data` to `scores`, never `-0.0`.
 ///
 /// `data` holds rows of the length of `query`, a multiple of 16. `scores` is as long as `rows`.
 ///
 /// # Panics
 /// Where a row is not in `data`.
-pub(crate) fn inner_products(query: &[f32], data: &[f32], rows: &[u32], scores: &mut [f32]) {
-    sums::<{ Sum::Products as u8 }>(query, data, rows, scores);
-}
-
-/// The same for squared L2 distances.
-#[cfg_attr(not(feature = "hnsw_rs"), allow(dead_code, reason = "only hnsw_rs measures distances"))]
-pub(crate) fn squared_distances(query: &[f32], data: &[f32], rows: &[u32], distances: &mut [f32]) {
-    sums::<{ Sum::SquaredDifferences as u8 }>(query, data, rows, distances);
-}
-
-#[inline(always)]
 #[allow(unsafe_code)]
-fn sums<const SUM: u8>(query: &[f32], data: &[f32], rows: &[u32], sums: &mut [f32]) {
+pub(crate) fn inner_products(query: &[f32], data: &[f32], rows: &[u32], scores: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as detected;
         if detected!("avx512f") {
             let (query, data) = (query.as_chunks().0, data.as_chunks().0);
             // SAFETY: this processor has AVX-512F.
-            return unsafe { avx512::sums::<SUM>(query, data, rows, sums) };
+            return unsafe { avx512::inner_products(query, data, rows, scores) };
         }
         if detected!("avx2") && detected!("fma") {
             let (query, data) = (query.as_chunks().0, data.as_chunks().0);
             // SAFETY: this processor has AVX2 and FMA.
-            return unsafe { avx2::sums::<SUM>(query, data, rows, sums) };
+            return unsafe { avx2::inner_products(query, data, rows, scores) };
         }
     }
-    portable::sums::<SUM>(query, data, rows, sums);
+    portable::inner_products(query, data, rows, scores);
 }
 
 /// The inner products of quantised embeddings, as [`inner_products`]; the length of `query` is a multiple of 64.
@@ -101,23 +82,16 @@ fn by_four<T, S: Copy>(
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{Sum, by_four};
+    use super::by_four;
 
     #[target_feature(enable = "avx512f")]
-    pub fn sums<const SUM: u8>(query: &[[f32; 16]], data: &[[f32; 16]], rows: &[u32], sums: &mut [f32]) {
-        by_four(query.len(), data, rows, sums, |four| {
+    pub fn inner_products(query: &[[f32; 16]], data: &[[f32; 16]], rows: &[u32], scores: &mut [f32]) {
+        by_four(query.len(), data, rows, scores, |four| {
             let mut sums = [_mm512_setzero_ps(); 4];
             for (at, query) in query.iter().enumerate() {
                 let query = load(query);
                 for (sum, row) in sums.iter_mut().zip(four) {
-                    let row = load(&row[at]);
-                    *sum = match SUM == Sum::Products as u8 {
-                        true => _mm512_fmadd_ps(query, row, *sum),
-                        false => {
-                            let difference = _mm512_sub_ps(query, row);
-                            _mm512_fmadd_ps(difference, difference, *sum)
-                        }
-                    };
+                    *sum = _mm512_fmadd_ps(query, load(&row[at]), *sum);
                 }
             }
             add_up(sums)
@@ -186,23 +160,16 @@ mod avx512 {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{Sum, by_four};
+    use super::by_four;
 
     #[target_feature(enable = "avx2,fma")]
-    pub fn sums<const SUM: u8>(query: &[[f32; 8]], data: &[[f32; 8]], rows: &[u32], sums: &mut [f32]) {
-        by_four(query.len(), data, rows, sums, |four| {
+    pub fn inner_products(query: &[[f32; 8]], data: &[[f32; 8]], rows: &[u32], scores: &mut [f32]) {
+        by_four(query.len(), data, rows, scores, |four| {
             let mut sums = [_mm256_setzero_ps(); 4];
             for (at, query) in query.iter().enumerate() {
                 let query = load(query);
                 for (sum, row) in sums.iter_mut().zip(four) {
-                    let row = load(&row[at]);
-                    *sum = match SUM == Sum::Products as u8 {
-                        true => _mm256_fmadd_ps(query, row, *sum),
-                        false => {
-                            let difference = _mm256_sub_ps(query, row);
-                            _mm256_fmadd_ps(difference, difference, *sum)
-                        }
-                    };
+                    *sum = _mm256_fmadd_ps(query, load(&row[at]), *sum);
                 }
             }
             let [a, b, c, d] = sums;
@@ -246,13 +213,12 @@ mod avx2 {
 }
 
 mod portable {
-    use super::{SpatialSimilarity, Sum};
+    use super::SpatialSimilarity;
 
-    pub fn sums<const SUM: u8>(query: &[f32], data: &[f32], rows: &[u32], sums: &mut [f32]) {
-        let kernel = if SUM == Sum::Products as u8 { f32::dot } else { f32::sqeuclidean };
-        for (&row, sum) in rows.iter().zip(sums) {
+    pub fn inner_products(query: &[f32], data: &[f32], rows: &[u32], scores: &mut [f32]) {
+        for (&row, score) in rows.iter().zip(scores) {
             let row = &data[row as usize * query.len()..][..query.len()];
-            *sum = kernel(query, row).expect("rows as long as the query") as f32 + 0.0;
+            *score = f32::dot(query, row).expect("rows as long as the query") as f32 + 0.0;
         }
     }
 
@@ -290,13 +256,13 @@ mod tests {
 
     /// Every kernel that this processor can run.
     #[allow(unsafe_code)]
-    fn kernels<const SUM: u8>() -> Vec<Kernel<f32, f32>> {
-        let mut kernels: Vec<Kernel<f32, f32>> = vec![sums::<SUM>, portable::sums::<SUM>];
+    fn kernels() -> Vec<Kernel<f32, f32>> {
+        let mut kernels: Vec<Kernel<f32, f32>> = vec![inner_products, portable::inner_products];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: asked just before.
-            kernels.push(|query, data, rows, sums| unsafe {
-                avx2::sums::<SUM>(query.as_chunks().0, data.as_chunks().0, rows, sums)
+            kernels.push(|query, data, rows, scores| unsafe {
+                avx2::inner_products(query.as_chunks().0, data.as_chunks().0, rows, scores)
             });
         }
         kernels
@@ -338,19 +304,12 @@ mod tests {
             let query = &data[..width];
             let pairs = |row: u32| query.iter().zip(&data[row as usize * width..][..width]).map(|(&a, &b)| (f64::from(a), f64::from(b)));
             let mut found = vec![f32::NAN; rows.len()];
-            for kernel in kernels::<{ Sum::Products as u8 }>() {
+            for kernel in kernels() {
                 kernel(query, &data, &rows, &mut found);
                 for (&row, &found) in rows.iter().zip(&found) {
                     let exact: f64 = pairs(row).map(|(a, b)| a * b).sum();
                     let size: f64 = pairs(row).map(|(a, b)| (a * b).abs()).sum();
                     prop_assert!((f64::from(found) - exact).abs() <= 1e-5 * size, "{found} is not {exact}");
-                }
-            }
-            for kernel in kernels::<{ Sum::SquaredDifferences as u8 }>() {
-                kernel(query, &data, &rows, &mut found);
-                for (&row, &found) in rows.iter().zip(&found) {
-                    let exact: f64 = pairs(row).map(|(a, b)| (a - b).powi(2)).sum();
-                    prop_assert!((f64::from(found) - exact).abs() <= 1e-5 * exact, "{found} is not {exact}");
                 }
             }
         }

@@ -120,12 +120,6 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Writes the squared L2 distances of `row` from `others` to `distances`.
-    #[cfg(feature = "hnsw_rs")]
-    pub fn squared_distances(&self, row: u32, others: &[u32], distances: &mut [f32]) {
-        kernels::squared_distances(self.padded(row), self.data, others, distances);
-    }
-
     /// The zeros behind the embedding at `row`.
     pub fn padding(&self, row: u32) -> &'a [f32] {
         let start = row as usize * self.stride;

@@ -1,4 +1,4 @@
-//! Embeddings in memory: matrices, the inner product, and the space the graph is built in.
+//! Embeddings in memory: matrices, their `i8` form, the inner product, and the space the graph is built in.
 
 mod augmented;
 mod kernels;

@@ -9,7 +9,7 @@ const SMALLEST: f32 = 1.0 / (1u64 << 50) as f32;
 
 /// Embeddings as `i8` with one scale a row: `value = scale * i8`, the largest value of a row at 127.
 ///
-/// A quarter of the bytes, for walks: what they find is scored again in `f32`.
+/// A quarter of the bytes, for walks and for bounds: what they leave is scored again in `f32`.
 #[derive(Clone, Copy)]
 pub(crate) struct Quantized<'a> {
     values: &'a [i8],
@@ -118,8 +118,7 @@ impl<'a> Quantized<'a> {
         (0..rows.len() as u32).find(|&row| {
             let scale = quantize(rows.get(row), &mut values);
             values.resize(stride, 0);
-            let found = &self.values[row as usize * stride..][..stride];
-            found != values || self.scales[row as usize].to_bits() != scale.to_bits()
+            self.padded(row) != values || self.scales[row as usize].to_bits() != scale.to_bits()
         })
     }
 }
