@@ -114,12 +114,10 @@ pub(crate) fn check(channels: &[Channel<'_>], k: usize) -> Result<()> {
 /// What a choice needs and the next one reuses.
 #[derive(Default)]
 pub(crate) struct Chooser {
-    /// Whether a hit is chosen.
-    taken: Vec<bool>,
-    /// How many of each channel are.
-    counts: [usize; MAX_CHANNELS],
-    /// The hits that are to choose from, by their places.
+    /// The hits by their places, and those of one channel.
+    all: Vec<Scored>,
     own: Vec<Scored>,
+    taken: Vec<bool>,
 }
 
 impl Chooser {
@@ -128,54 +126,84 @@ impl Chooser {
     /// First each channel, in their order, gets the best of its own until it has what it is to have at least, then the best of
     /// all fill up. Nothing is taken that would give a channel more than its most.
     pub fn choose(&mut self, hits: &mut Vec<ChannelHit>, k: usize, channels: &[Channel<'_>]) {
-        self.taken.clear();
-        self.taken.resize(hits.len(), false);
-        self.counts = [0; MAX_CHANNELS];
-        let mut left = k;
-        for (number, channel) in channels.iter().enumerate() {
-            let wanted = channel.least.saturating_sub(self.counts[number]);
-            left -= self.take(hits, 1 << number, wanted, channels);
+        let Chooser { all, own, taken } = self;
+        taken.clear();
+        taken.resize(hits.len(), false);
+        all.clear();
+        all.extend(hits.iter().zip(0..).map(|(hit, at)| Scored::new(hit.score, at)));
+        // Most often all that is chosen is among these, and nothing else has to be brought in order.
+        let (best, others) = split_best(all, k.saturating_mul(SPARE), hits);
+        let mut choice = Choice { hits, channels, taken, counts: [0; MAX_CHANNELS] };
+        let mut free = k;
+        for round in (0..channels.len()).map(Some).chain([None]) {
+            let (of, wanted) = match round {
+                Some(number) => (1 << number, channels[number].least.saturating_sub(choice.counts[number])),
+                None => (u32::MAX, free),
+            };
+            let mut left = wanted;
+            choice.take(best, of, &mut left);
+            if left > 0 {
+                own.clear();
+                own.extend(others.iter().filter(|other| choice.brought(other) & of != 0));
+                choice.take_by_parts(own, of, &mut left);
+            }
+            free -= wanted - left;
         }
-        self.take(hits, u32::MAX, left, channels);
         let mut taken = self.taken.iter();
         hits.retain(|_| *taken.next().expect("as long as the hits"));
         hits.sort_unstable_by(ChannelHit::order);
     }
+}
 
-    /// Takes the best `wanted` that any of the channels `of` brought, or as many as may be; returns how many.
-    fn take(&mut self, hits: &[ChannelHit], of: u32, wanted: usize, channels: &[Channel<'_>]) -> usize {
-        self.own.clear();
-        if wanted > 0 {
-            let own = hits.iter().zip(0..).filter(|(hit, _)| hit.channels & of != 0);
-            self.own.extend(own.map(|(hit, at)| Scored::new(hit.score, at)));
-        }
-        let (mut left, mut reach, mut rest) = (wanted, wanted.saturating_mul(SPARE), &mut *self.own);
-        while left > 0 && !rest.is_empty() {
-            let best;
-            (best, rest) = split_best(rest, reach, hits);
-            for at in best.iter().map(|scored| scored.row() as usize) {
-                let brought = hits[at].channels;
-                let full = |number: usize| self.counts[number] >= channels[number].most;
-                if left > 0 && !self.taken[at] && !bits(brought).any(full) {
-                    self.taken[at] = true;
-                    bits(brought).for_each(|number| self.counts[number] += 1);
-                    left -= 1;
-                }
+struct Choice<'a> {
+    hits: &'a [ChannelHit],
+    channels: &'a [Channel<'a>],
+    /// Whether a hit is chosen, and how many of each channel are.
+    taken: &'a mut [bool],
+    counts: [usize; MAX_CHANNELS],
+}
+
+impl Choice<'_> {
+    fn brought(&self, scored: &Scored) -> u32 {
+        self.hits[scored.row() as usize].channels
+    }
+
+    /// Takes of `scored`, in their order, what any of the channels `of` brought, until none is left to take.
+    fn take(&mut self, scored: &[Scored], of: u32, left: &mut usize) {
+        for scored in scored {
+            if *left == 0 {
+                return;
             }
+            let (at, brought) = (scored.row() as usize, self.brought(scored));
+            let full = |number: usize| self.counts[number] >= self.channels[number].most;
+            if brought & of != 0 && !self.taken[at] && !bits(brought).any(full) {
+                self.taken[at] = true;
+                bits(brought).for_each(|number| self.counts[number] += 1);
+                *left -= 1;
+            }
+        }
+    }
+
+    /// The same of `scored` that are in no order.
+    fn take_by_parts(&mut self, mut scored: &mut [Scored], of: u32, left: &mut usize) {
+        let mut reach = left.saturating_mul(SPARE);
+        while *left > 0 && !scored.is_empty() {
+            let best;
+            (best, scored) = split_best(scored, reach, self.hits);
+            self.take(best, of, left);
             reach = reach.saturating_mul(GROWTH);
         }
-        wanted - left
     }
 }
 
-/// Brings the best `count`, at least 1, to the front, in order, and those that score as the last of them; and the rest.
+/// Brings the best `count` to the front, in order, and those that score as the last of them; and the rest.
 fn split_best<'s>(
     scored: &'s mut [Scored],
     count: usize,
     hits: &[ChannelHit],
 ) -> (&'s mut [Scored], &'s mut [Scored]) {
     let mut end = count.min(scored.len());
-    if end < scored.len() {
+    if (1..scored.len()).contains(&end) {
         let last = scored.select_nth_unstable_by(end - 1, |a, b| b.cmp(a)).1.score();
         for at in end..scored.len() {
             if scored[at].score() == last {
