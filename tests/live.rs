@@ -656,6 +656,38 @@ fn a_log_that_may_not_be_written_is_an_error_and_harms_nothing() {
 }
 
 #[test]
+fn a_log_that_may_not_be_written_anew_keeps_what_it_has() {
+    if ran_without_privileges("a_log_that_may_not_be_written_anew_keeps_what_it_has") {
+        return;
+    }
+    let place = Place::new();
+    let folder = place.folder.path();
+    let rows = items(50, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let mut live = place.open();
+    // A folder in which no file can be made, and one that cannot be opened to sync it.
+    for (round, mode) in [0o555, 0o333].into_iter().enumerate() {
+        let [before, after] = [1, 2].map(|number| (round as u64) << 40 | number);
+        let position = live.upsert("v1", before, &[1.0; DIM]).unwrap();
+        allow(folder, mode);
+        let dump = PublishOptions::new().log_position(position).keep(1);
+        let new = place.publish("v1", &rows, dump);
+        live.refresh().unwrap();
+        live.upsert("v1", after, &[2.0; DIM]).unwrap();
+        assert_eq!((number(&live), live.current().contains(after)), (new.number, true));
+        allow(folder, 0o755);
+        drop(live);
+        live = place.open();
+        assert!(live.current().contains(after), "it was acknowledged");
+    }
+    let length = || fs::metadata(place.log()).unwrap().len();
+    let before = length();
+    place.publish("v1", &rows, PublishOptions::new().log_position(4).keep(1));
+    live.refresh().unwrap();
+    assert!(length() < before, "the next generation has it written anew");
+}
+
+#[test]
 fn a_log_that_may_not_be_read_leaves_what_serves() {
     if ran_without_privileges("a_log_that_may_not_be_read_leaves_what_serves") {
         return;
