@@ -201,6 +201,32 @@ fn a_bad_generation_is_refused_and_the_old_one_serves() {
 }
 
 #[test]
+fn what_serves_of_a_version_goes_on_where_all_that_is_listed_of_it_is_bad() {
+    let place = Place::new();
+    let [other, old] = [1, 2].map(|seed| items(50, DIM, seed));
+    place.publish("v0", &other, PublishOptions::new());
+    place.publish("v1", &old, PublishOptions::new());
+    let live = place.open();
+    let keep_one = PublishOptions::new().keep(1);
+    publish_spoiled(&place, "v1", &items(60, DIM, 3), keep_one, |bytes| bytes[..5_000].to_vec());
+    let _ = live.refresh();
+    assert_eq!(place.catalog.generations().unwrap().iter().map(|one| one.number).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(live.model_versions(), ["v1", "v0"]);
+    assert_serves(&live.current(), &old, &[]);
+    assert_serves(&live.for_model("v0").unwrap(), &other, &[]);
+    // Not what is withdrawn: the rollback is to the bad one.
+    let good = place.publish("v1", &items(70, DIM, 4), PublishOptions::new().keep(2));
+    live.refresh().unwrap();
+    assert_eq!(number(&live), good.number);
+    assert_eq!(place.catalog.rollback(None).unwrap().number, 3);
+    live.refresh().unwrap();
+    assert_eq!(live.model_versions(), ["v0"]);
+    place.publish("v1", &old, keep_one);
+    live.refresh().unwrap();
+    assert_eq!(live.model_versions(), ["v1", "v0"]);
+}
+
+#[test]
 fn a_file_that_is_replaced_while_it_serves_changes_nothing() {
     let place = Place::new();
     let old = items(50, DIM, 1);
