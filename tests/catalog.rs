@@ -3,8 +3,8 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -191,6 +191,27 @@ fn a_bad_index_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn a_generation_is_never_changed_only_removed() {
+    let place = Place::new();
+    let kept = place.publish("v1", 50);
+    let path = place.catalog.path_of(&kept);
+    let state = || {
+        let metadata = fs::metadata(&path).unwrap();
+        (metadata.ino(), metadata.modified().unwrap(), metadata.mode(), fs::read(&path).unwrap())
+    };
+    let before = state();
+    place.publish("v1", 60);
+    assert_eq!(state(), before);
+    place.catalog.rollback(None).unwrap();
+    assert_eq!(state(), before);
+    place.catalog.prune(1, true).unwrap();
+    assert_eq!(state(), before);
+    place.publish("v1", 70);
+    place.catalog.prune(1, true).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_damaged_list_is_an_error_and_removing_it_goes_back() {
     let place = Place::new();
     let first = place.publish("v1", 10);
@@ -224,7 +245,7 @@ fn of_two_publishers_one_is_told_that_the_other_was_first() {
                     path: large.clone(),
                     source,
                 })?;
-                let lock = fs::File::open(place.catalog.folder().join("catalog.lock")).unwrap();
+                let lock = File::open(place.catalog.folder().join("catalog.lock")).unwrap();
                 lock.lock().unwrap();
                 let busy = second().unwrap_err();
                 let message = busy.to_string();
@@ -342,16 +363,19 @@ fn a_full_disk_is_an_error_and_harms_nothing() {
     let good = place.publish("v1", 10);
     let index = place.index("v1", 2_000);
     // Files may not grow beyond 40 KB: writing more fails as on a full disk, with EFBIG for ENOSPC.
-    let mut limited = Command::new("sh");
-    limited.args([
-        "-c",
-        "trap '' XFSZ; ulimit -f 80; exec \"$@\"",
-        "sh",
-        env!("CARGO_BIN_EXE_itemdex"),
-        "publish",
-    ]);
-    let output = run(limited.arg(place.catalog.folder()).arg(&index), 1);
+    let limited = || {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$@\"", "sh"]);
+        limited.arg(env!("CARGO_BIN_EXE_itemdex"));
+        limited
+    };
+    let output = run(limited().arg("publish").arg(place.catalog.folder()).arg(&index), 1);
     assert!(said(&output).contains("cannot copy into the catalog"), "{}", said(&output));
+    let items = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney/users_test.npy");
+    let mut build = limited();
+    build.args(["build", "--items", items, "--model-version", "v1", "--publish"]).arg(place.catalog.folder());
+    let output = run(&mut build, 1);
+    assert!(said(&output).contains("cannot write"), "{}", said(&output));
     assert_eq!(place.checked_current(), good);
     assert_eq!(place.files(), place.listed());
     run(place.command("publish").arg(&index), 0);
@@ -370,7 +394,7 @@ fn a_folder_that_may_not_be_written_is_an_error_and_harms_nothing() {
     let mut command = Command::new(program);
     command.arg("publish").arg(place.catalog.folder()).arg(&index);
     // Permissions do not bind the superuser.
-    if fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
+    if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
         command.uid(65_534).gid(65_534);
     }
     let output = run(&mut command, 1);

@@ -4,11 +4,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,6 +98,57 @@ fn a_new_generation_is_followed_without_being_asked() {
     wait_until("the third serves", || number(&live) == 3);
     place.catalog.rollback(None).unwrap();
     wait_until("a rollback is followed", || number(&live) == 2);
+}
+
+#[test]
+fn a_folder_that_gives_no_notice_is_followed_by_looking() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let options = LiveOptions::new().poll(Duration::from_millis(10));
+    let live = options.open(place.catalog.folder()).unwrap();
+    // Notices are of the folder that was there when it was opened.
+    let (away, replaced) = (place.folder.path().join("away"), place.catalog.folder());
+    fs::rename(replaced, &away).unwrap();
+    fs::create_dir(replaced).unwrap();
+    for entry in fs::read_dir(&away).unwrap() {
+        let path = entry.unwrap().path();
+        fs::rename(&path, replaced.join(path.file_name().unwrap())).unwrap();
+    }
+    place.publish("v1", &items(60, DIM, 2), PublishOptions::new());
+    wait_until("the new generation serves", || number(&live) == 2);
+}
+
+#[test]
+fn a_reader_follows_publishers_of_other_processes() {
+    let place = Place::new();
+    let rows = |seed: u64| items(200 + seed as usize, DIM, seed);
+    let given = [1, 2].map(|seed| {
+        let path = place.folder.path().join(format!("{seed}.itemdex"));
+        let builder = IndexBuilder::new("v1").m(4).ef_construction(30);
+        builder.build_from(rows(seed).iter().map(|(id, row)| (*id, row)), &path).unwrap();
+        path
+    });
+    place.publish("v1", &rows(1), PublishOptions::new());
+    let live = LiveIndex::open(place.catalog.folder()).unwrap();
+    for _ in 0..5 {
+        let publish = |path: &PathBuf| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_itemdex"));
+            command.arg("publish").arg(place.catalog.folder()).arg(path);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let mut running: Vec<_> = given.iter().map(publish).collect();
+        let mut last = 0;
+        while running.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+            let view = live.current();
+            assert!(view.generation().number >= last);
+            last = view.generation().number;
+            assert_serves(&view, &rows(view.generation().rows - 200), &[]);
+        }
+        let done = running.into_iter().filter_map(|mut child| child.wait().unwrap().code()).min();
+        assert_eq!(done, Some(0), "one of the two gets through");
+        live.refresh().unwrap();
+        assert_eq!(live.current().generation(), &place.catalog.current().unwrap().unwrap());
+    }
 }
 
 #[test]
@@ -876,4 +928,83 @@ fn a_file_that_is_replaced_while_it_is_opened_is_refused_or_served_whole() {
     let new = place.publish("v1", &rows(9), PublishOptions::new());
     live.refresh().unwrap();
     assert_eq!(number(&live), new.number);
+}
+
+#[test]
+fn a_file_that_is_altered_in_place_while_it_is_opened_does_no_harm() {
+    let place = Place::new();
+    let rows = items(400, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let live = place.open();
+    let done = AtomicBool::new(false);
+    let alter = || {
+        let mut random = Random(5);
+        while !done.load(Ordering::Relaxed) {
+            let path = place.catalog.path_of(&place.catalog.current().unwrap().unwrap());
+            allow(&path, 0o644);
+            flip(&File::options().read(true).write(true).open(&path).unwrap(), &mut random);
+        }
+    };
+    thread::scope(|scope| {
+        let altering = scope.spawn(alter);
+        let publishing = scope.spawn(|| {
+            for _ in 0..20 {
+                place.publish("v1", &rows, PublishOptions::new());
+                let refreshed = live.refresh();
+                assert!(matches!(refreshed, Ok(_) | Err(Error::Damaged { .. } | Error::NotAnIndex { .. })));
+                exercise(&live.current());
+            }
+        });
+        let published = publishing.join();
+        done.store(true, Ordering::Relaxed);
+        altering.join().unwrap();
+        published.unwrap();
+    });
+    let new = place.publish("v1", &rows, PublishOptions::new());
+    live.refresh().unwrap();
+    assert_eq!(number(&live), new.number);
+    assert_serves(&live.current(), &rows, &[]);
+}
+
+/// What the library logs in this process, of all tests.
+static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Logged;
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGGED.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_an_operator_has_to_see_is_logged() {
+    tracing_subscriber::fmt().with_ansi(false).with_writer(|| Logged).init();
+    let logged = |what: &str, of: &str| {
+        let text = String::from_utf8(LOGGED.lock().unwrap().clone()).unwrap();
+        text.lines().any(|line| line.contains(what) && line.contains(of))
+    };
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.options().fresh_limit(31).open(place.catalog.folder()).unwrap();
+    for id in 0..22 {
+        assert!(!logged("the overlay fills up", "limit=31"));
+        live.upsert("v1", 1 << 40 | id, &[1.0; DIM]).unwrap();
+    }
+    // The change is acknowledged before it.
+    wait_until("7 tenths are warned of", || logged("WARN", "limit=31"));
+    let folder = place.folder.path().to_str().unwrap();
+    publish_spoiled(&place, "v1", &items(50, DIM, 2), PublishOptions::new(), |_| Vec::new());
+    let _ = live.refresh();
+    assert!(logged("refused a generation", folder) && logged("ERROR", folder));
+    drop(live);
+    let log = File::options().write(true).open(place.log()).unwrap();
+    log.set_len(log.metadata().unwrap().len() - 1).unwrap();
+    place.open();
+    assert!(logged("cut the torn end of the log", folder));
 }
