@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -187,6 +188,44 @@ fn a_bad_index_is_refused_and_leaves_nothing() {
     fs::write(&bad, &bytes[..9_000]).unwrap();
     assert!(matches!(place.catalog.publish(&bad, &PublishOptions::new()), Err(Error::Damaged { .. })));
     assert_eq!(place.checked_current(), good);
+    assert_eq!(place.files(), place.listed());
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_published_is_refused_or_published_whole() {
+    let place = Place::new();
+    let given = place.index("v1", 300);
+    let whole = fs::read(&given).unwrap();
+    let file = File::options().write(true).open(&given).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            let mut random = Random(8);
+            while !done.load(Ordering::Relaxed) {
+                file.set_len([0, random.below(whole.len()) as u64][random.below(2)]).unwrap();
+                let at = random.below(whole.len());
+                file.write_all_at(&[whole[at] ^ 4], at as u64).unwrap();
+                file.write_all_at(&whole, 0).unwrap();
+            }
+        });
+        let publishing = scope.spawn(|| {
+            for _ in 0..100 {
+                // One that is opened and not used yet does no harm either.
+                (0..50).for_each(|_| drop(Index::open(&given)));
+                match place.catalog.publish(&given, &PublishOptions::new()) {
+                    Ok(generation) => assert_eq!(place.checked_current(), generation),
+                    Err(Error::Damaged { .. } | Error::NotAnIndex { .. } | Error::Io { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        });
+        let published = publishing.join();
+        done.store(true, Ordering::Relaxed);
+        changing.join().unwrap();
+        published.unwrap();
+    });
+    let last = place.catalog.publish(&given, &PublishOptions::new()).unwrap();
+    assert_eq!((place.checked_current(), last.rows), (last.clone(), 300));
     assert_eq!(place.files(), place.listed());
 }
 
