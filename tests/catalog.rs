@@ -3,11 +3,12 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -191,6 +192,65 @@ fn a_bad_index_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn a_file_that_changes_while_it_is_published_is_refused_or_published_whole() {
+    let place = Place::new();
+    let given = place.index("v1", 300);
+    let whole = fs::read(&given).unwrap();
+    let file = File::options().write(true).open(&given).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            let mut random = Random(8);
+            while !done.load(Ordering::Relaxed) {
+                file.set_len([0, random.below(whole.len()) as u64][random.below(2)]).unwrap();
+                let at = random.below(whole.len());
+                file.write_all_at(&[whole[at] ^ 4], at as u64).unwrap();
+                file.write_all_at(&whole, 0).unwrap();
+            }
+        });
+        let publishing = scope.spawn(|| {
+            for _ in 0..100 {
+                // One that is opened and not used yet does no harm either.
+                (0..50).for_each(|_| drop(Index::open(&given)));
+                match place.catalog.publish(&given, &PublishOptions::new()) {
+                    Ok(generation) => assert_eq!(place.checked_current(), generation),
+                    Err(Error::Damaged { .. } | Error::NotAnIndex { .. } | Error::Io { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        });
+        let published = publishing.join();
+        done.store(true, Ordering::Relaxed);
+        changing.join().unwrap();
+        published.unwrap();
+    });
+    let last = place.catalog.publish(&given, &PublishOptions::new()).unwrap();
+    assert_eq!((place.checked_current(), last.rows), (last.clone(), 300));
+    assert_eq!(place.files(), place.listed());
+}
+
+#[test]
+fn a_generation_is_never_changed_only_removed() {
+    let place = Place::new();
+    let kept = place.publish("v1", 50);
+    let path = place.catalog.path_of(&kept);
+    let state = || {
+        let metadata = fs::metadata(&path).unwrap();
+        (metadata.ino(), metadata.modified().unwrap(), metadata.mode(), fs::read(&path).unwrap())
+    };
+    let before = state();
+    place.publish("v1", 60);
+    assert_eq!(state(), before);
+    place.catalog.rollback(None).unwrap();
+    assert_eq!(state(), before);
+    place.catalog.prune(1, true).unwrap();
+    assert_eq!(state(), before);
+    place.publish("v1", 70);
+    place.catalog.prune(1, true).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_damaged_list_is_an_error_and_removing_it_goes_back() {
     let place = Place::new();
     let first = place.publish("v1", 10);
@@ -224,7 +284,7 @@ fn of_two_publishers_one_is_told_that_the_other_was_first() {
                     path: large.clone(),
                     source,
                 })?;
-                let lock = fs::File::open(place.catalog.folder().join("catalog.lock")).unwrap();
+                let lock = File::open(place.catalog.folder().join("catalog.lock")).unwrap();
                 lock.lock().unwrap();
                 let busy = second().unwrap_err();
                 let message = busy.to_string();
@@ -342,16 +402,19 @@ fn a_full_disk_is_an_error_and_harms_nothing() {
     let good = place.publish("v1", 10);
     let index = place.index("v1", 2_000);
     // Files may not grow beyond 40 KB: writing more fails as on a full disk, with EFBIG for ENOSPC.
-    let mut limited = Command::new("sh");
-    limited.args([
-        "-c",
-        "trap '' XFSZ; ulimit -f 80; exec \"$@\"",
-        "sh",
-        env!("CARGO_BIN_EXE_itemdex"),
-        "publish",
-    ]);
-    let output = run(limited.arg(place.catalog.folder()).arg(&index), 1);
+    let limited = || {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$@\"", "sh"]);
+        limited.arg(env!("CARGO_BIN_EXE_itemdex"));
+        limited
+    };
+    let output = run(limited().arg("publish").arg(place.catalog.folder()).arg(&index), 1);
     assert!(said(&output).contains("cannot copy into the catalog"), "{}", said(&output));
+    let items = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney/users_test.npy");
+    let mut build = limited();
+    build.args(["build", "--items", items, "--model-version", "v1", "--publish"]).arg(place.catalog.folder());
+    let output = run(&mut build, 1);
+    assert!(said(&output).contains("cannot write"), "{}", said(&output));
     assert_eq!(place.checked_current(), good);
     assert_eq!(place.files(), place.listed());
     run(place.command("publish").arg(&index), 0);
@@ -370,7 +433,7 @@ fn a_folder_that_may_not_be_written_is_an_error_and_harms_nothing() {
     let mut command = Command::new(program);
     command.arg("publish").arg(place.catalog.folder()).arg(&index);
     // Permissions do not bind the superuser.
-    if fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
+    if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
         command.uid(65_534).gid(65_534);
     }
     let output = run(&mut command, 1);

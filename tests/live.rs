@@ -3,17 +3,20 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
 use itemdex::live::{Catalog, Generation, LiveIndex, LiveOptions, PublishOptions, SyncPolicy, View};
-use itemdex::{Channel, ChannelHit, Error, Hit, IndexBuilder, RankOptions, SearchOptions};
+use itemdex::{Channel, ChannelHit, Error, Hit, IndexBuilder, Quantization, RankOptions, SearchOptions};
 use proptest::prelude::*;
 
 const DIM: usize = 6;
@@ -127,6 +130,57 @@ fn a_new_generation_is_followed_without_being_asked() {
 }
 
 #[test]
+fn a_folder_that_gives_no_notice_is_followed_by_looking() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let options = LiveOptions::new().poll(Duration::from_millis(10));
+    let live = options.open(place.catalog.folder()).unwrap();
+    // Notices are of the folder that was there when it was opened.
+    let (away, replaced) = (place.folder.path().join("away"), place.catalog.folder());
+    fs::rename(replaced, &away).unwrap();
+    fs::create_dir(replaced).unwrap();
+    for entry in fs::read_dir(&away).unwrap() {
+        let path = entry.unwrap().path();
+        fs::rename(&path, replaced.join(path.file_name().unwrap())).unwrap();
+    }
+    place.publish("v1", &items(60, DIM, 2), PublishOptions::new());
+    wait_until("the new generation serves", || number(&live) == 2);
+}
+
+#[test]
+fn a_reader_follows_publishers_of_other_processes() {
+    let place = Place::new();
+    let rows = |seed: u64| items(200 + seed as usize, DIM, seed);
+    let given = [1, 2].map(|seed| {
+        let path = place.folder.path().join(format!("{seed}.itemdex"));
+        let builder = IndexBuilder::new("v1").m(4).ef_construction(30);
+        builder.build_from(rows(seed).iter().map(|(id, row)| (*id, row)), &path).unwrap();
+        path
+    });
+    place.publish("v1", &rows(1), PublishOptions::new());
+    let live = LiveIndex::open(place.catalog.folder()).unwrap();
+    for _ in 0..5 {
+        let publish = |path: &PathBuf| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_itemdex"));
+            command.arg("publish").arg(place.catalog.folder()).arg(path);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let mut running: Vec<_> = given.iter().map(publish).collect();
+        let mut last = 0;
+        while running.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+            let view = live.current();
+            assert!(view.generation().number >= last);
+            last = view.generation().number;
+            assert_serves(&view, &rows(view.generation().rows - 200), &[]);
+        }
+        let done = running.into_iter().filter_map(|mut child| child.wait().unwrap().code()).min();
+        assert_eq!(done, Some(0), "one of the two gets through");
+        live.refresh().unwrap();
+        assert_eq!(live.current().generation(), &place.catalog.current().unwrap().unwrap());
+    }
+}
+
+#[test]
 fn an_old_generation_is_unmapped_after_its_last_reader() {
     let place = Place::new();
     let first = place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
@@ -170,6 +224,24 @@ fn spoil(place: &Place, generation: &Generation, spoil: impl FnOnce(Vec<u8>) -> 
     fs::rename(&beside, &path).unwrap();
 }
 
+/// Publishes and spoils a generation where followers do not see it, so that they meet it spoiled.
+fn publish_spoiled(
+    place: &Place,
+    model_version: &str,
+    items: &Items,
+    options: PublishOptions,
+    spoiler: impl FnOnce(Vec<u8>) -> Vec<u8>,
+) -> Generation {
+    let folder = tempfile::tempdir().unwrap();
+    let away = folder.path().join("catalog");
+    fs::rename(place.catalog.folder(), &away).unwrap();
+    let elsewhere = Place { folder, catalog: Catalog::open(&away).unwrap() };
+    let new = elsewhere.publish(model_version, items, options);
+    spoil(&elsewhere, &new, spoiler);
+    fs::rename(&away, place.catalog.folder()).unwrap();
+    new
+}
+
 #[test]
 fn a_bad_generation_is_refused_and_the_old_one_serves() {
     let place = Place::new();
@@ -191,14 +263,8 @@ fn a_bad_generation_is_refused_and_the_old_one_serves() {
         ("the file is empty", Box::new(|_| Vec::new())),
     ];
     for (seed, (reason, spoiler)) in (2..).zip(spoilers) {
-        // Spoiled where the follower does not see it, so that it meets it spoiled.
-        let elsewhere = Place { folder: tempfile::tempdir().unwrap(), catalog: place.catalog.clone() };
-        let away = elsewhere.folder.path().join("catalog");
-        fs::rename(place.catalog.folder(), &away).unwrap();
-        let elsewhere = Place { catalog: Catalog::open(&away).unwrap(), ..elsewhere };
-        let new = elsewhere.publish("v1", &items(60, DIM, seed), PublishOptions::new().keep(9));
-        spoil(&elsewhere, &new, spoiler);
-        fs::rename(&away, place.catalog.folder()).unwrap();
+        let new =
+            publish_spoiled(&place, "v1", &items(60, DIM, seed), PublishOptions::new().keep(9), spoiler);
         // The error, unless a notice of the change had it found before.
         let _ = live.refresh();
         assert_eq!(number(&live), 1);
@@ -213,6 +279,32 @@ fn a_bad_generation_is_refused_and_the_old_one_serves() {
     assert_eq!(number(&live), good.number);
     // Those that are refused are listed as long as the catalog lists them.
     assert!(live.status().refused.len() <= 1);
+}
+
+#[test]
+fn what_serves_of_a_version_goes_on_where_all_that_is_listed_of_it_is_bad() {
+    let place = Place::new();
+    let [other, old] = [1, 2].map(|seed| items(50, DIM, seed));
+    place.publish("v0", &other, PublishOptions::new());
+    place.publish("v1", &old, PublishOptions::new());
+    let live = place.open();
+    let keep_one = PublishOptions::new().keep(1);
+    publish_spoiled(&place, "v1", &items(60, DIM, 3), keep_one, |bytes| bytes[..5_000].to_vec());
+    let _ = live.refresh();
+    assert_eq!(place.catalog.generations().unwrap().iter().map(|one| one.number).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(live.model_versions(), ["v1", "v0"]);
+    assert_serves(&live.current(), &old, &[]);
+    assert_serves(&live.for_model("v0").unwrap(), &other, &[]);
+    // Not what is withdrawn: the rollback is to the bad one.
+    let good = place.publish("v1", &items(70, DIM, 4), PublishOptions::new().keep(2));
+    live.refresh().unwrap();
+    assert_eq!(number(&live), good.number);
+    assert_eq!(place.catalog.rollback(None).unwrap().number, 3);
+    live.refresh().unwrap();
+    assert_eq!(live.model_versions(), ["v0"]);
+    place.publish("v1", &old, keep_one);
+    live.refresh().unwrap();
+    assert_eq!(live.model_versions(), ["v1", "v0"]);
 }
 
 #[test]
@@ -437,7 +529,13 @@ fn a_torn_end_of_the_log_is_cut_and_damage_is_an_error() {
 fn child_that_upserts() {
     let Ok(folder) = std::env::var("ITEMDEX_TEST_FOLDER") else { return };
     let folder = PathBuf::from(folder);
-    let live = LiveOptions::new().log(folder.join("fresh.log")).open(folder.join("catalog")).unwrap();
+    let sync = match std::env::var("ITEMDEX_TEST_SYNC").as_deref() {
+        Ok("every") => SyncPolicy::Every(Duration::from_millis(1)),
+        Ok("never") => SyncPolicy::Never,
+        _ => SyncPolicy::Always,
+    };
+    let options = LiveOptions::new().log(folder.join("fresh.log")).sync(sync);
+    let live = options.open(folder.join("catalog")).unwrap();
     let first = live.status().log_position.unwrap();
     thread::scope(|scope| {
         for writer in 0..3 {
@@ -455,12 +553,13 @@ fn child_that_upserts() {
     });
 }
 
-fn child(place: &Place, limit: &str) -> std::process::Child {
+fn child(place: &Place, limit: &str, sync: &str) -> std::process::Child {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", &format!("trap '' XFSZ; {limit} exec \"$@\""), "sh"]).arg(program);
     command.args(["--exact", "child_that_upserts", "--ignored", "--nocapture"]);
-    command.env("ITEMDEX_TEST_FOLDER", place.folder.path()).stdout(Stdio::piped()).spawn().unwrap()
+    command.env("ITEMDEX_TEST_FOLDER", place.folder.path()).env("ITEMDEX_TEST_SYNC", sync);
+    command.stdout(Stdio::piped()).spawn().unwrap()
 }
 
 fn acknowledged(line: &str) -> Option<u64> {
@@ -473,8 +572,9 @@ fn kill_upserters(times: usize) {
     place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
     let mut random = Random(11);
     let mut ids: Vec<u64> = Vec::new();
-    for _ in 0..times {
-        let mut child = child(&place, "");
+    for round in 0..times {
+        // A killed process loses nothing whatever the policy: what it wrote is with the operating system.
+        let mut child = child(&place, "", ["always", "every", "never"][round % 3]);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // At some moment after so many acknowledgements, with others on their way.
         for _ in 0..random.below(60) {
@@ -511,23 +611,25 @@ fn a_log_on_a_full_disk_refuses_and_goes_on_when_there_is_room() {
     let place = Place::new();
     place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
     // Files may not grow beyond 8 KB: writing more fails as on a full disk, with EFBIG for ENOSPC.
-    let mut child = child(&place, "ulimit -f 16;");
+    let mut child = child(&place, "ulimit -S -f 16;", "always");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut ids = Vec::new();
     let mut refused = 0;
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
+    while refused < 20 {
+        let line = lines.next().unwrap().unwrap();
         ids.extend(acknowledged(&line));
         if line.starts_with("refused") {
             assert!(line.contains("cannot write") && line.contains("fresh.log"), "{line}");
             refused += 1;
         }
-        if refused == 20 {
-            break;
-        }
     }
+    let room = format!("--pid={}", child.id());
+    run(Command::new("prlimit").args([&room, "--fsize=unlimited:"]), 0);
+    // The same process goes on, from the last whole change.
+    ids.extend((&mut lines).filter_map(|line| acknowledged(&line.unwrap())).take(20));
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(!ids.is_empty());
+    assert!(ids.len() > 20);
     let live = place.open();
     assert!(ids.iter().all(|&id| live.current().contains(id)));
     live.upsert("v1", 1, &[1.0; DIM]).unwrap();
@@ -613,4 +715,324 @@ fn a_catalog_that_may_not_be_read_leaves_what_serves() {
     place.publish("v1", &items(60, DIM, 2), PublishOptions::new());
     live.refresh().unwrap();
     assert_eq!((live.current().len(), live.status().last_error), (60, None));
+}
+
+fn allow(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Where permissions do not bind this process, the superuser's, runs a test of this file in one that they bind.
+fn ran_without_privileges(test: &str) -> bool {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return false;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    allow(folder.path(), 0o777);
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["--exact", test, "--nocapture"]).env("TMPDIR", folder.path()).uid(65_534).gid(65_534);
+    let output = run(&mut command, 0);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "there is a test {test}");
+    true
+}
+
+#[test]
+fn a_log_that_may_not_be_written_is_an_error_and_harms_nothing() {
+    if ran_without_privileges("a_log_that_may_not_be_written_is_an_error_and_harms_nothing") {
+        return;
+    }
+    let place = Place::new();
+    let old = items(50, DIM, 1);
+    place.publish("v1", &old, PublishOptions::new());
+    let assert_refused = || {
+        let error = place.options().open(place.catalog.folder()).err().unwrap().to_string();
+        assert!(error.starts_with("cannot write") && error.contains("fresh.log"), "{error}");
+        assert!(error.contains("Permission denied"), "{error}");
+        let without_log = LiveIndex::open(place.catalog.folder()).unwrap();
+        assert_serves(&without_log.current(), &old, &[]);
+    };
+    allow(place.folder.path(), 0o555);
+    assert_refused();
+    allow(place.folder.path(), 0o755);
+    assert_eq!(place.open().upsert("v1", 1 << 40, &[1.0; DIM]).unwrap(), 1);
+    allow(&place.log(), 0o444);
+    assert_refused();
+    allow(&place.log(), 0o644);
+    let live = place.open();
+    assert_eq!(live.upsert("v1", 2 << 40, &[2.0; DIM]).unwrap(), 2);
+    assert!(live.current().contains(1 << 40) && live.current().contains(2 << 40));
+}
+
+#[test]
+fn a_log_that_may_not_be_written_anew_keeps_what_it_has() {
+    if ran_without_privileges("a_log_that_may_not_be_written_anew_keeps_what_it_has") {
+        return;
+    }
+    let place = Place::new();
+    let folder = place.folder.path();
+    let rows = items(50, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let mut live = place.open();
+    // A folder in which no file can be made, and one that cannot be opened to sync it.
+    for (round, mode) in [0o555, 0o333].into_iter().enumerate() {
+        let [before, after] = [1, 2].map(|number| (round as u64) << 40 | number);
+        let position = live.upsert("v1", before, &[1.0; DIM]).unwrap();
+        allow(folder, mode);
+        let dump = PublishOptions::new().log_position(position).keep(1);
+        let new = place.publish("v1", &rows, dump);
+        live.refresh().unwrap();
+        live.upsert("v1", after, &[2.0; DIM]).unwrap();
+        assert_eq!((number(&live), live.current().contains(after)), (new.number, true));
+        allow(folder, 0o755);
+        drop(live);
+        live = place.open();
+        assert!(live.current().contains(after), "it was acknowledged");
+    }
+    let length = || fs::metadata(place.log()).unwrap().len();
+    let before = length();
+    place.publish("v1", &rows, PublishOptions::new().log_position(4).keep(1));
+    live.refresh().unwrap();
+    assert!(length() < before, "the next generation has it written anew");
+}
+
+#[test]
+fn a_log_that_may_not_be_read_leaves_what_serves() {
+    if ran_without_privileges("a_log_that_may_not_be_read_leaves_what_serves") {
+        return;
+    }
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.open();
+    live.upsert("v1", 1 << 40, &[1.0; DIM]).unwrap();
+    allow(&place.log(), 0o000);
+    place.publish("v1", &items(60, DIM, 2), PublishOptions::new());
+    // What came in since the dump could not be laid over it.
+    assert!(matches!(live.refresh(), Err(Error::Io { .. })));
+    assert!(live.status().last_error.unwrap().starts_with("cannot read"));
+    live.upsert("v1", 2 << 40, &[2.0; DIM]).unwrap();
+    assert_eq!((number(&live), live.current().len()), (1, 52));
+    allow(&place.log(), 0o600);
+    live.refresh().unwrap();
+    assert_eq!((number(&live), live.current().len()), (2, 62));
+}
+
+#[test]
+fn nobody_writes_to_a_file_that_serves() {
+    if ran_without_privileges("nobody_writes_to_a_file_that_serves") {
+        return;
+    }
+    let place = Place::new();
+    let rows = items(50, DIM, 1);
+    let given = place.folder.path().join("given.itemdex");
+    IndexBuilder::new("v1").build_from(rows.iter().map(|(id, row)| (*id, row)), &given).unwrap();
+    let published = place.catalog.publish(&given, &PublishOptions::new()).unwrap();
+    let live = place.open();
+    let path = place.catalog.path_of(&published);
+    let attempts = [
+        ("open", File::options().write(true).open(&path).map(drop)),
+        ("truncate", File::options().write(true).truncate(true).open(&path).map(drop)),
+        ("append", File::options().append(true).open(&path).map(drop)),
+        ("copy over", fs::copy(&given, &path).map(drop)),
+    ];
+    for (what, tried) in attempts {
+        assert_eq!(tried.unwrap_err().kind(), ErrorKind::PermissionDenied, "{what}");
+    }
+    // The catalog's file is its own, and serves on when its name is gone.
+    File::options().write(true).open(&given).unwrap().set_len(0).unwrap();
+    assert_serves(&live.current(), &rows, &[]);
+    fs::remove_file(&path).unwrap();
+    assert_serves(&live.current(), &rows, &[]);
+}
+
+/// Asks everything of a view whose file may be altered; answers may be wrong, but come.
+fn exercise(view: &View) {
+    let ids: Vec<u64> = view.index().ids().iter().copied().take(50).chain([0, 1 << 40, u64::MAX]).collect();
+    for user in users(2, DIM, 5) {
+        let _ = view.search_with(&user, &SearchOptions::new(5).ef(10));
+        let _ = view.search_with(&user, &SearchOptions::new(20).recall(1.0));
+        let _ = view.rank(&user, &ids, 10);
+        let _ = view.score(&user, &ids, &mut vec![0.0; ids.len()]);
+    }
+    for id in ids {
+        let _ = view.get(id);
+    }
+}
+
+/// Flips a bit of a file in place.
+fn flip(file: &File, random: &mut Random) {
+    let at = random.below(file.metadata().unwrap().len() as usize) as u64;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1 << random.below(8)], at).unwrap();
+}
+
+#[test]
+fn a_file_that_is_altered_in_place_while_it_serves_does_no_harm() {
+    let place = Place::new();
+    let rows = items(400, DIM, 1);
+    let builder = IndexBuilder::new("v1").m(4).ef_construction(30).quantize(Quantization::I8);
+    let build = |path: &Path| builder.build_from(rows.iter().map(|(id, row)| (*id, row)), path);
+    let (generation, _) = place.catalog.publish_made(build, &PublishOptions::new()).unwrap();
+    let live = place.open();
+    live.upsert("v1", 1 << 40, &[1.0; DIM]).unwrap();
+    let path = place.catalog.path_of(&generation);
+    let whole = fs::read(&path).unwrap();
+    allow(&path, 0o644);
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = Random(4);
+            while !done.load(Ordering::Relaxed) {
+                for _ in 0..30 {
+                    flip(&file, &mut random);
+                }
+                file.write_all_at(&whole, 0).unwrap();
+            }
+        });
+        let readers = [(); 2].map(|()| scope.spawn(|| (0..300).for_each(|_| exercise(&live.current()))));
+        let ended = readers.map(|reader| reader.join());
+        done.store(true, Ordering::Relaxed);
+        ended.into_iter().for_each(|ended| ended.unwrap());
+    });
+    let view = live.current();
+    view.index().verify(|_| ()).unwrap();
+    file.write_all_at(&[whole[6_000] ^ 4], 6_000).unwrap();
+    assert!(matches!(view.index().verify(|_| ()), Err(Error::Damaged { .. })));
+    assert!(!live.refresh().unwrap());
+    let status = live.status();
+    assert_eq!((status.last_error, status.refused.len(), status.generations[0].items), (None, 0, 401));
+    drop(live);
+    assert!(matches!(place.options().open(place.catalog.folder()), Err(Error::Damaged { .. })));
+    let new = place.publish("v1", &rows, PublishOptions::new());
+    assert_eq!(number(&place.open()), new.number);
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_opened_is_refused_or_served_whole() {
+    let place = Place::new();
+    let rows = |number: u64| items(200 + number as usize, DIM, number);
+    place.publish("v1", &rows(1), PublishOptions::new());
+    let live = place.open();
+    let done = AtomicBool::new(false);
+    let replace = || {
+        let (mut random, mut known, mut other) = (Random(6), (PathBuf::new(), Vec::new()), Vec::new());
+        let beside = place.folder.path().join("beside");
+        while !done.load(Ordering::Relaxed) {
+            let path = place.catalog.path_of(&place.catalog.current().unwrap().unwrap());
+            if path != known.0 {
+                let Ok(bytes) = fs::read(&path) else { continue };
+                other = std::mem::replace(&mut known, (path.clone(), bytes)).1;
+            }
+            let mut bytes = known.1.clone();
+            match random.below(5) {
+                0 => bytes.truncate(random.below(known.1.len())),
+                1 => bytes[random.below(known.1.len())] ^= 1 << random.below(8),
+                2 => bytes.clone_from(&other),
+                3 => drop(fs::remove_file(&path)),
+                _ => {}
+            }
+            fs::write(&beside, bytes).unwrap();
+            fs::rename(&beside, &path).unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        let replacing = scope.spawn(replace);
+        let published = scope.spawn(|| {
+            for number in 2..12 {
+                place.publish("v1", &rows(number), PublishOptions::new());
+                for _ in 0..3 {
+                    let _ = live.refresh();
+                    let view = live.current();
+                    assert_serves(&view, &rows(view.generation().number), &[]);
+                }
+            }
+        });
+        let published = published.join();
+        done.store(true, Ordering::Relaxed);
+        replacing.join().unwrap();
+        published.unwrap();
+    });
+    let new = place.publish("v1", &rows(9), PublishOptions::new());
+    live.refresh().unwrap();
+    assert_eq!(number(&live), new.number);
+}
+
+#[test]
+fn a_file_that_is_altered_in_place_while_it_is_opened_does_no_harm() {
+    let place = Place::new();
+    let rows = items(150, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let live = place.open();
+    let done = AtomicBool::new(false);
+    let alter = || {
+        let mut random = Random(5);
+        while !done.load(Ordering::Relaxed) {
+            let path = place.catalog.path_of(&place.catalog.current().unwrap().unwrap());
+            // It may be gone by now.
+            let _ = fs::set_permissions(&path, Permissions::from_mode(0o644));
+            let Ok(file) = File::options().read(true).write(true).open(&path) else { continue };
+            (0..20).for_each(|_| flip(&file, &mut random));
+        }
+    };
+    thread::scope(|scope| {
+        let altering = scope.spawn(alter);
+        let publishing = scope.spawn(|| {
+            for _ in 0..10 {
+                place.publish("v1", &rows, PublishOptions::new());
+                let _ = live.refresh();
+                exercise(&live.current());
+            }
+        });
+        let published = publishing.join();
+        done.store(true, Ordering::Relaxed);
+        altering.join().unwrap();
+        published.unwrap();
+    });
+    let new = place.publish("v1", &rows, PublishOptions::new());
+    live.refresh().unwrap();
+    assert_eq!(number(&live), new.number);
+    assert_serves(&live.current(), &rows, &[]);
+}
+
+/// What the library logs in this process, of all tests.
+static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Logged;
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGGED.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_an_operator_has_to_see_is_logged() {
+    tracing_subscriber::fmt().with_ansi(false).with_writer(|| Logged).init();
+    let logged = |what: &str, of: &str| {
+        let text = String::from_utf8(LOGGED.lock().unwrap().clone()).unwrap();
+        text.lines().any(|line| line.contains(what) && line.contains(of))
+    };
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.options().fresh_limit(31).open(place.catalog.folder()).unwrap();
+    for id in 0..22 {
+        assert!(!logged("the overlay fills up", "limit=31"));
+        live.upsert("v1", 1 << 40 | id, &[1.0; DIM]).unwrap();
+    }
+    // The change is acknowledged before it.
+    wait_until("7 tenths are warned of", || logged("WARN", "limit=31"));
+    let folder = place.folder.path().to_str().unwrap();
+    publish_spoiled(&place, "v1", &items(50, DIM, 2), PublishOptions::new(), |_| Vec::new());
+    let _ = live.refresh();
+    assert!(logged("refused a generation", folder) && logged("ERROR", folder));
+    drop(live);
+    let log = File::options().write(true).open(place.log()).unwrap();
+    log.set_len(log.metadata().unwrap().len() - 1).unwrap();
+    place.open();
+    assert!(logged("cut the torn end of the log", folder));
 }

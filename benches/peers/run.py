@@ -23,7 +23,7 @@ PROGRAM = ROOT / "target/release/itemdex"
 def enter_environment():
     """Goes on in the environment of the peers, which is made if there is none."""
     folder = ROOT / "target/peers"
-    if Path(sys.prefix) == folder:
+    if (Path(sys.prefix) / "complete").exists():
         return
     if not (folder / "complete").exists():
         venv.create(folder, clear=True, with_pip=True)

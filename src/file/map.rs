@@ -40,8 +40,12 @@ impl IndexFile {
         }
         let file = File::open(path).map_err(Error::io("open", path))?;
         let metadata = file.metadata().map_err(Error::io("open", path))?;
+        // Not from the map: where somebody cuts the file short meanwhile, reading is an error, and touching a map kills.
+        let mut page = [0; PAGE as usize];
+        let page = &mut page[..metadata.len().min(PAGE) as usize];
+        file.read_exact_at(page, 0).map_err(Error::io("read", path))?;
+        let header = Header::read(page, metadata.len(), path)?;
         let map = map_file(&file, metadata.len()).map_err(Error::io("map", path))?;
-        let header = Header::read(&map[..map.len().min(PAGE as usize)], metadata.len(), path)?;
         let map = match residence.resident {
             true => copy_file(&file, map.len()).map_err(Error::io("copy into memory", path))?,
             false => map,

@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -504,10 +505,22 @@ impl Follower {
                 Err(error) => trouble = trouble.or(Some(error)),
             }
         }
+        // Where nothing that is listed of a version can serve, what serves of it goes on, unless it was withdrawn.
+        for view in self.shared.serving().iter() {
+            let of_version = |one: &Generation| one.model_version == view.model_version();
+            let withdrawn = |one: &Generation| one.withdrawn && one.number == view.generation().number;
+            if list.serving().any(of_version)
+                && !serving.iter().any(|held| of_version(&held.generation))
+                && !list.generations.iter().any(withdrawn)
+            {
+                serving.push(Arc::clone(&view.held));
+            }
+        }
+        serving.sort_by_key(|held| Reverse(held.generation.number));
         if serving.is_empty() {
             return Err(trouble.unwrap_or_else(|| Error::NoGeneration {
                 folder: self.shared.catalog.folder().to_owned(),
-                problem: "the catalog has no generation; publish one".to_owned(),
+                problem: "the catalog has no generation that can serve; publish one".to_owned(),
             }));
         }
         let numbers =

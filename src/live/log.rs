@@ -125,7 +125,8 @@ impl Log {
         };
         if bytes.len() < HEADER {
             // The header is synced before the first change is accepted, so nothing was acknowledged.
-            write_new(path, first, &[])?;
+            let Written { folder, .. } = write_new(path, first, &[])?;
+            folder.sync_all().map_err(Error::io("sync the folder of", path))?;
         }
         let bytes =
             if bytes.len() < HEADER { fs::read(path).map_err(Error::io("read", path))? } else { bytes };
@@ -220,9 +221,10 @@ impl Log {
             return Ok(());
         }
         let path = &self.path;
-        self.end = write_new(path, self.next, &needed)?;
-        self.file = File::options().read(true).write(true).open(path).map_err(Error::io("write", path))?;
-        (self.synced, self.compacted) = (self.end, self.end);
+        let Written { file, length, folder } = write_new(path, self.next, &needed)?;
+        // From here on changes go to the new file, whatever else fails: the old one has no name any more.
+        (self.file, self.end, self.synced, self.compacted) = (file, length, length, length);
+        folder.sync_all().map_err(Error::io("sync the folder of", path))?;
         info!(before, after = needed.len(), "dropped records of the log that the catalog has");
         Ok(())
     }
@@ -258,8 +260,16 @@ fn needed(records: Vec<Record>, list: &List) -> Vec<Record> {
     records.into_iter().filter(is_needed).collect()
 }
 
-/// Writes a log beside its place and moves it there. Returns its length.
-fn write_new(path: &Path, next: u64, records: &[Record]) -> Result<u64> {
+/// A log in its place.
+struct Written {
+    file: File,
+    length: u64,
+    /// Not synced yet.
+    folder: File,
+}
+
+/// Writes a log beside its place and moves it there; after an error the one that was there still is.
+fn write_new(path: &Path, next: u64, records: &[Record]) -> Result<Written> {
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let mut header = Header { magic: MAGIC, format: FORMAT, reserved: 0, next, checksum: 0 };
     header.checksum = xxh3_64(&bytemuck::bytes_of(&header)[..HEADER - 8]);
@@ -269,14 +279,14 @@ fn write_new(path: &Path, next: u64, records: &[Record]) -> Result<u64> {
         bytes.extend(frame_of(changes, AFTER_SYNC).0);
     }
     let write = || {
+        let opened = File::open(folder)?;
         let file = NamedTempFile::with_prefix_in(".itemlog-", folder)?;
         file.as_file().write_all_at(&bytes, 0)?;
         file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
+        let file = file.persist(path).map_err(|error| error.error)?;
+        Ok(Written { file, length: bytes.len() as u64, folder: opened })
     };
-    write().map_err(Error::io("write", path))?;
-    Ok(bytes.len() as u64)
+    write().map_err(Error::io("write", path))
 }
 
 /// The bytes of a frame, and how many records it has.
