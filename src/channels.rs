@@ -202,10 +202,11 @@ fn split_best<'s>(
     count: usize,
     hits: &[ChannelHit],
 ) -> (&'s mut [Scored], &'s mut [Scored]) {
-    let mut end = count.min(scored.len());
-    if (1..scored.len()).contains(&end) {
-        let last = scored.select_nth_unstable_by(end - 1, |a, b| b.cmp(a)).1.score();
-        for at in end..scored.len() {
+    let count = count.min(scored.len());
+    let mut end = count;
+    if (1..scored.len()).contains(&count) {
+        let last = scored.select_nth_unstable_by(count - 1, |a, b| b.cmp(a)).1.score();
+        for at in count..scored.len() {
             if scored[at].score() == last {
                 scored.swap(at, end);
                 end += 1;

@@ -604,7 +604,7 @@ impl Index {
         let quotas = channels.iter().any(Channel::has_quota);
         match quotas {
             true => ranking.score_visits(user, rank, hits),
-            false => ranking.best(user, *options, |_| true, rank, hits),
+            false => ranking.best(user, *options, rank, hits),
         }
         channel_hits.clear();
         channel_hits
@@ -684,12 +684,8 @@ impl Index {
             return Err(Error::BadOption { option: "candidates", problem });
         };
         let mut workspace = self.workspace();
-        let Workspace { walk: Scratch { visited, .. }, rank, .. } = &mut workspace;
-        let ranking = self.ranking();
-        ranking.look_up(shared, rank);
-        let unknown = ranking.unknown(shared, rank);
-        visited.clear();
-        let rows = ranking.distinct(rank, |row| visited.insert(row));
+        let unknown = self.ranking().merge(&[shared], &mut workspace.rank);
+        let rows = &workspace.rank.visits;
         let k = options.k.min(rows.len());
         let answers = self.best_for_each(users, Some(rows), k, !options.exact, threads, |_| ());
         self.put_back(workspace);
@@ -698,14 +694,13 @@ impl Index {
 
     pub(crate) fn ranked(&self, user: &[f32], candidates: Source<'_>, options: &RankOptions) -> Ranked {
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, walk: Scratch { visited, .. }, rank, hits, .. } = &mut workspace;
+        let Workspace { user, rank, hits, .. } = &mut workspace;
         let ranking = self.ranking();
         let unknown = match ranking.look_up(candidates, rank) {
             0 => Vec::new(),
             _ => ranking.unknown(candidates, rank),
         };
-        visited.clear();
-        ranking.best(user, *options, |row| visited.insert(row), rank, hits);
+        ranking.best(user, *options, rank, hits);
         keep_best(hits, options.k, Hit::order);
         Ranked { hits: self.answer(workspace), unknown }
     }

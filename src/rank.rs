@@ -16,7 +16,7 @@ const AHEAD: usize = 32;
 /// Address ranges that rows are parted into: so many that the page tables of one stay in the core's cache.
 const PARTS: usize = 512;
 
-/// Fewer rows than these are visited as they come.
+/// Rows that bounds may leave in any case before a pass over all rows gives them up.
 const FEW: usize = 1024;
 
 /// With fewer candidates for each of the `k`, bounding them first would not pay.
@@ -167,7 +167,7 @@ pub(crate) struct Scratch {
     /// The row of each candidate, in their order.
     found: Vec<u32>,
     /// The rows in the order they are visited.
-    visits: Vec<u32>,
+    pub visits: Vec<u32>,
     /// For each visit the channels that brought the row, a bit each, where channels are merged.
     channels: Vec<u32>,
     /// Where among the visits a row with these low bits stood last.
@@ -310,7 +310,7 @@ impl Ranking<'_> {
 
     /// Looks candidates up and leaves their rows in the order to visit them; returns how many are unknown.
     pub fn look_up(&self, candidates: Source<'_>, scratch: &mut Scratch) -> usize {
-        let Scratch { found, visits, .. } = scratch;
+        let Scratch { found, visits, places, .. } = scratch;
         let rows = match candidates {
             Source::Ids(ids) => {
                 found.resize(ids.len(), NONE);
@@ -319,15 +319,11 @@ impl Ranking<'_> {
             }
             Source::Rows(rows) => rows,
         };
-        visits.clear();
-        if rows.len() < FEW {
-            visits.extend(rows.iter().filter(|&&row| row != NONE));
-        } else {
-            let mut parts = Parts::of(rows, self.rows.len());
-            visits.resize(rows.len(), NONE);
-            rows.iter().for_each(|&row| visits[parts.place(row)] = row);
-            visits.truncate(parts.known());
-        }
+        let mut parts = Parts::of(rows, self.rows.len());
+        visits.resize(rows.len(), NONE);
+        rows.iter().for_each(|&row| visits[parts.place(row)] = row);
+        visits.truncate(parts.known());
+        places.resize(parts.width(), 0);
         rows.len() - visits.len()
     }
 
@@ -363,30 +359,20 @@ impl Ranking<'_> {
                 bits[place] = 1 << number;
             }
         }
-        // Rows of one part differ in the low bits, so a row that has been seen is where these say. What rows of other parts left
-        // there, the visits themselves tell apart.
         places.resize(parts.width(), 0);
         let mut kept = 0;
         for visit in 0..parts.known() {
             let (row, bit) = (visits[visit], bits[visit]);
-            let place = &mut places[row as usize & (parts.width() - 1)];
-            let seen = *place as usize;
-            if seen < kept && visits[seen] == row {
-                bits[seen] |= bit;
-                continue;
+            match seen_before(places, visits, row, kept) {
+                Some(seen) => bits[seen] |= bit,
+                None => {
+                    (visits[kept], bits[kept]) = (row, bit);
+                    kept += 1;
+                }
             }
-            *place = kept as u32;
-            (visits[kept], bits[kept]) = (row, bit);
-            kept += 1;
         }
         visits.truncate(kept);
         sorted_once(unknown)
-    }
-
-    /// The rows that were looked up, each once, in the order to visit them. `insert` says whether a row is new.
-    pub fn distinct<'s>(&self, scratch: &'s mut Scratch, mut insert: impl FnMut(u32) -> bool) -> &'s [u32] {
-        scratch.visits.retain(|&row| insert(row));
-        &scratch.visits
     }
 
     /// The candidates that were not found, ascending, each once.
@@ -398,17 +384,10 @@ impl Ranking<'_> {
     }
 
     /// Leaves in `hits` the best of the rows that were looked up, each once, in no order, and some others.
-    /// `insert` says whether a row is new to this rank.
-    pub fn best(
-        &self,
-        user: &[f32],
-        options: RankOptions,
-        mut insert: impl FnMut(u32) -> bool,
-        scratch: &mut Scratch,
-        hits: &mut Vec<Hit>,
-    ) {
-        let Scratch { visits, contenders, chosen, rows, values, .. } = scratch;
-        let mut insert = |visit: u32| insert(visits[visit as usize]);
+    pub fn best(&self, user: &[f32], options: RankOptions, scratch: &mut Scratch, hits: &mut Vec<Hit>) {
+        let Scratch { visits, places, contenders, chosen, rows, values, .. } = scratch;
+        let mut insert =
+            |visit: u32| seen_before(places, visits, visits[visit as usize], visit as usize).is_none();
         contenders.start(options.k);
         let bounding = self.quantized.filter(|quantized| {
             !options.exact && quantized.is_smaller() && visits.len() / BOUNDED >= options.k
@@ -579,6 +558,22 @@ fn gather(rows: &[u32], touch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
         ahead.iter().take(BLOCK).for_each(|&row| touch(row));
         each(block);
     }
+}
+
+/// Where `row` stands already among the visits before `visit`; if it does not, `places` says from now on that it is there.
+///
+/// Rows of one part differ in the low bits that `places` goes by, and what rows of other parts and ranks left there, the visits
+/// themselves tell apart. So nothing is cleared, and what is read lies in the core's nearest caches.
+#[inline(always)]
+fn seen_before(places: &mut [u32], visits: &[u32], row: u32, visit: usize) -> Option<usize> {
+    let low_bits = places.len() - 1;
+    let place = &mut places[row as usize & low_bits];
+    let seen = *place as usize;
+    if seen < visit && visits[seen] == row {
+        return Some(seen);
+    }
+    *place = visit as u32;
+    None
 }
 
 /// Address ranges, and where in each the next of its rows goes.

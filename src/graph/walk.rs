@@ -72,7 +72,7 @@ impl Beam {
 
 /// What a walk needs besides the graph, kept between walks so that they allocate nothing.
 pub(crate) struct Scratch {
-    pub visited: Visited,
+    visited: Visited,
     /// The best `ef` rows so far, best first.
     pool: Vec<Scored>,
     /// The best `keep` rows so far and some worse ones, in no order; empty if the pool holds as many.
@@ -230,7 +230,7 @@ fn merge(pool: &mut Vec<Scored>, arrivals: &[Scored], keep: usize) -> usize {
 }
 
 /// A set of rows that empties in O(1): a row is in it if its tag is the current one.
-pub(crate) struct Visited {
+struct Visited {
     tags: Vec<u16>,
     current: u16,
 }
@@ -240,19 +240,13 @@ impl Visited {
         Visited { tags: vec![0; rows], current: 0 }
     }
 
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.current = self.current.wrapping_add(1);
         // Once in 65,536 times tags of the round before could be taken for current ones.
         if self.current == 0 {
             self.tags.fill(0);
             self.current = 1;
         }
-    }
-
-    /// Adds `row`; whether it was not in the set before.
-    #[inline(always)]
-    pub fn insert(&mut self, row: u32) -> bool {
-        std::mem::replace(&mut self.tags[row as usize], self.current) != self.current
     }
 }
 
