@@ -12,6 +12,10 @@ const MEASURED_FOR: Duration = Duration::from_secs(1);
 /// Ranks that are not timed, while workspaces grow and pages are read from disk.
 const WARM_UP: usize = 50;
 
+/// How many lists of candidates are ranked at once, and how often.
+const MOST_LISTS: usize = 64;
+const TURNS: usize = 9;
+
 /// What a sweep found at one beam.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
@@ -155,6 +159,41 @@ pub fn measure_rank(
     let [exact, two_step, lookup, gather_f32, gather_i8] = times;
     let overlap = overlap / calls.max(1) as f64;
     Ok(RankTimes { exact, two_step, overlap, lookup, gather_f32, gather_i8 })
+}
+
+/// How many ranks a second [`Index::rank_many`] does on one thread and on `threads`, for candidates drawn as in [`measure_rank`], a list
+/// for each user: the medians of several turns.
+///
+/// # Errors
+/// As [`Index::rank_many`].
+pub fn measure_rank_threads(
+    index: &Index,
+    users: &Matrix,
+    candidates: usize,
+    k: usize,
+    threads: usize,
+) -> Result<[f64; 2]> {
+    let count = users.len().min(MOST_LISTS);
+    let users = Matrix::new(users.dim(), users.as_slice()[..count * users.dim()].to_vec())?;
+    let mut state = 1;
+    let mut draw_list = || (0..candidates).map(|_| draw(index.ids(), &mut state)).collect();
+    let lists: Vec<Vec<u64>> = (0..count).map(|_| draw_list()).collect();
+    let options = RankOptions::new(k);
+    let mut times = [Vec::new(), Vec::new()];
+    for turn in 0..=TURNS {
+        for (times, threads) in times.iter_mut().zip([1, threads]) {
+            let mut took = Duration::ZERO;
+            timed(&mut took, || {
+                index.rank_many(&users, &lists.iter().collect::<Vec<_>>(), &options, threads)
+            })?;
+            // The first turn warms up.
+            times.extend((turn > 0).then_some(took));
+        }
+    }
+    Ok(times.map(|mut times| {
+        times.sort_unstable();
+        count as f64 / quantile(&times, 0.5).as_secs_f64()
+    }))
 }
 
 /// One of `ids`, by splitmix64 (Steele, Lea and Flood, OOPSLA 2014).

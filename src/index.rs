@@ -26,7 +26,7 @@ const DEFAULT_RECALL: f32 = 0.95;
 
 /// The rows that a scan passes in the time that a walk takes for each place in its beam, without `i8` rows and with them, and
 /// the width at which keeping the beam in order costs as much again.
-const ROWS_A_PLACE: [usize; 2] = [16, 48];
+const ROWS_A_PLACE: [usize; 2] = [24, 48];
 const WIDE: usize = 3200;
 
 /// What built a graph; the number is what the file holds.

@@ -233,8 +233,8 @@ struct Eval {
     /// Threads that query at once
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Time ranking instead, of so many candidates drawn at random
-    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "threads", "plot"])]
+    /// Time ranking instead, of so many candidates drawn at random; with --threads above 1, its throughput too
+    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plot"])]
     rank: Option<usize>,
     /// How many ranks to time
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]

@@ -227,7 +227,12 @@ impl Ranking<'_> {
             let many = count / 2 + FEW;
             self.each_block(
                 listed,
-                |row| quantized.prefetch(row),
+                // In their order the processor is ahead by itself, as it is not where a row is several lines.
+                |row| {
+                    if listed.is_some() {
+                        quantized.prefetch(row)
+                    }
+                },
                 |rows| {
                     for contest in &mut *contests {
                         let Contest { values, bounds, contenders, .. } = contest;
@@ -295,7 +300,7 @@ impl Ranking<'_> {
         });
     }
 
-    /// Calls `each` with `listed` rows, or all, by blocks. Where all are read the processor asks for them ahead by itself.
+    /// Calls `each` with `listed` rows, or all, by blocks, and `touch` with each row some way ahead of that.
     #[inline(always)]
     fn each_block(&self, listed: Option<&[u32]>, touch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
         if let Some(rows) = listed {
@@ -304,6 +309,7 @@ impl Ranking<'_> {
         let total = self.rows.len() as u32;
         for first in (0..total).step_by(BLOCK) {
             let rows: [u32; BLOCK] = std::array::from_fn(|at| first + at as u32);
+            rows.iter().for_each(|&row| touch(row + AHEAD as u32));
             each(&rows[..BLOCK.min((total - first) as usize)]);
         }
     }

@@ -178,7 +178,7 @@ fn eval_measures_each_beam_and_draws() {
 fn eval_times_ranks_beside_their_memory() {
     let small = Small::built();
     let mut eval = small.ask("eval");
-    eval.args(["--rank", "3000", "-k", "50", "--calls", "20", "--resident", "--json"]);
+    eval.args(["--rank", "3000", "-k", "50", "--calls", "20", "--threads", "2", "--resident", "--json"]);
     let rank = &json(&mut eval)["rank"];
     assert_eq!((&rank["candidates"], &rank["k"]), (&3000.into(), &50.into()));
     let value = |value: &Value| value.as_f64().unwrap();
@@ -190,6 +190,9 @@ fn eval_times_ranks_beside_their_memory() {
     for part in ["lookup_p50_us", "gather_limit_f32_p50_us", "gather_limit_i8_p50_us"] {
         assert!(value(&rank[part]) > 0.0, "{part}");
     }
+    let throughput = &rank["throughput"];
+    assert_eq!(throughput["threads"], 2);
+    assert!(value(&throughput["ranks_per_s"]) > 0.0 && value(&throughput["one_thread_ranks_per_s"]) > 0.0);
     assert_eq!(rank["resident"]["bytes"].as_u64(), Some(fs::metadata(&small.index).unwrap().len()));
     run(small.ask("eval").args(["--rank", "10", "--ef", "50"]), 2);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use itemdex::eval::{Point, exact, measure, measure_rank, quantile};
+use itemdex::eval::{Point, exact, measure, measure_rank, measure_rank_threads, quantile};
 use itemdex::{Hit, Index, Matrix, OpenOptions, SearchOptions};
 use plotters::prelude::*;
 use serde_json::json;
@@ -73,6 +73,9 @@ fn sweep(index: &Index, users: &Matrix, truth: &[Vec<Hit>], args: &Eval) -> Resu
 /// How fast candidates are ranked, and what of that is memory.
 fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
     let times = measure_rank(index, users, candidates, args.k, args.calls as usize)?;
+    let threads =
+        (args.threads > 1).then(|| measure_rank_threads(index, users, candidates, args.k, args.threads));
+    let threads = threads.transpose()?;
     let us = |times: &[Duration], q| quantile(times, q).as_nanos() as f64 / 1e3;
     let overlap = times.overlap;
     let parts = [
@@ -95,6 +98,10 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
             let residency = index.residency();
             rank["resident"] = json!({"bytes": residency.copied, "huge_bytes": residency.huge});
         }
+        if let Some([one, all]) = threads {
+            rank["throughput"] =
+                json!({"threads": args.threads, "ranks_per_s": all, "one_thread_ranks_per_s": one});
+        }
         writeln!(out, "{}", json!({"rank": rank}))?;
     } else {
         writeln!(
@@ -112,6 +119,9 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
         if args.resident {
             let residency = index.residency();
             writeln!(out, "resident: {} bytes, {} of them on huge pages", residency.copied, residency.huge)?;
+        }
+        if let Some([one, all]) = threads {
+            writeln!(out, "{all:.0} ranks/s on {} threads, {one:.0} on one", args.threads)?;
         }
         writeln!(out, "overlap of two_step with exact: {overlap}")?;
     }

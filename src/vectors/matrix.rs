@@ -115,6 +115,7 @@ impl<'a> Rows<'a> {
         for first in range.clone().step_by(BLOCK) {
             let rows: [u32; BLOCK] = std::array::from_fn(|at| first + at as u32);
             let count = BLOCK.min((range.end - first) as usize);
+            rows.iter().for_each(|&row| self.prefetch(row + BLOCK as u32));
             self.scores(user, &rows[..count], &mut scores[..count]);
             rows[..count].iter().zip(&scores).for_each(|(&row, &score)| scored(row, score));
         }
