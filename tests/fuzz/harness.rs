@@ -27,7 +27,8 @@ fn as_file<T>(name: &str, bytes: &[u8], each: impl FnOnce(&Path) -> T) -> T {
 pub fn index(bytes: &[u8]) {
     let mut file = bytes.to_vec();
     let mut before = Vec::new();
-    for mend in [seal, seal_sections, lay_out] {
+    let mends: [fn(&mut Vec<u8>); 3] = [|file| seal(file), |file| seal_sections(file), lay_out];
+    for mend in mends {
         mend(&mut file);
         if file != before {
             as_file("fuzzed.itemdex", &file, open_index);
@@ -122,7 +123,7 @@ fn set<const N: usize>(file: &mut [u8], at: usize, value: u64) {
 }
 
 /// Brings the header's checksum up to date.
-fn seal(file: &mut Vec<u8>) {
+fn seal(file: &mut [u8]) {
     if file.len() >= PAGE {
         let checksum = xxh3_64(&file[..PAGE - 8]);
         set::<8>(file, PAGE - 8, checksum);
@@ -130,7 +131,7 @@ fn seal(file: &mut Vec<u8>) {
 }
 
 /// The same for sections too, where they lie within the file.
-fn seal_sections(file: &mut Vec<u8>) {
+fn seal_sections(file: &mut [u8]) {
     if file.len() < PAGE {
         return;
     }
