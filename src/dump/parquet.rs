@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Schema, UInt64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::ColumnChunkMetaData;
 
 use super::{Batch, records};
 use crate::{Error, Result};
@@ -34,6 +35,13 @@ impl Columns {
         let file = records::open(path)?;
         let builder = decoded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let mut chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+        let start = |chunk: &ColumnChunkMetaData| {
+            chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset())
+        };
+        if chunks.any(|chunk| start(chunk) < 0 || chunk.compressed_size() < 0) {
+            return Err(Error::dump(path, "it cannot be read as parquet: a column lies outside of the file"));
+        }
         let schema = builder.schema();
         let vector = column(path, schema, vector_column, "--vector-column")?;
         let id = id_column.map(|name| column(path, schema, name, "--id-column")).transpose()?;
