@@ -1,4 +1,6 @@
 use std::collections::VecDeque;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -6,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Schema, UInt64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::ColumnChunkMetaData;
 
 use super::{Batch, records};
 use crate::{Error, Result};
@@ -30,14 +33,20 @@ impl Columns {
     /// Without an `id_column`, ids come from elsewhere.
     pub fn open(path: &Path, id_column: Option<&str>, vector_column: &str) -> Result<Columns> {
         let file = records::open(path)?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable(path))?;
+        let builder = decoded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let mut chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+        let start = |chunk: &ColumnChunkMetaData| {
+            chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset())
+        };
+        if chunks.any(|chunk| start(chunk) < 0 || chunk.compressed_size() < 0) {
+            return Err(Error::dump(path, "it cannot be read as parquet: a column lies outside of the file"));
+        }
         let schema = builder.schema();
         let vector = column(path, schema, vector_column, "--vector-column")?;
         let id = id_column.map(|name| column(path, schema, name, "--id-column")).transpose()?;
         let wanted = ProjectionMask::roots(builder.parquet_schema(), id.into_iter().chain([vector]));
-        let reader =
-            builder.with_projection(wanted).with_batch_size(BATCH_ROWS).build().map_err(unreadable(path))?;
+        let reader = decoded(path, || builder.with_projection(wanted).with_batch_size(BATCH_ROWS).build())?;
         let mut columns = Columns {
             path: path.to_owned(),
             reader,
@@ -89,8 +98,11 @@ impl Columns {
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            let next = self.ahead.pop_front().map(Ok).or_else(|| self.reader.next());
-            match next.transpose().map_err(unreadable(&self.path))? {
+            let next = match self.ahead.pop_front() {
+                None => decoded(&self.path, || self.reader.next().transpose())?,
+                ahead => ahead,
+            };
+            match next {
                 Some(batch) if batch.num_rows() == 0 => {}
                 batch => return Ok(batch),
             }
@@ -180,6 +192,14 @@ fn column(path: &Path, schema: &Schema, name: &str, option: &str) -> Result<usiz
     })
 }
 
-fn unreadable<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Error {
+/// What the parquet crate makes of a file, which may be a panic where the file is damaged.
+fn decoded<T, E: Display>(path: &Path, decode: impl FnOnce() -> std::result::Result<T, E>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(decoded) => decoded.map_err(unreadable(path)),
+        Err(_) => Err(Error::dump(path, "it cannot be read as parquet: it is damaged; write it anew")),
+    }
+}
+
+fn unreadable<E: Display>(path: &Path) -> impl FnOnce(E) -> Error {
     move |error| Error::dump(path, format!("it cannot be read as parquet: {error}"))
 }

@@ -222,7 +222,7 @@ impl LiveIndex {
             Some(path) => {
                 // A log that was lost begins where no generation has its changes.
                 let positions = list.generations.iter().filter_map(|generation| generation.log_position);
-                Some(Log::open(path, options.sync, positions.max().unwrap_or(0) + 1)?)
+                Some(Log::open(path, options.sync, positions.max().unwrap_or(0).saturating_add(1))?)
             }
             None => None,
         };

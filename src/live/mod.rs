@@ -17,4 +17,7 @@ mod view;
 pub use catalog::{Catalog, Generation, PublishOptions};
 pub use live_index::{GenerationStatus, LiveIndex, LiveOptions, Status};
 pub use log::SyncPolicy;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use log::fuzz as fuzz_log;
 pub use view::View;

@@ -1,0 +1,298 @@
+//! What is done with the bytes of an input: opened as a file and, if that goes well, asked everything. Whatever they are, no
+//! panic, no endless work; and a file that holds together gives right answers.
+//!
+//! Fuzz targets call this, and so does `tests/fuzz_seeds.rs`, with the inputs that are kept.
+#![allow(dead_code, reason = "each target uses its part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use itemdex::dump::{Batch, Dump, IdLists};
+use itemdex::{Hit, Index, Plan, RankOptions, SearchOptions};
+use tempfile::TempDir;
+use xxhash_rust::xxh3::xxh3_64;
+
+const PAGE: usize = 4096;
+
+/// Hands `bytes` to `each` as a file of this name, in a folder that is used again and again.
+fn as_file<T>(name: &str, bytes: &[u8], each: impl FnOnce(&Path) -> T) -> T {
+    thread_local!(static FOLDER: TempDir = tempfile::tempdir().unwrap());
+    let path: PathBuf = FOLDER.with(|folder| folder.path().join(name));
+    fs::write(&path, bytes).unwrap();
+    each(&path)
+}
+
+/// An index file: as it is but for the header's checksum, then with those of the sections, then laid out as its header says.
+/// A whole file stays what it is.
+pub fn index(bytes: &[u8]) {
+    let mut file = bytes.to_vec();
+    let mut before = Vec::new();
+    let mends: [fn(&mut Vec<u8>); 3] = [|file| seal(file), |file| seal_sections(file), lay_out];
+    for mend in mends {
+        mend(&mut file);
+        if file != before {
+            as_file("fuzzed.itemdex", &file, open_index);
+        }
+        before.clone_from(&file);
+    }
+}
+
+fn open_index(path: &Path) {
+    let Ok(index) = Index::open(path) else { return };
+    let whole = index.verify(|_| ()).is_ok();
+    let _ = index.info();
+    let ids: Vec<u64> = index.ids().iter().take(200).copied().collect();
+    // Another user for another file, rather than all for each.
+    let scale = [1.0, 0.0, 1e-38, 1e17][(ids[0] % 4) as usize];
+    let user: Vec<f32> = (0..index.dim()).map(|at| (at as f32 * 0.7 + 0.3).sin() * scale).collect();
+    match whole {
+        true => expect_answers(&index, &user),
+        false => ask(&index, &ids, &user),
+    }
+}
+
+/// Of a damaged index answers may be wrong, but come.
+fn ask(index: &Index, ids: &[u64], user: &[f32]) {
+    let candidates: Vec<u64> =
+        ids.iter().copied().chain([0, 1, u64::MAX]).chain(ids.iter().copied()).collect();
+    for k in [3, usize::MAX] {
+        let options = SearchOptions::new(k);
+        for options in
+            [options, options.recall(1.0), options.plan(Plan::Scan), options.plan(Plan::Graph).ef(3)]
+        {
+            let hits = index.search_with(user, &options).unwrap().hits;
+            assert!(hits.len() <= k.min(index.len()));
+        }
+        for options in [RankOptions::new(k), RankOptions::new(k).exact()] {
+            let ranked = index.rank_with(user, &candidates, &options).unwrap();
+            assert!(ranked.hits.len() <= k.min(candidates.len()));
+        }
+    }
+    index.score(user, &candidates, &mut vec![0.0; candidates.len()]).unwrap();
+    for &id in &candidates {
+        assert_eq!(index.get(id).is_some(), index.contains(id));
+    }
+}
+
+/// An index that verifies answers exactly where it says so.
+fn expect_answers(index: &Index, user: &[f32]) {
+    let mut scores = vec![0.0; index.len()];
+    assert_eq!(index.score(user, index.ids(), &mut scores).unwrap(), 0);
+    let mut all: Vec<Hit> = index.ids().iter().zip(&scores).map(|(&id, &score)| Hit { id, score }).collect();
+    assert!(all.iter().all(|hit| hit.score.is_finite()));
+    let place = |a: &Hit, b: &Hit| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id));
+    all.sort_by(place);
+    for k in [3, all.len()] {
+        let (options, best) = (SearchOptions::new(k), &all[..k.min(all.len())]);
+        assert_eq!(index.search_with(user, &options.recall(1.0)).unwrap().hits, best);
+        assert_eq!(index.search_with(user, &options.plan(Plan::Scan)).unwrap().hits, best);
+        assert_eq!(index.rank_with(user, index.ids(), &RankOptions::new(k)).unwrap().hits, best);
+        assert_eq!(index.rank_with(user, index.ids(), &RankOptions::new(k).exact()).unwrap().hits, best);
+        for options in [options, options.plan(Plan::Graph).ef(3)] {
+            let hits = index.search_with(user, &options).unwrap().hits;
+            assert_eq!(hits.len(), best.len());
+            assert!(
+                hits.is_sorted_by(|a, b| place(a, b).is_lt()) && hits.iter().all(|hit| all.contains(hit))
+            );
+        }
+    }
+    for (id, row) in index.iter() {
+        assert_eq!(index.get(id), Some(row));
+    }
+}
+
+/// Places in the header: docs/format.md.
+const DIM: usize = 12;
+const LENGTH: usize = 16;
+const ROWS: usize = 24;
+const M: usize = 32;
+const ENTRY: usize = 44;
+const BUCKETS: usize = 48;
+const LAYERS: usize = 64;
+const SECTIONS: usize = 384;
+const QUANTIZATION: usize = 552;
+
+fn get<const N: usize>(file: &[u8], at: usize) -> u64 {
+    let mut wide = [0; 8];
+    wide[..N].copy_from_slice(&file[at..at + N]);
+    u64::from_le_bytes(wide)
+}
+
+fn set<const N: usize>(file: &mut [u8], at: usize, value: u64) {
+    file[at..at + N].copy_from_slice(&value.to_le_bytes()[..N]);
+}
+
+/// Brings the header's checksum up to date.
+fn seal(file: &mut [u8]) {
+    if file.len() >= PAGE {
+        let checksum = xxh3_64(&file[..PAGE - 8]);
+        set::<8>(file, PAGE - 8, checksum);
+    }
+}
+
+/// The same for sections too, where they lie within the file.
+fn seal_sections(file: &mut [u8]) {
+    if file.len() < PAGE {
+        return;
+    }
+    for section in 0..7 {
+        let at = SECTIONS + 24 * section;
+        let (offset, length) = (get::<8>(file, at) as usize, get::<8>(file, at + 8) as usize);
+        if let Some(bytes) = offset.checked_add(length).and_then(|end| file.get(offset..end)) {
+            let checksum = xxh3_64(bytes);
+            set::<8>(file, at + 16, checksum);
+        }
+    }
+    seal(file);
+}
+
+/// Makes the header one that a reader takes, with few rows, and the file as long as it says, with the sections where they belong.
+fn lay_out(file: &mut Vec<u8>) {
+    if file.len() < PAGE {
+        return;
+    }
+    let within = |value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
+        true => value,
+        false => least + value % (most - least + 1),
+    };
+    let (dim, rows) = (within(get::<4>(file, DIM), 1, 80), within(get::<8>(file, ROWS), 1, 120));
+    let (m, quantized) = (within(get::<4>(file, M), 2, 16), get::<4>(file, QUANTIZATION) % 2);
+    let (entry, buckets) = (get::<4>(file, ENTRY) % rows, rows * 3 / 16 + 8);
+    set::<4>(file, DIM, dim);
+    set::<8>(file, ROWS, rows);
+    set::<4>(file, M, m);
+    set::<4>(file, QUANTIZATION, quantized);
+    set::<4>(file, ENTRY, entry);
+    set::<8>(file, BUCKETS, buckets);
+    let (mut more, mut upper) = (true, 0);
+    for layer in 0..15 {
+        let at = LAYERS + 4 * layer;
+        let nodes = if more { get::<4>(file, at) % (rows + 1) } else { 0 };
+        more = nodes > 0;
+        set::<4>(file, at, nodes);
+        upper += nodes * (2 + m) * 4;
+    }
+    let (row, row_i8) = (dim.next_multiple_of(16) * 4, dim.next_multiple_of(64) * quantized);
+    let lengths =
+        [rows * row, rows * row_i8, rows * 4 * quantized, rows * 8, buckets * 64, rows * 2 * m * 4, upper];
+    let mut end = PAGE;
+    for (section, length) in lengths.into_iter().enumerate() {
+        let at = SECTIONS + 24 * section;
+        set::<8>(file, at, end as u64);
+        set::<8>(file, at + 8, length);
+        let last = end + length as usize;
+        end = last.next_multiple_of(PAGE);
+        file.resize(file.len().max(end), 0);
+        file[last..end].fill(0);
+    }
+    file.truncate(end);
+    set::<8>(file, LENGTH, end as u64);
+    seal_sections(file);
+}
+
+/// A dump: what is read of it is as long as it said, and no more than is in the file where a value takes bytes.
+pub fn dump(format: &str, bytes: &[u8]) {
+    as_file(&format!("fuzzed.{format}"), bytes, |path| {
+        let _ = read_dump(path);
+        if format == "npy"
+            && let Ok(lists) = IdLists::open(path)
+        {
+            let users = lists.lists().unwrap_or(1);
+            let ids: usize = (0..users.min(100)).map(|user| lists.list(user).len()).sum();
+            assert!(ids <= bytes.len() && lists.list(users).len() <= bytes.len());
+        }
+    });
+}
+
+fn read_dump(path: &Path) -> itemdex::Result<()> {
+    let mut dump = Dump::open(path)?;
+    let (mut batch, mut rows) = (Batch::default(), 0);
+    // A few bytes of parquet may stand for millions of values.
+    while rows < 100_000 {
+        if !dump.read(&mut batch)? {
+            assert_eq!(rows, dump.rows());
+            break;
+        }
+        assert!(!batch.ids.is_empty() && batch.rows.len() == batch.ids.len() * dump.dim());
+        rows += batch.ids.len() as u64;
+    }
+    Ok(())
+}
+
+const LOG_HEADER: usize = 32;
+const FRAME: usize = 24;
+
+/// A log of fresh items: as it is but for the header's checksum, then with those of its frames.
+pub fn log(bytes: &[u8]) {
+    let mut file = bytes.to_vec();
+    let mut before = Vec::new();
+    for mend in [seal_log, seal_frames] {
+        mend(&mut file);
+        if file != before {
+            as_file("fuzzed.log", &file, open_log);
+        }
+        before.clone_from(&file);
+    }
+}
+
+fn seal_log(file: &mut [u8]) {
+    if file.len() >= LOG_HEADER {
+        let checksum = xxh3_64(&file[..LOG_HEADER - 8]);
+        set::<8>(file, LOG_HEADER - 8, checksum);
+    }
+}
+
+fn seal_frames(file: &mut [u8]) {
+    let mut at = LOG_HEADER;
+    while file.len() >= at + FRAME {
+        let payload = at + FRAME..at + FRAME + get::<4>(file, at + 8) as usize;
+        let end = payload.end;
+        let Some(payload) = file.get(payload) else { return };
+        let checksum = xxh3_64(payload) ^ xxh3_64(&file[at..at + 16]);
+        set::<8>(file, at + 16, checksum);
+        at = end;
+    }
+}
+
+#[cfg(fuzzing)]
+fn open_log(path: &Path) {
+    itemdex::live::fuzz_log(path);
+}
+
+/// What is read of a log stands in it the next time too, with what was added.
+#[cfg(not(fuzzing))]
+fn open_log(path: &Path) {
+    use itemdex::live::{LiveOptions, SyncPolicy};
+    use std::time::Duration;
+
+    thread_local!(static CATALOG: TempDir = catalog());
+    CATALOG.with(|catalog| {
+        let options = || LiveOptions::new().log(path).sync(SyncPolicy::Never).poll(Duration::from_secs(3600));
+        let Ok(live) = options().open(catalog.path()) else { return };
+        let before = live.current();
+        let hits = before.search(&[1.0, -0.5], usize::MAX).unwrap();
+        assert!(hits.len() == before.len() && hits.iter().all(|hit| hit.score.is_finite()));
+        live.upsert("v1", 77, &[0.25, 4.0]).unwrap();
+        drop(live);
+        let after = options().open(catalog.path()).expect("what opened once opens again").current();
+        for Hit { id, .. } in hits.into_iter().filter(|hit| hit.id != 77) {
+            assert_eq!(after.get(id), before.get(id), "item {id}");
+        }
+        assert_eq!(after.get(77), Some(&[0.25, 4.0][..]));
+        assert_eq!(after.len(), before.len() + usize::from(!before.contains(77)));
+    });
+}
+
+/// A catalog of one small generation.
+#[cfg(not(fuzzing))]
+fn catalog() -> TempDir {
+    use itemdex::IndexBuilder;
+    use itemdex::live::{Catalog, PublishOptions};
+
+    let folder = tempfile::tempdir().unwrap();
+    let build = |path: &Path| {
+        IndexBuilder::new("v1").threads(1).build_from((0..4).map(|id| (id, [id as f32, 1.0])), path)
+    };
+    Catalog::open(folder.path()).unwrap().publish_made(build, &PublishOptions::new()).unwrap();
+    folder
+}
