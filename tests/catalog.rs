@@ -87,6 +87,18 @@ fn the_last_one_published_is_current_and_two_of_a_version_stay() {
 }
 
 #[test]
+fn a_log_position_that_no_log_comes_to_is_an_error() {
+    let place = Place::new();
+    place.publish("v1", 10);
+    let built = place.index("v1", 20);
+    let error = place.catalog.publish(&built, &PublishOptions::new().log_position(1 << 63)).unwrap_err();
+    let expected =
+        "log_position: 9223372036854775808 is beyond what a log can come to; give what its status says";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(place.numbers(), [1]);
+}
+
+#[test]
 fn the_version_before_stays_until_told_otherwise() {
     let place = Place::new();
     for (version, rows) in [("v1", 10), ("v1", 11), ("v2", 12), ("v2", 13), ("v2", 14)] {

@@ -22,6 +22,7 @@ use tempfile::{NamedTempFile, TempDir};
 use tracing::{debug, info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::log::MAX_POSITION;
 use crate::{Error, Index, Result};
 
 /// The format of the list that this library writes and reads.
@@ -109,6 +110,17 @@ impl PublishOptions {
     pub fn log_position(mut self, position: u64) -> PublishOptions {
         self.log_position = Some(position);
         self
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.log_position {
+            Some(position) if position >= MAX_POSITION => {
+                let problem =
+                    format!("{position} is beyond what a log can come to; give what its status says");
+                Err(Error::BadOption { option: "log_position", problem })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How many generations of the model version to keep, the one published included; at least 1.
@@ -236,9 +248,10 @@ impl Catalog {
     ///
     /// # Errors
     /// What [`Index::open`] and [`Index::verify`] find; [`Error::CatalogBusy`] where somebody else publishes;
-    /// [`Error::Io`], also for a full disk. What was current stays so.
+    /// [`Error::Io`], also for a full disk; [`Error::BadOption`] for a log position that no log comes to. What was current stays so.
     pub fn publish(&self, index: impl AsRef<Path>, options: &PublishOptions) -> Result<Generation> {
         let index = index.as_ref();
+        options.check()?;
         let _lock = self.lock()?;
         let list = self.read()?;
         Index::open(index)?;
@@ -271,6 +284,7 @@ impl Catalog {
         make: impl FnOnce(&Path) -> Result<T>,
         options: &PublishOptions,
     ) -> Result<(Generation, T)> {
+        options.check()?;
         let staging = Staging::create(&self.folder)?;
         let made = make(&staging.file())?;
         let _lock = self.wait_for_lock()?;

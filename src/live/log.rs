@@ -31,7 +31,7 @@ const AFTER_SYNC: u32 = 1;
 const MAX_FRAME: usize = 1 << 30;
 
 /// Positions are below this: far more than are ever given out, and far from where counting them overflows.
-const MAX_POSITION: u64 = 1 << 63;
+pub(super) const MAX_POSITION: u64 = 1 << 63;
 
 /// A log is written anew when it has doubled, and not below this.
 const SMALL: u64 = 16 << 20;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use itemdex::dump::{Batch, Dump, IdLists};
-use itemdex::{Hit, Index, Plan, RankOptions, SearchOptions};
+use itemdex::{Channel, Hit, Index, Plan, RankOptions, SearchOptions};
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -63,9 +63,17 @@ fn ask(index: &Index, ids: &[u64], user: &[f32]) {
             let hits = index.search_with(user, &options).unwrap().hits;
             assert!(hits.len() <= k.min(index.len()));
         }
+        let handles = index.look_up(&candidates);
+        let channels = [Channel::new(&candidates), Channel::new(&handles), Channel::new(&[7])];
+        let quotas = [channels[0].at_most(5), channels[1].at_least(2), channels[2].at_least(1)];
         for options in [RankOptions::new(k), RankOptions::new(k).exact()] {
             let ranked = index.rank_with(user, &candidates, &options).unwrap();
             assert!(ranked.hits.len() <= k.min(candidates.len()));
+            index.rank_with(user, &handles, &options).unwrap();
+            for channels in [&channels, &quotas] {
+                let ranked = index.rank_channels(user, channels, &options).unwrap();
+                assert!(ranked.hits.len() <= k.min(candidates.len()));
+            }
         }
     }
     index.score(user, &candidates, &mut vec![0.0; candidates.len()]).unwrap();
