@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use itemdex::live::{Catalog, LiveIndex, LiveOptions, PublishOptions, SyncPolicy};
-use itemdex::{Error, Hit, IndexBuilder, SearchOptions};
+use itemdex::{Channel, ChannelHit, Error, Hit, IndexBuilder, RankOptions, SearchOptions};
 
 /// What your user tower is: it computes the embedding of a user in the version it is asked for.
 fn user_tower(model_version: &str, user: u64) -> Vec<f32> {
@@ -25,14 +25,15 @@ fn item_tower(model_version: &str, item: u64) -> Vec<f32> {
 
 /// One request. It asks for the version that the user embedding is of, and keeps the view it gets: search and rank see
 /// the same items, whatever is published or uploaded meanwhile.
-fn recommend(live: &LiveIndex, user: u64, followed: &[u64]) -> itemdex::Result<Vec<Hit>> {
+fn recommend(live: &LiveIndex, user: u64, followed: &[u64]) -> itemdex::Result<Vec<ChannelHit>> {
     // The version to compute is the current one, unless a user embedding was cached.
     let view = live.current();
     let embedding = user_tower(view.model_version(), user);
     let hits = view.search_with(&embedding, &SearchOptions::new(200).recall(0.95))?.hits;
-    let mut candidates: Vec<u64> = hits.iter().map(|hit| hit.id).collect();
-    candidates.extend_from_slice(followed);
-    Ok(view.rank(&embedding, &candidates, 20)?.hits)
+    let near: Vec<u64> = hits.iter().map(|hit| hit.id).collect();
+    // Two recall channels; one of the followed is to be among the best whatever it scores.
+    let channels = [Channel::new(&near), Channel::new(followed).at_least(1)];
+    Ok(view.rank_channels(&embedding, &channels, &RankOptions::new(20))?.hits)
 }
 
 /// A request whose user embedding was computed earlier, by a version that may be gone.

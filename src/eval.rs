@@ -109,9 +109,11 @@ pub struct RankTimes {
     pub exact: Vec<Duration>,
     /// Bounded by `i8` rows first, if the index has any; ascending.
     pub two_step: Vec<Duration>,
+    /// The same by row handles; ascending. It looks nothing up.
+    pub by_rows: Vec<Duration>,
     /// The share of the exact answers that the other ones hold.
     pub overlap: f64,
-    /// Looking the candidates up and bringing their rows in the order to visit; ascending. Both ranks include it.
+    /// Looking the candidates up and bringing their rows in the order to visit; ascending. Ranks by id include it.
     pub lookup: Vec<Duration>,
     /// Touching the `f32` rows of the candidates in that order, with the same prefetching, and no more; ascending.
     pub gather_f32: Vec<Duration>,
@@ -137,28 +139,30 @@ pub fn measure_rank(
     let options = RankOptions::new(k);
     let ranking = index.ranking();
     let mut scratch = Scratch::default();
-    let mut times: [Vec<Duration>; 5] = Default::default();
+    let mut times: [Vec<Duration>; 6] = Default::default();
     let mut drawn = vec![0; candidates];
     let (mut state, mut overlap) = (1, 0.0);
     for call in 0..WARM_UP + calls {
         let user = users.row(call % users.len());
         drawn.fill_with(|| draw(index.ids(), &mut state));
-        let mut took = [Duration::ZERO; 5];
+        let handles = index.look_up(&drawn);
+        let mut took = [Duration::ZERO; 6];
         // Each part begins with the cache lines of other candidates in the cache, as in a server that has more to do.
         let exact = timed(&mut took[0], || index.rank_with(user, &drawn, &options.exact()))?;
         let two_step = timed(&mut took[1], || index.rank_with(user, &drawn, &options))?;
         timed(&mut took[2], || ranking.look_up(Source::Ids(&drawn), &mut scratch));
         timed(&mut took[3], || ranking.touch_rows(&scratch));
         timed(&mut took[4], || ranking.touch_quantized(&scratch));
+        timed(&mut took[5], || index.rank_with(user, &handles, &options))?;
         if call >= WARM_UP {
             overlap += recall(&exact.hits, &two_step.hits);
             times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
         }
     }
     times.iter_mut().for_each(|times| times.sort_unstable());
-    let [exact, two_step, lookup, gather_f32, gather_i8] = times;
+    let [exact, two_step, lookup, gather_f32, gather_i8, by_rows] = times;
     let overlap = overlap / calls.max(1) as f64;
-    Ok(RankTimes { exact, two_step, overlap, lookup, gather_f32, gather_i8 })
+    Ok(RankTimes { exact, two_step, by_rows, overlap, lookup, gather_f32, gather_i8 })
 }
 
 /// How many ranks a second [`Index::rank_many`] does on one thread and on `threads`, for candidates drawn as in [`measure_rank`], a list

@@ -63,6 +63,8 @@ pub use vectors::{MAX_NORM, Matrix};
 mod guides {
     #[doc = include_str!("../README.md")]
     struct Readme;
+    #[doc = include_str!("../docs/ranking.md")]
+    struct Ranking;
     #[doc = include_str!("../docs/serving.md")]
     struct Serving;
 }

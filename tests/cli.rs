@@ -182,7 +182,7 @@ fn eval_times_ranks_beside_their_memory() {
     let rank = &json(&mut eval)["rank"];
     assert_eq!((&rank["candidates"], &rank["k"]), (&3000.into(), &50.into()));
     let value = |value: &Value| value.as_f64().unwrap();
-    for way in ["exact", "two_step"] {
+    for way in ["exact", "two_step", "by_rows"] {
         assert!(value(&rank[way]["p50_us"]) > 0.0);
         assert!(value(&rank[way]["p99_us"]) >= value(&rank[way]["p50_us"]));
     }

@@ -1,7 +1,7 @@
 """itemdex and its peers ranking candidates on the same rows, in one run: the k best of random candidates, one thread.
 
-itemdex takes ids and looks them up, by `itemdex eval --rank`, whose figures include that; the peers get rows for free. Users
-are the same. eval draws the candidates of each call anew by a seed, and so does this script, the same for each peer: they
+itemdex takes ids and looks them up, by `itemdex eval --rank`, whose figures include that, or row handles; the peers get rows for
+free. Users are the same. eval draws the candidates of each call anew by a seed, and so does this script, the same for each peer: they
 may name a row twice in both, and uniform sets of one size are equally dear. A peer returns rows and scores in any order,
 which its first calls compare with the exact ones. It has --seconds for its calls. Writes rank.json and rank.md to --out.
 
@@ -28,6 +28,7 @@ import numpy as np  # noqa: E402
 from generate import generate  # noqa: E402
 
 WARM_UP = 20
+WAYS = {"two_step": "i8 bounds first, by ids", "exact": "exact(), by ids", "by_rows": "i8 bounds first, by row handles"}
 
 
 def best(rows, scores, k):
@@ -155,9 +156,9 @@ def run_itemdex(index, users, args):
         command += ["--calls", str(args.calls), "--json", *option]
         rank = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["rank"]
         details[residence] = rank
-        for way in ("two_step", "exact"):
+        for way, name in WAYS.items():
             p50, p99 = rank[way]["p50_us"] / 1e3, rank[way]["p99_us"] / 1e3
-            name = f"itemdex: {way.replace('_', '-')}, by ids, {residence}"
+            name = f"itemdex: {name}, {residence}"
             results.append({"name": name, "p50_ms": p50, "p99_ms": p99, "calls": args.calls})
             print(f"{name}: {p50:.2f} ms", flush=True)
     return results, details

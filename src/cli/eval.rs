@@ -83,7 +83,7 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
         ("gather_limit_f32", us(&times.gather_f32, 0.5)),
         ("gather_limit_i8", us(&times.gather_i8, 0.5)),
     ];
-    let ranks = [("exact", &times.exact), ("two_step", &times.two_step)];
+    let ranks = [("exact", &times.exact), ("two_step", &times.two_step), ("by_rows", &times.by_rows)];
     let mut out = output();
     if args.json {
         let mut rank = json!({"candidates": candidates, "k": args.k});
