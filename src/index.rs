@@ -392,8 +392,8 @@ impl Index {
         Ok(Found { hits: self.answer(workspace), plan })
     }
 
-    /// The rows of the items that [`Index::search_with`] finds, in the same order, for a rank by this index: what a recall channel
-    /// hands on where nobody needs its scores.
+    /// The rows of the items that [`Index::search_with`] finds, for a rank by this index: what a recall channel hands on where nobody
+    /// needs its scores.
     ///
     /// # Errors
     /// As [`Index::search_with`].
@@ -403,13 +403,14 @@ impl Index {
         Ok(self.look_up(&ids))
     }
 
-    /// The rows of items, in the order of their ids here; what the index does not have is left out.
+    /// The rows of items, each as often as it is named; what the index does not have is left out.
     ///
-    /// Costs a cache miss an item, of which many are under way at once.
+    /// Costs a cache miss an item, of which many are under way at once, and a sort.
     pub fn look_up(&self, ids: &[u64]) -> RowHandles {
         let mut rows = vec![NONE; ids.len()];
         self.id_map().rows(ids, &mut rows);
         rows.retain(|&row| row != NONE);
+        rows.sort_unstable();
         RowHandles { generation: self.generation(), rows }
     }
 

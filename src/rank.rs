@@ -11,7 +11,7 @@ use crate::vectors::{Quantized, Rows, UserBounds, pad, prefetch};
 
 /// Rows scored at a time, and how many are asked for ahead of their use.
 const BLOCK: usize = 32;
-const AHEAD: usize = 32;
+const AHEAD: usize = 64;
 
 /// Address ranges that rows are parted into: so many that the page tables of one stay in the core's cache.
 const PARTS: usize = 512;
@@ -56,7 +56,7 @@ impl RankOptions {
     }
 }
 
-/// Items of one index by their places in it, which spare a rank the look-up: 4 bytes an item.
+/// Items of one index by their places in it, which spare a rank the look-up: 4 bytes an item, in no order that means anything.
 ///
 /// For a channel that has searched the index already ([`Index::search_rows`](crate::Index::search_rows)), or that brings the same
 /// items to many requests ([`Index::look_up`](crate::Index::look_up)). Only an index of the same generation takes them, which is one
@@ -79,6 +79,7 @@ impl RankOptions {
 pub struct RowHandles {
     /// The fingerprint of the index, and how many rows it has: all of `rows` are below that.
     pub(crate) generation: (u64, usize),
+    /// Ascending: the order that a rank would bring them in.
     pub(crate) rows: Vec<u32>,
 }
 
@@ -317,20 +318,20 @@ impl Ranking<'_> {
     /// Looks candidates up and leaves their rows in the order to visit them; returns how many are unknown.
     pub fn look_up(&self, candidates: Source<'_>, scratch: &mut Scratch) -> usize {
         let Scratch { found, visits, places, .. } = scratch;
-        let rows = match candidates {
+        places.resize(1 << shift_of(self.rows.len()), 0);
+        visits.clear();
+        match candidates {
             Source::Ids(ids) => {
                 found.resize(ids.len(), NONE);
                 self.map.rows(ids, found);
-                &**found
+                let mut parts = Parts::of(found, self.rows.len());
+                visits.resize(found.len(), NONE);
+                found.iter().for_each(|&row| visits[parts.place(row)] = row);
+                visits.truncate(parts.known());
             }
-            Source::Rows(rows) => rows,
-        };
-        let mut parts = Parts::of(rows, self.rows.len());
-        visits.resize(rows.len(), NONE);
-        rows.iter().for_each(|&row| visits[parts.place(row)] = row);
-        visits.truncate(parts.known());
-        places.resize(parts.width(), 0);
-        rows.len() - visits.len()
+            Source::Rows(rows) => visits.extend_from_slice(rows),
+        }
+        candidates.len() - visits.len()
     }
 
     /// Looks the candidates of several channels up, and leaves each row once, in the order to visit them, with the channels that brought
@@ -365,7 +366,7 @@ impl Ranking<'_> {
                 bits[place] = 1 << number;
             }
         }
-        places.resize(parts.width(), 0);
+        places.resize(1 << shift_of(self.rows.len()), 0);
         let mut kept = 0;
         for visit in 0..parts.known() {
             let (row, bit) = (visits[visit], bits[visit]);
@@ -568,7 +569,7 @@ fn gather(rows: &[u32], touch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
 
 /// Where `row` stands already among the visits before `visit`; if it does not, `places` says from now on that it is there.
 ///
-/// Rows of one part differ in the low bits that `places` goes by, and what rows of other parts and ranks left there, the visits
+/// Rows of one part stand together and differ in the low bits that `places` goes by, and what rows of other parts and ranks left there, the visits
 /// themselves tell apart. So nothing is cleared, and what is read lies in the core's nearest caches.
 #[inline(always)]
 fn seen_before(places: &mut [u32], visits: &[u32], row: u32, visit: usize) -> Option<usize> {
@@ -592,8 +593,7 @@ struct Parts {
 impl Parts {
     /// Ranges of `total` rows, with room for all of `found`, which are below that or [`NONE`].
     fn of(found: &[u32], total: usize) -> Parts {
-        let shift = (usize::BITS - (total - 1).leading_zeros()).saturating_sub(PARTS.ilog2());
-        let mut parts = Parts { shift, next: [0; PARTS + 1] };
+        let mut parts = Parts { shift: shift_of(total), next: [0; PARTS + 1] };
         found.iter().for_each(|&row| parts.next[parts.part_of(row)] += 1);
         let mut start = 0;
         for next in &mut parts.next {
@@ -619,11 +619,11 @@ impl Parts {
     fn known(&self) -> usize {
         self.next[PARTS - 1] as usize
     }
+}
 
-    /// How many rows a part spans, a power of two.
-    fn width(&self) -> usize {
-        1 << self.shift
-    }
+/// By how many bits rows of one part differ, of `total` rows.
+fn shift_of(total: usize) -> u32 {
+    (usize::BITS - (total - 1).leading_zeros()).saturating_sub(PARTS.ilog2())
 }
 
 fn not_found(ids: &[u64], found: &[u32]) -> impl Iterator<Item = u64> {
