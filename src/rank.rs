@@ -310,7 +310,7 @@ impl Ranking<'_> {
         let total = self.rows.len() as u32;
         for first in (0..total).step_by(BLOCK) {
             let rows: [u32; BLOCK] = std::array::from_fn(|at| first + at as u32);
-            rows.iter().for_each(|&row| touch(row + AHEAD as u32));
+            rows.iter().for_each(|&row| touch(row + BLOCK as u32));
             each(&rows[..BLOCK.min((total - first) as usize)]);
         }
     }
