@@ -1,8 +1,10 @@
 //! What serving costs while the catalog changes and fresh items come in, on the bundled products.
 //!
 //! `cargo bench --bench live` prints the latency of a search under overlays of several sizes, and the throughput of two
-//! readers alone and beside upserts and swaps, in turns.
+//! readers alone and beside upserts and swaps, in turns. `cargo bench --bench live -- INDEX` prints instead what memory and disk it
+//! takes to serve that index.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,6 +25,9 @@ fn matrix(name: &str) -> Matrix {
 }
 
 fn main() -> itemdex::Result<()> {
+    if let Some(index) = std::env::args().skip(1).find(|argument| !argument.starts_with('-')) {
+        return sizes(Path::new(&index));
+    }
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let (items, users) = (matrix("items.npy"), matrix("users_test.npy"));
     let catalog = Catalog::create(folder.path().join("catalog"))?;
@@ -39,17 +44,7 @@ fn main() -> itemdex::Result<()> {
     let candidates: Vec<u64> = (0..10_000).collect();
     let mut fresh = live.status().generations[0].fresh as u64;
     for size in [fresh, 10_000, 100_000] {
-        thread::scope(|scope| {
-            for writer in 0..8 {
-                let (live, items) = (&live, &items);
-                scope.spawn(move || {
-                    for item in (fresh + writer..size).step_by(8) {
-                        live.upsert("v1", 1 << 40 | item, items.row(item as usize % items.len()))
-                            .expect("room");
-                    }
-                });
-            }
-        });
+        upsert(&live, &items, fresh..size);
         fresh = size;
         let view = live.current();
         let mut search = time(&users, |user| drop(view.search(user, K).expect("an answer")));
@@ -60,6 +55,63 @@ fn main() -> itemdex::Result<()> {
         println!("{size:>11} {median:>18.1?} {p99:>10.1?} {:>14.1?}", quantile(&rank, 0.5));
     }
     Ok(())
+}
+
+/// Upserts items of these numbers, from eight threads, so that they share the writes of the log.
+fn upsert(live: &LiveIndex, items: &Matrix, numbers: Range<u64>) {
+    let version = live.current().model_version().to_owned();
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            let (version, numbers) = (&version, numbers.clone());
+            scope.spawn(move || {
+                for item in (numbers.start + writer..numbers.end).step_by(8) {
+                    let row = items.row(item as usize % items.len());
+                    live.upsert(version, 1 << 40 | item, row).expect("room");
+                }
+            });
+        }
+    });
+}
+
+/// What it takes to serve an index: pages of files and memory of its own of this process, and bytes on disk.
+fn sizes(index: &Path) -> itemdex::Result<()> {
+    let folder = tempfile::tempdir_in(index.parent().expect("a folder")).expect("a folder for the catalog");
+    let catalog = Catalog::create(folder.path().join("catalog"))?;
+    catalog.publish(index, &PublishOptions::new())?;
+    let live =
+        LiveOptions::new().log(folder.path().join("log")).sync(SyncPolicy::Never).open(catalog.folder())?;
+    say_sizes("one generation", &catalog);
+    let held = live.current();
+    let rows: Vec<f32> = held.index().iter().take(10_000).flat_map(|(_, row)| row.to_vec()).collect();
+    let items = Matrix::new(held.dim(), rows)?;
+    upsert(&live, &items, 0..100_000);
+    say_sizes("with 100,000 fresh items", &catalog);
+    catalog.publish(index, &PublishOptions::new())?;
+    live.refresh()?;
+    say_sizes("during a swap, the old generation in use", &catalog);
+    drop(held);
+    live.refresh()?;
+    catalog.publish(index, &PublishOptions::new())?;
+    live.refresh()?;
+    say_sizes("after two swaps", &catalog);
+    Ok(())
+}
+
+fn say_sizes(when: &str, catalog: &Catalog) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let megabytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(0) / 1000
+    };
+    let files = std::fs::read_dir(catalog.folder()).expect("the catalog");
+    let disk: u64 =
+        files.map(|file| file.and_then(|file| file.metadata()).map_or(0, |data| data.len())).sum();
+    println!(
+        "{when}: {} MB of mapped files, {} MB of its own; {} MB of catalog on disk",
+        megabytes("RssFile"),
+        megabytes("RssAnon"),
+        disk / 1_000_000
+    );
 }
 
 fn time(users: &Matrix, mut ask: impl FnMut(&[f32])) -> Vec<Duration> {
