@@ -50,9 +50,9 @@ impl<'a> Channel<'a> {
         self
     }
 
-    /// Whether it asks for anything.
-    pub(crate) fn has_quota(&self) -> bool {
-        self.least > 0 || self.most < usize::MAX
+    /// Whether it asks for more than to be ranked among `k`.
+    pub(crate) fn has_quota(&self, k: usize) -> bool {
+        self.least > 0 || self.most < k
     }
 }
 

@@ -144,16 +144,18 @@ pub fn measure_rank(
     let (mut state, mut overlap) = (1, 0.0);
     for call in 0..WARM_UP + calls {
         let user = users.row(call % users.len());
+        // Handles of other candidates, which leave nothing in the cache that the rest would read.
         drawn.fill_with(|| draw(index.ids(), &mut state));
         let handles = index.look_up(&drawn);
+        drawn.fill_with(|| draw(index.ids(), &mut state));
         let mut took = [Duration::ZERO; 6];
-        // Each part begins with the cache lines of other candidates in the cache, as in a server that has more to do.
+        timed(&mut took[5], || index.rank_with(user, &handles, &options))?;
+        // Each part begins with other cache lines in the cache, as in a server that has more to do: `f32` rows and `i8` rows take turns.
         let exact = timed(&mut took[0], || index.rank_with(user, &drawn, &options.exact()))?;
         let two_step = timed(&mut took[1], || index.rank_with(user, &drawn, &options))?;
         timed(&mut took[2], || ranking.look_up(Source::Ids(&drawn), &mut scratch));
         timed(&mut took[3], || ranking.touch_rows(&scratch));
         timed(&mut took[4], || ranking.touch_quantized(&scratch));
-        timed(&mut took[5], || index.rank_with(user, &handles, &options))?;
         if call >= WARM_UP {
             overlap += recall(&exact.hits, &two_step.hits);
             times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));

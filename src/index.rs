@@ -602,7 +602,7 @@ impl Index {
         let Workspace { user, rank, hits, channel_hits, chooser, .. } = &mut workspace;
         let ranking = self.ranking();
         let unknown = ranking.merge(sources, rank);
-        let quotas = channels.iter().any(Channel::has_quota);
+        let quotas = channels.iter().any(|channel| channel.has_quota(options.k));
         match quotas {
             true => ranking.score_visits(user, rank, hits),
             false => ranking.best(user, *options, rank, hits),
