@@ -13,7 +13,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use itemdex::{
     Channel, Index, IndexBuilder, Matrix, Plan, Quantization, RankOptions, RowHandles, SearchOptions,
 };
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 const DIM: usize = 64;
 const TOPICS: usize = 200;
@@ -60,6 +60,32 @@ fn build(builder: IndexBuilder, items: &Items, path: &Path) {
     builder.build_from(items.iter().map(|(id, row)| (*id, row)), path).unwrap();
 }
 
+/// An index with `i8` rows, what it was built of, and users.
+struct Ready {
+    world: World,
+    items: Items,
+    users: Vec<Vec<f32>>,
+    folder: TempDir,
+    index: Index,
+}
+
+impl Ready {
+    fn new(rows: usize, builder: IndexBuilder) -> Ready {
+        let mut world = World::new();
+        let (items, users) = (world.items(rows), world.users(USERS));
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("items.itemdex");
+        build(builder.quantize(Quantization::I8), &items, &path);
+        let index = Index::open(&path).unwrap();
+        Ready { world, items, users, folder, index }
+    }
+
+    /// Ranking does not look at the graph, so the quickest will do.
+    fn to_rank() -> Ready {
+        Ready::new(400_000, IndexBuilder::new("bench").m(2).ef_construction(1))
+    }
+}
+
 fn search_and_build(criterion: &mut Criterion) {
     let mut world = World::new();
     let (items, users) = (world.items(50_000), world.users(USERS));
@@ -89,13 +115,7 @@ fn search_and_build(criterion: &mut Criterion) {
 }
 
 fn rank(criterion: &mut Criterion) {
-    let mut world = World::new();
-    let (items, users) = (world.items(400_000), world.users(USERS));
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("items.itemdex");
-    // Ranking does not look at the graph, so the quickest will do.
-    build(IndexBuilder::new("bench").m(2).ef_construction(1).quantize(Quantization::I8), &items, &path);
-    let index = Index::open(&path).unwrap();
+    let Ready { world, items, users, index, .. } = &mut Ready::to_rank();
     let options = RankOptions::new(1_000);
     for (name, options) in [("rank", options), ("rank exactly", options.exact())] {
         let mut group = criterion.benchmark_group(format!("{name} out of 400,000, k 1000"));
@@ -113,12 +133,7 @@ fn rank(criterion: &mut Criterion) {
 
 /// Five channels that share candidates beside a rank of what they bring, each candidate once.
 fn channels(criterion: &mut Criterion) {
-    let mut world = World::new();
-    let (items, users) = (world.items(400_000), world.users(USERS));
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("items.itemdex");
-    build(IndexBuilder::new("bench").m(2).ef_construction(1).quantize(Quantization::I8), &items, &path);
-    let index = Index::open(&path).unwrap();
+    let Ready { items, users, index, .. } = &Ready::to_rank();
     let lists: Vec<Vec<u64>> = (0..5)
         .map(|channel| {
             let shared = (0..4_000).map(|at| at * 100);
@@ -159,12 +174,8 @@ fn channels(criterion: &mut Criterion) {
 
 /// Several users at once beside one at a time, on one thread and on two.
 fn many(criterion: &mut Criterion) {
-    let mut world = World::new();
-    let (items, users) = (world.items(400_000), world.users(USERS));
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("items.itemdex");
-    build(IndexBuilder::new("bench").m(4).ef_construction(10).quantize(Quantization::I8), &items, &path);
-    let index = Index::open(&path).unwrap();
+    let Ready { world, items, users, index, .. } =
+        &mut Ready::new(400_000, IndexBuilder::new("bench").m(4).ef_construction(10));
     let ids: Vec<u64> = (0..100_000).map(|_| items[world.random.below(items.len())].0).collect();
     let matrix = Matrix::new(DIM, users.concat()).unwrap();
     let (rank, scan) = (RankOptions::new(1_000), SearchOptions::new(1_000).plan(Plan::Scan));
@@ -197,15 +208,9 @@ fn many(criterion: &mut Criterion) {
 
 /// Scans beside a plain read of the bytes that they stream over, and a walk.
 fn scan(criterion: &mut Criterion) {
-    let mut world = World::new();
-    let rows = 1_000_000;
-    let (items, users) = (world.items(rows), world.users(USERS));
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("items.itemdex");
-    build(IndexBuilder::new("bench").m(4).ef_construction(10).quantize(Quantization::I8), &items, &path);
-    drop(items);
-    let index = Index::open(&path).unwrap();
-    let file = std::fs::read(&path).unwrap();
+    let Ready { users, folder, index, .. } =
+        &Ready::new(1_000_000, IndexBuilder::new("bench").m(4).ef_construction(10));
+    let file = std::fs::read(folder.path().join("items.itemdex")).unwrap();
     let (mut sections, mut end) = (HashMap::new(), 4096);
     for (name, length) in index.info().sections {
         sections.insert(name, &file[end..][..length as usize]);

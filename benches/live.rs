@@ -101,7 +101,8 @@ fn say_sizes(when: &str, catalog: &Catalog) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let megabytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(0) / 1000
+        let kibibytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        kibibytes.unwrap_or(0) * 1024 / 1_000_000
     };
     let files = std::fs::read_dir(catalog.folder()).expect("the catalog");
     let disk: u64 =

@@ -9,7 +9,8 @@ use crate::{Error, Hit, Result};
 /// The most channels that one rank merges: a bit each.
 pub const MAX_CHANNELS: usize = u32::BITS as usize;
 
-/// Hits that are put in order at first, for each that is wanted, and how many times as many when these do not do.
+/// So many hits for each that is wanted are put in order at first; as long as too few of them fit the quotas, the next part is
+/// so many times as large.
 const SPARE: usize = 2;
 const GROWTH: usize = 8;
 
@@ -38,7 +39,8 @@ impl<'a> Channel<'a> {
         Channel { candidates: candidates.into(), least: 0, most: usize::MAX }
     }
 
-    /// Asks for so many hits of this channel, as far as it has as many items and no [`Channel::at_most`] is against it.
+    /// Asks for so many hits of this channel, as far as it brings as many and the channels before it leave room in what each that brings
+    /// them too is to have at most. More than its own [`Channel::at_most`] is an error of the rank.
     pub fn at_least(mut self, hits: usize) -> Channel<'a> {
         self.least = hits;
         self
@@ -144,7 +146,7 @@ impl Chooser {
             choice.take(best, of, &mut left);
             if left > 0 {
                 own.clear();
-                own.extend(others.iter().filter(|other| choice.brought(other) & of != 0));
+                own.extend(others.iter().filter(|other| choice.may_take(other, of)));
                 choice.take_by_parts(own, of, &mut left);
             }
             free -= wanted - left;
@@ -164,8 +166,12 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn brought(&self, scored: &Scored) -> u32 {
-        self.hits[scored.row() as usize].channels
+    /// Whether a hit is not chosen so far, any of the channels `of` brought it, and none that did has its most. Once it may not be
+    /// taken for `of`, it never may.
+    fn may_take(&self, scored: &Scored, of: u32) -> bool {
+        let brought = self.hits[scored.row() as usize].channels;
+        let full = |number: usize| self.counts[number] >= self.channels[number].most;
+        brought & of != 0 && !self.taken[scored.row() as usize] && !bits(brought).any(full)
     }
 
     /// Takes of `scored`, in their order, what any of the channels `of` brought, until none is left to take.
@@ -174,11 +180,10 @@ impl Choice<'_> {
             if *left == 0 {
                 return;
             }
-            let (at, brought) = (scored.row() as usize, self.brought(scored));
-            let full = |number: usize| self.counts[number] >= self.channels[number].most;
-            if brought & of != 0 && !self.taken[at] && !bits(brought).any(full) {
+            if self.may_take(scored, of) {
+                let at = scored.row() as usize;
                 self.taken[at] = true;
-                bits(brought).for_each(|number| self.counts[number] += 1);
+                bits(self.hits[at].channels).for_each(|number| self.counts[number] += 1);
                 *left -= 1;
             }
         }

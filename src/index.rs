@@ -395,6 +395,8 @@ impl Index {
     /// The rows of the items that [`Index::search_with`] finds, for a rank by this index: what a recall channel hands on where nobody
     /// needs its scores.
     ///
+    /// Costs a look-up an item beside the search, and allocates the search's answer, its ids and the handles.
+    ///
     /// # Errors
     /// As [`Index::search_with`].
     pub fn search_rows(&self, user: &[f32], options: &SearchOptions) -> Result<RowHandles> {
@@ -520,7 +522,8 @@ impl Index {
     /// Candidates are item ids, or [`RowHandles`] of this index. The same as [`Index::rank_with`] with default options.
     ///
     /// # Errors
-    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::StaleRows`] for handles of another index.
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::StaleRows`] for handles of another index;
+    /// [`Error::BadOption`] for 2^32 candidates and more.
     pub fn rank<'a>(&self, user: &[f32], candidates: impl Into<Candidates<'a>>, k: usize) -> Result<Ranked> {
         self.rank_with(user, candidates, &RankOptions::new(k))
     }
@@ -546,8 +549,8 @@ impl Index {
     ///
     /// A hit counts for every channel that brought it. First each channel, in the order given, gets the best of its own until it
     /// has [`Channel::at_least`] so many, then the best of all fill up; no item is taken that would give a channel more than
-    /// [`Channel::at_most`], so there may be fewer than `k`. Where no two channels share items, no choice within the quotas scores
-    /// higher.
+    /// [`Channel::at_most`], so there may be fewer than `k`. Where no two channels share items, no choice of as many within the
+    /// quotas scores higher.
     ///
     /// Costs what ranking the candidates costs and some nanoseconds for each; with quotas all of them are scored in `f32`.
     /// Allocates the answer only.
@@ -580,12 +583,7 @@ impl Index {
         channels: &[Channel<'_>],
         options: &RankOptions,
     ) -> Result<RankedChannels> {
-        self.check_user(user)?;
-        channels::check(channels, options.k)?;
-        let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
-        for (source, channel) in sources.iter_mut().zip(channels) {
-            *source = self.source(channel.candidates)?;
-        }
+        let sources = self.sources(user, channels, options.k)?;
         Ok(self.ranked_channels(user, channels, &sources[..channels.len()], options, &[]))
     }
 
@@ -620,15 +618,33 @@ impl Index {
         RankedChannels { hits, unknown }
     }
 
+    /// Checks that channels can be ranked for a user; returns what they bring.
+    pub(crate) fn sources<'a>(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'a>],
+        k: usize,
+    ) -> Result<[Source<'a>; MAX_CHANNELS]> {
+        self.check_user(user)?;
+        channels::check(channels, k)?;
+        let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
+        for (source, channel) in sources.iter_mut().zip(channels) {
+            *source = self.source(channel.candidates)?;
+        }
+        check_total(&sources)?;
+        Ok(sources)
+    }
+
     /// Checks that handles are of this index.
     pub(crate) fn source<'a>(&self, candidates: Candidates<'a>) -> Result<Source<'a>> {
-        match candidates {
-            Candidates::Ids(ids) => Ok(Source::Ids(ids)),
+        let source = match candidates {
+            Candidates::Ids(ids) => Source::Ids(ids),
             Candidates::Rows(handles) if handles.generation == self.generation() => {
-                Ok(Source::Rows(&handles.rows))
+                Source::Rows(&handles.rows)
             }
-            Candidates::Rows(_) => Err(Error::StaleRows { path: self.file.path().to_owned() }),
-        }
+            Candidates::Rows(_) => return Err(Error::StaleRows { path: self.file.path().to_owned() }),
+        };
+        check_total(&[source]).map(|()| source)
     }
 
     /// What tells this index from all others.
@@ -889,6 +905,18 @@ impl Index {
         let layers = &header.layer_nodes[..header.layers()];
         Graph::new(header.entry, header.m as usize, base)
             .with_layers(layers, self.file.section(Section::UpperLayers))
+    }
+}
+
+/// Checks that candidates can be numbered, all together.
+fn check_total(sources: &[Source<'_>]) -> Result<()> {
+    let total = sources.iter().fold(0usize, |sum, source| sum.saturating_add(source.len()));
+    match u32::try_from(total) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let problem = format!("there are {total}, and {} at most", u32::MAX);
+            Err(Error::BadOption { option: "candidates", problem })
+        }
     }
 }
 

@@ -56,7 +56,7 @@ impl RankOptions {
     }
 }
 
-/// Items of one index by their places in it, which spare a rank the look-up: 4 bytes an item, in no order that means anything.
+/// Items of one index by their places in it, which spare a rank the look-up: 4 bytes an item, not in the order they were given.
 ///
 /// For a channel that has searched the index already ([`Index::search_rows`](crate::Index::search_rows)), or that brings the same
 /// items to many requests ([`Index::look_up`](crate::Index::look_up)). Only an index of the same generation takes them, which is one
@@ -136,7 +136,7 @@ pub(crate) enum Source<'a> {
 }
 
 impl Source<'_> {
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             Source::Ids(ids) => ids.len(),
             Source::Rows(rows) => rows.len(),
@@ -162,7 +162,7 @@ pub(crate) struct Ranking<'a> {
     pub quantized: Option<Quantized<'a>>,
 }
 
-/// What a rank needs and the next one reuses: some 20 bytes a candidate.
+/// What a rank needs and the next one reuses: 8 bytes a candidate, 12 with channels, and some more for those that may be among the best.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// The row of each candidate, in their order.

@@ -601,7 +601,7 @@ fn a_killed_upserter_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --test live 200_times -- --ignored"]
+#[ignore = "long: cargo test --test live 200_times -- --ignored"]
 fn an_upserter_killed_200_times_loses_nothing_that_was_acknowledged() {
     kill_upserters(200);
 }

@@ -6,7 +6,7 @@ use crossbeam::queue::ArrayQueue;
 use super::catalog::Generation;
 use super::overlay::{BULK, Overlay, Said};
 use super::recall::{Recalls, Sampler};
-use crate::channels::{self, Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
+use crate::channels::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
 use crate::rank::{Candidates, Source, sorted_once};
 use crate::top::{TopK, keep_best};
 use crate::vectors::pad;
@@ -43,10 +43,11 @@ struct Workspace {
     user: Vec<f32>,
     hits: Vec<Hit>,
     channel_hits: Vec<ChannelHit>,
-    /// The candidates that are the generation's to score, and the ids of rows meanwhile.
+    /// The candidates that are the generation's to score.
     ids: Vec<u64>,
     rows: Vec<u32>,
-    named: Vec<u64>,
+    /// The ids of the row handles of a channel.
+    ids_of_rows: Vec<u64>,
 }
 
 impl Held {
@@ -209,12 +210,13 @@ impl View {
         if self.overlay.is_empty() {
             return index.rank_channels(user, channels, options);
         }
-        channels::check(channels, options.k)?;
+        let sources = index.sources(user, channels, options.k)?;
+        let sources = &sources[..channels.len()];
         let mut workspace = self.held.workspace_for(user)?;
         let mut deleted = Vec::new();
         let mut starts = [(0, 0); MAX_CHANNELS + 1];
-        for (number, channel) in channels.iter().enumerate() {
-            self.split(index.source(channel.candidates)?, 1 << number, &mut workspace, &mut deleted);
+        for (number, &source) in sources.iter().enumerate() {
+            self.split(source, 1 << number, &mut workspace, &mut deleted);
             starts[number + 1] = (workspace.ids.len(), workspace.rows.len());
         }
         let Workspace { channel_hits: fresh, ids, rows, .. } = &mut workspace;
@@ -223,14 +225,14 @@ impl View {
             hit.channels |= if next.id == hit.id { next.channels } else { 0 };
             next.id == hit.id
         });
-        let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
-        for ((source, channel), ends) in sources.iter_mut().zip(channels).zip(starts.windows(2)) {
-            *source = match channel.candidates {
-                Candidates::Ids(_) => Source::Ids(&ids[ends[0].0..ends[1].0]),
-                Candidates::Rows(_) => Source::Rows(&rows[ends[0].1..ends[1].1]),
+        let mut left = [Source::Ids(&[]); MAX_CHANNELS];
+        for ((left, source), ends) in left.iter_mut().zip(sources).zip(starts.windows(2)) {
+            *left = match source {
+                Source::Ids(_) => Source::Ids(&ids[ends[0].0..ends[1].0]),
+                Source::Rows(_) => Source::Rows(&rows[ends[0].1..ends[1].1]),
             };
         }
-        let mut ranked = index.ranked_channels(user, channels, &sources[..channels.len()], options, fresh);
+        let mut ranked = index.ranked_channels(user, channels, &left[..sources.len()], options, fresh);
         self.held.put_back(workspace);
         if !deleted.is_empty() {
             ranked.unknown.append(&mut deleted);
@@ -241,7 +243,7 @@ impl View {
 
     /// Scores what the overlay has of the candidates, and leaves to the generation what it says nothing about.
     fn split(&self, candidates: Source<'_>, channel: u32, workspace: &mut Workspace, deleted: &mut Vec<u64>) {
-        let Workspace { user, channel_hits, ids, rows, named, .. } = workspace;
+        let Workspace { user, channel_hits, ids, rows, ids_of_rows, .. } = workspace;
         let mut fresh = |id, said: Fresh| match said {
             Fresh::Score(score) => channel_hits.push(ChannelHit::new(Hit { id, score }, channel)),
             Fresh::Deleted => deleted.push(id),
@@ -253,10 +255,10 @@ impl View {
             }),
             Source::Rows(candidates) if self.overlay.hidden == 0 => rows.extend_from_slice(candidates),
             Source::Rows(candidates) => {
-                named.resize(candidates.len(), 0);
-                self.held.index.ranking().ids_of(candidates, named);
-                self.score_fresh(user, named, |place, said| match said {
-                    Some(said) => fresh(named[place], said),
+                ids_of_rows.resize(candidates.len(), 0);
+                self.held.index.ranking().ids_of(candidates, ids_of_rows);
+                self.score_fresh(user, ids_of_rows, |place, said| match said {
+                    Some(said) => fresh(ids_of_rows[place], said),
                     None => rows.push(candidates[place]),
                 });
             }
