@@ -75,9 +75,13 @@ impl ChannelHit {
         ChannelHit { id, score, channels }
     }
 
-    /// Best first; of equal scores the smaller id comes first.
+    /// As hits are.
     pub(crate) fn order(&self, other: &ChannelHit) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.id.cmp(&other.id))
+        self.hit().order(&other.hit())
+    }
+
+    pub(crate) fn hit(&self) -> Hit {
+        Hit { id: self.id, score: self.score }
     }
 }
 
@@ -210,7 +214,7 @@ fn split_best<'s>(
     let count = count.min(scored.len());
     let mut end = count;
     if (1..scored.len()).contains(&count) {
-        let last = scored.select_nth_unstable_by(count - 1, |a, b| b.cmp(a)).1.score();
+        let last = scored.select_nth_unstable_by(count - 1, Scored::order).1.score();
         for at in count..scored.len() {
             if scored[at].score() == last {
                 scored.swap(at, end);

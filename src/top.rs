@@ -28,7 +28,8 @@ pub(crate) fn keep_best<T>(hits: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -
     hits.sort_unstable_by(order);
 }
 
-fn cut<T>(hits: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Ordering) {
+/// Drops all but the first `k` by an order, which stay in none.
+pub(crate) fn cut<T>(hits: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Ordering) {
     if k < hits.len() {
         hits.select_nth_unstable_by(k, order);
         hits.truncate(k);

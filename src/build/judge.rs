@@ -8,9 +8,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Result;
 use crate::calibration::{BEAMS, CALIBRATED_K, Calibration};
-use crate::graph::{Beam, Graph, Scored, Scratch, cut, kept, score_again, walk};
+use crate::graph::{Beam, Graph, Scored, Scratch, kept, score_again, walk};
 use crate::progress::{Stage, Watch};
-use crate::top::{Hit, TopK};
+use crate::top::{Hit, TopK, cut};
 use crate::vectors::{Matrix, Quantized, Rows, stride_of};
 
 /// The recall@100 by which `i8` rows and graphs are compared: its place among the calibrated k, and the recall that graphs
@@ -240,9 +240,9 @@ fn best_quantized(quantized: Quantized<'_>, total: usize, query: &[f32], keep: u
         quantized.scores(&values, rows, scores);
         best.extend(rows.iter().zip(scores).map(|(&row, &mut score)| Scored::new(score, row)));
         if best.len() > keep + BLOCK {
-            cut(&mut best, keep);
+            cut(&mut best, keep, Scored::order);
         }
     }
-    cut(&mut best, keep);
+    cut(&mut best, keep, Scored::order);
     best
 }

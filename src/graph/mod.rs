@@ -21,7 +21,7 @@ mod walk;
 
 pub(crate) use crate::ids::NONE;
 pub(crate) use search::{kept, score_again, search, walk};
-pub(crate) use walk::{Beam, Scored, Scratch, cut};
+pub(crate) use walk::{Beam, Scored, Scratch};
 
 use crate::file::{MAX_LAYERS, Section};
 use crate::vectors::prefetch;

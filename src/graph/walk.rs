@@ -1,4 +1,7 @@
+use std::cmp::Ordering;
+
 use super::{Graph, Layer};
+use crate::top::cut;
 
 /// Nodes that are expanded together, so that the waits for their links and their neighbours overlap.
 const TOGETHER: usize = 4;
@@ -41,6 +44,12 @@ impl Scored {
     #[inline(always)]
     fn closed(self) -> Scored {
         Scored(self.0 & !1)
+    }
+
+    /// Best first.
+    #[inline(always)]
+    pub fn order(&self, other: &Scored) -> Ordering {
+        other.cmp(self)
     }
 
     pub fn score(self) -> f32 {
@@ -169,7 +178,7 @@ impl Scratch {
         if beam.keep > beam.ef {
             rated.extend(scored.clone());
             if rated.len() > SURPLUS * beam.keep {
-                cut(rated, beam.keep);
+                cut(rated, beam.keep, Scored::order);
             }
         }
         // As above: whether a row is good enough cannot be predicted.
@@ -187,18 +196,10 @@ impl Scratch {
     /// Takes what the last walk found; best first if the beam keeps what it expands.
     pub fn found(&mut self, beam: Beam) -> impl ExactSizeIterator<Item = Scored> + '_ {
         if beam.keep > beam.ef {
-            cut(&mut self.rated, beam.keep);
+            cut(&mut self.rated, beam.keep, Scored::order);
             std::mem::swap(&mut self.rated, &mut self.pool);
         }
         self.pool.drain(..).map(Scored::closed)
-    }
-}
-
-/// Drops all but the best `keep`, which stay in no order.
-pub(crate) fn cut(rated: &mut Vec<Scored>, keep: usize) {
-    if keep < rated.len() {
-        rated.select_nth_unstable_by(keep, |a, b| b.cmp(a));
-        rated.truncate(keep);
     }
 }
 

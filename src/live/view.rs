@@ -191,7 +191,7 @@ impl View {
         }
         let channel = Channel::new(candidates);
         let RankedChannels { hits, unknown } = self.rank_channels(user, &[channel], &RankOptions::new(k))?;
-        let hits = hits.iter().map(|&ChannelHit { id, score, .. }| Hit { id, score }).collect();
+        let hits = hits.iter().map(ChannelHit::hit).collect();
         Ok(Ranked { hits, unknown })
     }
 
