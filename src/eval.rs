@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::rank::{Scratch, Source};
+use crate::ranking::{Scope, Scratch, Source};
 use crate::{Error, Hit, Index, Matrix, RankOptions, Result, SearchOptions};
 
 /// Queries are repeated for at least this long, so that a small set is not measured by one lucky pass.
@@ -45,7 +45,7 @@ pub fn exact(
     progress: impl Fn(usize) + Sync,
 ) -> Result<Vec<Vec<Hit>>> {
     index.check_users(users)?;
-    Ok(index.best_for_each(users, None, k.min(index.len()), false, threads, progress))
+    Ok(index.scan_many(users, Scope::All, (k.min(index.len()), false), threads, progress))
 }
 
 /// The share of the exact answer that `found` holds: recall@k, with k the length of `exact`; 1 where that is 0.
@@ -154,8 +154,8 @@ pub fn measure_rank(
         let exact = timed(&mut took[0], || index.rank_with(user, &drawn, &options.exact()))?;
         let two_step = timed(&mut took[1], || index.rank_with(user, &drawn, &options))?;
         timed(&mut took[2], || ranking.look_up(Source::Ids(&drawn), &mut scratch));
-        timed(&mut took[3], || ranking.touch_rows(&scratch));
-        timed(&mut took[4], || ranking.touch_quantized(&scratch));
+        timed(&mut took[3], || ranking.read_rows(&scratch));
+        timed(&mut took[4], || ranking.read_quantized(&scratch));
         if call >= WARM_UP {
             overlap += recall(&exact.hits, &two_step.hits);
             times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));

@@ -35,7 +35,6 @@
 
 mod build;
 mod calibration;
-mod channels;
 pub mod dump;
 mod error;
 pub mod eval;
@@ -45,16 +44,17 @@ mod ids;
 mod index;
 pub mod live;
 mod progress;
-mod rank;
+mod ranking;
 mod top;
 mod vectors;
 
 pub use build::{BuildReport, IndexBuilder, Quantization};
-pub use channels::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
 pub use error::{Error, Result};
-pub use index::{Builder, Found, Index, Info, OpenOptions, Plan, Residency, SearchOptions};
+pub use index::{
+    Builder, Candidates, Channel, ChannelHit, Found, Index, Info, MAX_CHANNELS, OpenOptions, Plan,
+    RankOptions, Ranked, RankedChannels, Residency, RowHandles, SearchOptions,
+};
 pub use progress::{Progress, Stage};
-pub use rank::{Candidates, RankOptions, Ranked, RowHandles};
 pub use top::Hit;
 pub use vectors::{MAX_NORM, Matrix};
 

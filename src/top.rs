@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-/// Contenders are cut down when there are so many times `k`, and so many.
+/// A [`BoundedTop`] raises its bar when it holds this many times `k`, and at least this many.
 const CUT: usize = 2;
 const LEAST: usize = 256;
 
@@ -22,13 +22,13 @@ impl Hit {
     }
 }
 
-/// Sorts the first `k` by an order to the front and drops the rest.
+/// Keeps the first `k` by an order, sorted, and drops the rest.
 pub(crate) fn keep_best<T>(hits: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Ordering) {
     cut(hits, k, &order);
     hits.sort_unstable_by(order);
 }
 
-/// Drops all but the first `k` by an order, which stay in none.
+/// Keeps the first `k` by an order, unsorted, and drops the rest.
 pub(crate) fn cut<T>(hits: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Ordering) {
     if k < hits.len() {
         hits.select_nth_unstable_by(k, order);
@@ -40,7 +40,7 @@ pub(crate) fn cut<T>(hits: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Orde
 pub(crate) struct TopK {
     k: usize,
     hits: Vec<Hit>,
-    /// A hit that `k` others are at least as good as, once there is one.
+    /// A hit that at least `k` others equal or beat, once there is one.
     bar: Option<Hit>,
 }
 
@@ -76,9 +76,9 @@ impl TopK {
     }
 }
 
-/// Two bounds of a score, which are equal where it is known, and a number that says whose it is.
+/// A lower and an upper bound of a score, equal where the score is known, and the number of its row.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Contender {
+pub(crate) struct Bounded {
     pub least: f32,
     pub most: f32,
     pub number: u32,
@@ -86,18 +86,18 @@ pub(crate) struct Contender {
 
 /// The rows that may be among the best `k` of any number, by bounds of their scores.
 #[derive(Default)]
-pub(crate) struct Contenders {
+pub(crate) struct BoundedTop {
     k: usize,
-    /// What `k` rows score at least: a row that scores less at most is out.
+    /// A score that at least `k` rows reach: a row whose upper bound is below it is out.
     bar: f32,
-    /// When there are so many, the bar is raised.
+    /// The bar is raised when `found` is this long.
     limit: usize,
-    found: Vec<Contender>,
-    /// How many of those are known to be of different rows.
+    found: Vec<Bounded>,
+    /// How many of `found`, from the first, are known to be of different rows.
     distinct: usize,
 }
 
-impl Contenders {
+impl BoundedTop {
     pub fn start(&mut self, k: usize) {
         self.k = k;
         self.bar = if k == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
@@ -106,25 +106,25 @@ impl Contenders {
         self.distinct = 0;
     }
 
-    /// Takes one in if it may be among the best. `insert` says whether its row is new; it is asked later and of many rows at
-    /// once, so that its cache misses overlap.
+    /// Keeps a row if it may be among the best. `insert` says whether the row is new; it is asked later, of many
+    /// rows at once, so that its cache misses overlap.
     #[inline(always)]
     pub fn offer(&mut self, least: f32, most: f32, number: u32, insert: &mut impl FnMut(u32) -> bool) {
         if most >= self.bar {
-            self.found.push(Contender { least, most, number });
+            self.found.push(Bounded { least, most, number });
             if self.found.len() >= self.limit {
                 self.cut(insert);
             }
         }
     }
 
-    /// How many rows are held, some of which the bar may rule out.
+    /// How many rows are held; the bar may rule some of them out.
     pub fn len(&self) -> usize {
         self.found.len()
     }
 
-    /// The rows that the bounds do not rule out: the best `k` and those that may equal the last of them or be better.
-    pub fn finish(&mut self, mut insert: impl FnMut(u32) -> bool) -> &[Contender] {
+    /// The rows that the bounds do not rule out: the best `k`, and those that may equal or beat the last of them.
+    pub fn finish(&mut self, mut insert: impl FnMut(u32) -> bool) -> &[Bounded] {
         self.cut(&mut insert);
         &self.found
     }
@@ -132,9 +132,9 @@ impl Contenders {
     #[inline(never)]
     fn cut(&mut self, insert: &mut impl FnMut(u32) -> bool) {
         for at in self.distinct..self.found.len() {
-            let contender = self.found[at];
-            self.found[self.distinct] = contender;
-            self.distinct += usize::from(insert(contender.number));
+            let bounded = self.found[at];
+            self.found[self.distinct] = bounded;
+            self.distinct += usize::from(insert(bounded.number));
         }
         self.found.truncate(self.distinct);
         if self.k == 0 || self.found.len() <= self.k {
@@ -143,7 +143,7 @@ impl Contenders {
         let (_, last, _) = self.found.select_nth_unstable_by(self.k - 1, |a, b| b.least.total_cmp(&a.least));
         let bar = last.least;
         self.bar = bar;
-        self.found.retain(|contender| contender.most >= bar);
+        self.found.retain(|bounded| bounded.most >= bar);
         self.distinct = self.found.len();
         // Where few are ruled out, cutting again soon would not pay.
         self.limit = self.limit.max(2 * self.found.len());
@@ -173,20 +173,20 @@ mod tests {
         }
 
         #[test]
-        fn contenders_are_those_that_bounds_do_not_rule_out(
+        fn bounded_rows_are_those_that_bounds_do_not_rule_out(
             scores in prop::collection::vec((-8i8..8, 0u8..3, 0u8..3), 0..300),
             k in 0usize..20,
         ) {
             let bounds = |&(score, under, over): &(i8, u8, u8)| {
                 (f32::from(score) - f32::from(under), f32::from(score) + f32::from(over))
             };
-            let mut contenders = Contenders::default();
-            contenders.start(k);
+            let mut bounded = BoundedTop::default();
+            bounded.start(k);
             for (row, score) in (0..).zip(&scores) {
                 let (least, most) = bounds(score);
-                contenders.offer(least, most, row, &mut |_| true);
+                bounded.offer(least, most, row, &mut |_| true);
             }
-            let mut found: Vec<u32> = contenders.finish(|_| true).iter().map(|contender| contender.number).collect();
+            let mut found: Vec<u32> = bounded.finish(|_| true).iter().map(|bounded| bounded.number).collect();
             found.sort_unstable();
             let mut least: Vec<f32> = scores.iter().map(|score| bounds(score).0).collect();
             least.sort_by(|a, b| b.total_cmp(a));

@@ -156,7 +156,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
             "rows": info.rows, "dim": info.dim, "model_version": info.model_version, "bytes": info.bytes,
             "sections": sections, "quantized": info.quantized, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
             "layers": info.layers, "degree": {"min": least, "mean": mean, "max": most},
-            "norm_variation": info.norm_variation, "share": info.share, "calibration": calibration,
+            "norm_variation": info.norm_variation, "augmentation": info.augmentation, "calibration": calibration,
         });
         writeln!(out, "{document}")?;
     } else {
@@ -169,7 +169,11 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         )?;
         writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { "f32" })?;
         writeln!(out, "norms          vary by {:.2} of their mean", info.norm_variation)?;
-        writeln!(out, "graph space    {:.1} of the way from inner product to augmented L2", info.share)?;
+        writeln!(
+            out,
+            "graph space    {:.1} of the way from inner product to augmented L2",
+            info.augmentation
+        )?;
         writeln!(out, "degree         {least} to {most}, mean {mean:.1}")?;
         writeln!(out, "upper layers   {:?}", info.layers)?;
         writeln!(out, "bytes          {:>14}", info.bytes)?;

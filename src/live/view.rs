@@ -6,8 +6,8 @@ use crossbeam::queue::ArrayQueue;
 use super::catalog::Generation;
 use super::overlay::{BULK, Overlay, Said};
 use super::recall::{Recalls, Sampler};
-use crate::channels::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
-use crate::rank::{Candidates, Source, sorted_once};
+use crate::index::{Candidates, Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
+use crate::ranking::{Source, sorted_once};
 use crate::top::{TopK, keep_best};
 use crate::vectors::pad;
 use crate::{Found, Hit, Index, RankOptions, Ranked, Result, SearchOptions};
@@ -210,7 +210,7 @@ impl View {
         if self.overlay.is_empty() {
             return index.rank_channels(user, channels, options);
         }
-        let sources = index.sources(user, channels, options.k)?;
+        let sources = index.sources(user, channels, options.k())?;
         let sources = &sources[..channels.len()];
         let mut workspace = self.held.workspace_for(user)?;
         let mut deleted = Vec::new();

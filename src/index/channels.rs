@@ -1,0 +1,209 @@
+use std::cmp::Ordering;
+
+use super::rank::{Candidates, RankOptions, check_total};
+use super::{Index, workspace::Workspace};
+use crate::ranking::Source;
+use crate::top::{Hit, keep_best};
+use crate::{Error, Result};
+
+/// The most channels that one rank merges. Each is a bit of [`ChannelHit::channels`].
+pub const MAX_CHANNELS: usize = u32::BITS as usize;
+
+/// A recall channel: its candidates, and its quotas of the hits.
+///
+/// ```
+/// use itemdex::Channel;
+///
+/// let (near, new, popular) = ([1, 2, 3], [4, 5], [2, 5, 6]);
+/// let channels = [
+///     Channel::new(&near),
+///     Channel::new(&new).at_least(1),
+///     Channel::new(&popular).at_most(2),
+/// ];
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Channel<'a> {
+    pub(crate) candidates: Candidates<'a>,
+    pub(super) least: usize,
+    pub(super) most: usize,
+}
+
+impl<'a> Channel<'a> {
+    /// A channel without quotas: any number of its candidates may be among the hits.
+    pub fn new(candidates: impl Into<Candidates<'a>>) -> Channel<'a> {
+        Channel { candidates: candidates.into(), least: 0, most: usize::MAX }
+    }
+
+    /// Asks for at least `hits` hits of this channel. There are fewer where the channel brings fewer candidates, or where
+    /// its candidates would exceed the [`Channel::at_most`] of another channel that brings them too.
+    ///
+    /// A number above this channel's own [`Channel::at_most`] is an error of the rank.
+    pub fn at_least(mut self, hits: usize) -> Channel<'a> {
+        self.least = hits;
+        self
+    }
+
+    /// Allows at most `hits` hits of this channel, those that other channels bring too included.
+    pub fn at_most(mut self, hits: usize) -> Channel<'a> {
+        self.most = hits;
+        self
+    }
+
+    /// Whether its quotas can change the best `k`.
+    pub(crate) fn has_quota(&self, k: usize) -> bool {
+        self.least > 0 || self.most < k
+    }
+}
+
+/// An item, its score, and the channels that brought it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct ChannelHit {
+    /// The item's id.
+    pub id: u64,
+    /// The inner product; finite.
+    pub score: f32,
+    /// A bit for each channel that brought the item: the lowest for the first channel.
+    pub channels: u32,
+}
+
+impl ChannelHit {
+    pub(crate) fn new(Hit { id, score }: Hit, channels: u32) -> ChannelHit {
+        ChannelHit { id, score, channels }
+    }
+
+    /// Best first; of equal scores the smaller id comes first.
+    pub(crate) fn order(&self, other: &ChannelHit) -> Ordering {
+        self.hit().order(&other.hit())
+    }
+
+    pub(crate) fn hit(&self) -> Hit {
+        Hit { id: self.id, score: self.score }
+    }
+}
+
+/// The answer of [`Index::rank_channels`].
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct RankedChannels {
+    /// The chosen items, best first; of equal scores the smaller id comes first.
+    pub hits: Vec<ChannelHit>,
+    /// The candidates that the index does not have, ascending, each once.
+    pub unknown: Vec<u64>,
+}
+
+impl Index {
+    /// The best `k` of what several recall channels bring, each item once, with the channels that brought it. The answer is
+    /// that of [`Index::rank`] for all their candidates, within the channels' quotas.
+    ///
+    /// A hit counts for every channel that brought it. First each channel, in the order given, gets the best of its own
+    /// until it has [`Channel::at_least`] of them; then the best of all fill up. No item is taken that would give a
+    /// channel more than [`Channel::at_most`], so there may be fewer than `k`. Where no two channels share items, no other
+    /// choice within the quotas scores higher.
+    ///
+    /// Costs a rank of all candidates and some nanoseconds for each; with quotas, all of them are scored in `f32`.
+    /// Allocates the answer only.
+    ///
+    /// # Errors
+    /// The errors of [`Index::rank`]; [`Error::BadOption`] for more than [`MAX_CHANNELS`], for a channel whose `at_least`
+    /// is above its `at_most`, and for channels whose `at_least` add up to more than `k`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// # let items = (0..1000u64).map(|i| (i, [(i as f32).sin(), (i as f32).cos(), 0.1]));
+    /// # itemdex::IndexBuilder::new("2026-11-23").build_from(items, &path)?;
+    /// use itemdex::{Channel, Index, RankOptions, SearchOptions};
+    ///
+    /// let index = Index::open(&path)?;
+    /// let user = [0.3, 0.9, 1.0];
+    /// let found = index.search_rows(&user, &SearchOptions::new(50))?;
+    /// let uploaded_today = [990, 991, 992, 993, 1017];
+    /// let channels = [Channel::new(&found), Channel::new(&uploaded_today).at_least(2)];
+    ///
+    /// let ranked = index.rank_channels(&user, &channels, &RankOptions::new(10))?;
+    /// assert_eq!(ranked.hits.iter().filter(|hit| hit.channels & 0b10 != 0).count(), 2);
+    /// assert_eq!(ranked.unknown, [1017]);
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn rank_channels(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions,
+    ) -> Result<RankedChannels> {
+        let sources = self.sources(user, channels, options.k)?;
+        Ok(self.ranked_channels(user, channels, &sources[..channels.len()], options, &[]))
+    }
+
+    /// The same for candidates that are checked, with `others`: hits from beside the index.
+    pub(crate) fn ranked_channels(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        sources: &[Source<'_>],
+        options: &RankOptions,
+        others: &[ChannelHit],
+    ) -> RankedChannels {
+        let mut workspace = self.workspace_for(user);
+        let Workspace { user, rank, hits, channel_hits, chooser, .. } = &mut workspace;
+        let ranking = self.ranking();
+        let unknown = ranking.merge(sources, rank);
+        let quotas = channels.iter().any(|channel| channel.has_quota(options.k));
+        match quotas {
+            true => ranking.score_visits(user, rank, hits),
+            false => ranking.best(user, options.selection(), rank, hits),
+        }
+        channel_hits.clear();
+        channel_hits
+            .extend(hits.iter().zip(rank.channels()).map(|(&hit, channels)| ChannelHit::new(hit, channels)));
+        channel_hits.extend_from_slice(others);
+        match quotas {
+            true => chooser.choose(channel_hits, options.k, channels),
+            false => keep_best(channel_hits, options.k, ChannelHit::order),
+        }
+        let hits = channel_hits.clone();
+        self.put_back(workspace);
+        RankedChannels { hits, unknown }
+    }
+
+    /// Checks that channels can be ranked for a user; returns their candidates.
+    pub(crate) fn sources<'a>(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'a>],
+        k: usize,
+    ) -> Result<[Source<'a>; MAX_CHANNELS]> {
+        self.check_user(user)?;
+        check(channels, k)?;
+        let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
+        for (source, channel) in sources.iter_mut().zip(channels) {
+            *source = self.source(channel.candidates)?;
+        }
+        check_total(&sources)?;
+        Ok(sources)
+    }
+}
+
+/// Checks that quotas do not contradict each other or `k`.
+fn check(channels: &[Channel<'_>], k: usize) -> Result<()> {
+    let wrong = |option, problem| Err(Error::BadOption { option, problem });
+    if channels.len() > MAX_CHANNELS {
+        return wrong("channels", format!("there are {}, and {MAX_CHANNELS} at most", channels.len()));
+    }
+    if let Some(number) = channels.iter().position(|channel| channel.least > channel.most) {
+        let Channel { least, most, .. } = channels[number];
+        return wrong(
+            "at_least",
+            format!("channel {number} is to have {least} hits at least and {most} at most"),
+        );
+    }
+    let least = channels.iter().fold(0usize, |sum, channel| sum.saturating_add(channel.least));
+    if least > k {
+        return wrong(
+            "at_least",
+            format!("the channels are to have {least} hits at least, and {k} are asked for"),
+        );
+    }
+    Ok(())
+}

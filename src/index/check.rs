@@ -1,0 +1,144 @@
+//! What an index file holds, and whether it holds.
+
+use super::Index;
+use crate::Result;
+use crate::file::Section;
+
+/// What built a graph; the number is what the file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u32)]
+pub enum Builder {
+    /// The crate `hnsw_rs`, the yardstick: slower to build, and 2 to 3 KB of memory a row meanwhile.
+    #[cfg(feature = "hnsw_rs")]
+    HnswRs = 1,
+    /// The builder of this crate.
+    Native = 2,
+}
+
+/// The name of a builder by its number in the file, which this build of the library need not have.
+fn builder_name(number: u32) -> &'static str {
+    match number {
+        1 => "hnsw_rs",
+        2 => "native",
+        _ => "unknown",
+    }
+}
+
+/// What an index file holds.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Info {
+    /// Items.
+    pub rows: usize,
+    /// Values an embedding.
+    pub dim: usize,
+    /// The model version the embeddings came from.
+    pub model_version: String,
+    /// The file's length in bytes.
+    pub bytes: u64,
+    /// Each section's name and bytes, in the file's order.
+    pub sections: Vec<(&'static str, u64)>,
+    /// Whether there are `i8` rows to walk over.
+    pub quantized: bool,
+    /// The builder's name.
+    pub builder: &'static str,
+    /// Links a row in the upper layers, half of those in the base layer.
+    pub m: usize,
+    /// The builder's beam.
+    pub ef_construction: usize,
+    /// Nodes on each upper layer, from the lowest up.
+    pub layers: Vec<u32>,
+    /// What the build measured for each beam: the beam, and the recall@10, recall@100 and recall@1000 of searches with it,
+    /// less the standard error.
+    pub calibration: Vec<(usize, [f32; 3])>,
+    /// How uneven the norms of the items are: their standard deviation over their mean.
+    pub norm_variation: f64,
+    /// The space that the build chose for its graph: the weight of the augmented coordinate, 0 for the raw inner product
+    /// to 1 for augmented L2.
+    pub augmentation: f32,
+    /// The fewest, the mean and the most base links a row.
+    pub degree: (usize, f64, usize),
+}
+
+impl Index {
+    /// Reads the whole file and checks it: every checksum, every id, every value, every link, and that every row can be
+    /// reached. `progress` is told each section's name as it begins.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) for the first thing that does not hold.
+    pub fn verify(&self, mut progress: impl FnMut(&'static str)) -> Result<()> {
+        for section in Section::ALL {
+            progress(section.name());
+            self.file.check(section)?;
+        }
+        progress("values");
+        self.verify_rows()?;
+        if let Some(row) = self.quantized().and_then(|quantized| quantized.mismatch(self.rows())) {
+            let problem = format!("row {row} is not quantised from its embedding");
+            return Err(self.file.wrong(Section::Scales, row as usize, problem));
+        }
+        progress("id look-ups");
+        self.id_map()
+            .verify(self.ids())
+            .map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
+        progress("links");
+        self.graph().verify().map_err(|flaw| self.file.wrong(flaw.section, flaw.value, flaw.problem))
+    }
+
+    /// What the file holds. Reads every row and every link of the base layer.
+    pub fn info(&self) -> Info {
+        let header = self.file.header();
+        let sections = Section::ALL.map(|section| (section.name(), header.section(section).length));
+        Info {
+            rows: self.len(),
+            dim: self.dim(),
+            model_version: self.model_version().to_owned(),
+            bytes: header.file_length,
+            sections: sections.to_vec(),
+            quantized: header.quantized == 1,
+            builder: builder_name(header.builder),
+            m: header.m as usize,
+            ef_construction: header.ef_construction as usize,
+            layers: header.layer_nodes[..header.layers()].to_vec(),
+            calibration: header.calibration.points().collect(),
+            norm_variation: self.norm_variation(),
+            augmentation: header.share,
+            degree: self.degree(),
+        }
+    }
+
+    fn norm_variation(&self) -> f64 {
+        let norm =
+            |(_, row): (u64, &[f32])| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        let (sum, squares) = self
+            .iter()
+            .map(norm)
+            .fold((0.0, 0.0), |(sum, squares), norm| (sum + norm, squares + norm * norm));
+        let mean = sum / self.len() as f64;
+        if mean > 0.0 { (squares / self.len() as f64 - mean * mean).max(0.0).sqrt() / mean } else { 0.0 }
+    }
+
+    fn degree(&self) -> (usize, f64, usize) {
+        let graph = self.graph();
+        let degrees = (0..self.len() as u32).map(|row| graph.links(row).count());
+        let (least, sum, most) =
+            degrees.fold((usize::MAX, 0, 0), |(least, sum, most), n| (least.min(n), sum + n, most.max(n)));
+        (least, sum as f64 / self.len() as f64, most)
+    }
+
+    fn verify_rows(&self) -> Result<()> {
+        let rows = self.rows();
+        let stride = crate::vectors::stride_of(self.dim());
+        let wrong = |row: u32, problem| Err(self.file.wrong(Section::Rows, row as usize * stride, problem));
+        for row in 0..self.len() as u32 {
+            if let Some(problem) = crate::vectors::problem_with(rows.get(row)) {
+                return wrong(row, format!("row {row}: {problem}"));
+            }
+            if rows.padding(row).iter().any(|&value| value.to_bits() != 0) {
+                return wrong(row, format!("row {row}: its padding is not zero"));
+            }
+        }
+        Ok(())
+    }
+}

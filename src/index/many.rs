@@ -1,0 +1,158 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::search::{Found, Plan, SearchOptions};
+use super::{Candidates, Index, RankOptions, Ranked};
+use crate::ranking::{ScanUser, Scope, Source};
+use crate::top::Hit;
+use crate::{Error, Matrix, Result};
+
+/// Users that share a pass over the rows: their embeddings and a block of rows stay in the core's nearest cache.
+const USERS_A_GROUP: usize = 32;
+
+impl Index {
+    /// The items of several users at once, one answer a user, in the order of the users. Each answer is that of
+    /// [`Index::search_with`], bit for bit.
+    ///
+    /// Users are spread over `threads`, at least 1. Where rows are scanned, 32 users share a pass, and a row is loaded
+    /// once for all of them; walks share nothing. Allocates the answers and, for a scan, the space of 32 users on each
+    /// thread.
+    ///
+    /// # Errors
+    /// The errors of [`Index::search_with`], for the first user at fault; then no user has an answer.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 2.0]), (8, [2.0, 1.0])], &path)?;
+    /// # let index = itemdex::Index::open(&path)?;
+    /// let users = itemdex::Matrix::new(2, vec![0.0, 1.0, 1.0, 0.0])?;
+    /// let found = index.search_many(&users, &itemdex::SearchOptions::new(1), 2)?;
+    /// assert_eq!((found[0].hits[0].id, found[1].hits[0].id), (7, 8));
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn search_many(&self, users: &Matrix, options: &SearchOptions, threads: usize) -> Result<Vec<Found>> {
+        self.check_users(users)?;
+        let k = options.k().min(self.len());
+        let ef = self.ef(options)?;
+        let plan = self.plan(ef, options);
+        let mut answers = vec![Vec::new(); users.len()];
+        match plan {
+            Plan::Scan => {
+                answers = self.scan_many(users, Scope::All, (k, options.bounding()), threads, |_| ());
+            }
+            Plan::Graph if k == 0 => {}
+            Plan::Graph => spread(&mut answers, threads, |first, answers| {
+                for (user, answer) in (first..).zip(answers) {
+                    let mut workspace = self.workspace_for(users.row(user));
+                    self.walk(k, ef, &mut workspace);
+                    *answer = self.answer(workspace);
+                }
+            }),
+        }
+        Ok(answers.into_iter().map(|hits| Found { hits, plan }).collect())
+    }
+
+    /// The candidates of several users at once, one answer a user, in the order of the users. Each answer is that of
+    /// [`Index::rank_with`], bit for bit.
+    ///
+    /// `candidates` is one list for all users, or a list for each, of ids or of row handles. Users are spread over
+    /// `threads`, at least 1. One list for all is looked up once, and 32 users share a pass over its rows, in which a row
+    /// is loaded once for all of them; lists of their own share nothing. Allocates the answers and, for one list, the
+    /// space of 32 users on each thread.
+    ///
+    /// # Errors
+    /// The errors of [`Index::rank_with`], for the first user at fault; [`Error::BadOption`] where the number of lists is
+    /// neither 1 nor the number of users. Then no user has an answer.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 2.0]), (8, [2.0, 1.0])], &path)?;
+    /// # let index = itemdex::Index::open(&path)?;
+    /// let users = itemdex::Matrix::new(2, vec![0.0, 1.0, 1.0, 0.0])?;
+    /// let ranked = index.rank_many(&users, &[&[7, 8, 9]], &itemdex::RankOptions::new(1), 2)?;
+    /// assert_eq!((ranked[0].hits[0].id, ranked[1].hits[0].id), (7, 8));
+    /// assert_eq!(ranked[1].unknown, [9]);
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn rank_many<'a, C: Into<Candidates<'a>> + Copy>(
+        &self,
+        users: &Matrix,
+        candidates: &[C],
+        options: &RankOptions,
+        threads: usize,
+    ) -> Result<Vec<Ranked>> {
+        self.check_users(users)?;
+        let sources = candidates.iter().map(|&list| self.source(list.into()));
+        let sources: Vec<Source<'_>> = sources.collect::<Result<_>>()?;
+        if users.len() == sources.len() {
+            let mut answers = vec![Ranked::default(); users.len()];
+            spread(&mut answers, threads, |first, answers| {
+                for (user, answer) in (first..).zip(answers) {
+                    *answer = self.ranked(users.row(user), sources[user], options);
+                }
+            });
+            return Ok(answers);
+        }
+        let &[shared] = &*sources else {
+            let problem = format!(
+                "{} lists for {} users; give one list for all, or one for each",
+                candidates.len(),
+                users.len()
+            );
+            return Err(Error::BadOption { option: "candidates", problem });
+        };
+        let mut workspace = self.workspace();
+        let unknown = self.ranking().merge(&[shared], &mut workspace.rank);
+        let rows = &workspace.rank.visits;
+        let (k, bounding) = options.selection();
+        let selection = (k.min(rows.len()), bounding);
+        let answers = self.scan_many(users, Scope::Listed(rows), selection, threads, |_| ());
+        self.put_back(workspace);
+        Ok(answers.into_iter().map(|hits| Ranked { hits, unknown: unknown.clone() }).collect())
+    }
+
+    /// The best `k` of the rows in `scope` for each user. `progress` is told after each group of users how many are done.
+    pub(crate) fn scan_many(
+        &self,
+        users: &Matrix,
+        scope: Scope<'_>,
+        (k, bounding): (usize, bool),
+        threads: usize,
+        progress: impl Fn(usize) + Sync,
+    ) -> Vec<Vec<Hit>> {
+        let done = AtomicUsize::new(0);
+        let mut answers = vec![Vec::new(); users.len()];
+        if k == 0 {
+            return answers;
+        }
+        spread(&mut answers, threads, |first, answers| {
+            let mut group = Vec::new();
+            for (number, answers) in answers.chunks_mut(USERS_A_GROUP).enumerate() {
+                group.resize_with(answers.len(), ScanUser::default);
+                let start = first + number * USERS_A_GROUP;
+                group.iter_mut().zip(start..).for_each(|(user, row)| user.set_user(users.row(row)));
+                self.ranking().scan(scope, k, bounding, &mut group);
+                answers.iter_mut().zip(&group).for_each(|(answer, user)| answer.clone_from(&user.hits));
+                progress(done.fetch_add(answers.len(), Ordering::Relaxed) + answers.len());
+            }
+        });
+        answers
+    }
+
+    pub(crate) fn check_users(&self, users: &Matrix) -> Result<()> {
+        users.rows().try_for_each(|user| self.check_user(user))
+    }
+}
+
+/// Calls `each` on `threads` threads, at least 1, with a part of `answers` and the number of its first.
+fn spread<T: Send>(answers: &mut [T], threads: usize, each: impl Fn(usize, &mut [T]) + Sync) {
+    let share = answers.len().div_ceil(threads.max(1)).max(1);
+    thread::scope(|scope| {
+        for (number, answers) in answers.chunks_mut(share).enumerate() {
+            let each = &each;
+            scope.spawn(move || each(number * share, answers));
+        }
+    });
+}

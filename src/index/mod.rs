@@ -1,0 +1,147 @@
+//! The index: a mapped generation file, and what it is asked.
+//!
+//! # Overview
+//!
+//! - This file says what an [`Index`] is: its items, its model version, and the parts of the file that queries read.
+//! - `open` opens files; `check` verifies them and says what they hold.
+//! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its answer beside it;
+//!   `quotas` chooses hits within the channels' quotas.
+//! - `workspace` holds what a query borrows and gives back.
+
+mod channels;
+mod check;
+mod many;
+mod open;
+mod quotas;
+mod rank;
+mod search;
+mod workspace;
+
+pub use channels::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
+pub use check::{Builder, Info};
+pub use open::{OpenOptions, Residency};
+pub use rank::{Candidates, RankOptions, Ranked, RowHandles};
+pub use search::{Found, Plan, SearchOptions};
+
+use workspace::Workspaces;
+
+use crate::file::{IndexFile, Section};
+use crate::graph::Graph;
+use crate::ids::IdMap;
+use crate::ranking::Ranking;
+use crate::vectors::{Quantized, Rows, problem_with};
+use crate::{Error, Result};
+
+/// An index file, mapped and ready for queries.
+///
+/// `Send + Sync`: share one behind an `Arc` among any number of threads. Queries take no lock and, after the first
+/// few, allocate nothing but what they return. Any number of processes may map the same file; they share its pages.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("items.itemdex");
+/// # let items = (0..1000u64).map(|i| (i * 10, [(i as f32).sin(), (i as f32).cos(), 0.1]));
+/// # itemdex::IndexBuilder::new("2026-11-23").build_from(items, &path)?;
+/// let index = itemdex::Index::open(&path)?;
+/// let user = [0.3, 0.9, 1.0];
+/// for hit in index.search(&user, 10)? {
+///     println!("item {} scores {}", hit.id, hit.score);
+/// }
+/// let ranked = index.rank(&user, &[120, 7770, 31337], 2)?;
+/// assert_eq!(ranked.hits.len(), 2);
+/// assert_eq!(ranked.unknown, [31337]);
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+pub struct Index {
+    file: IndexFile,
+    workspaces: Workspaces,
+}
+
+impl Index {
+    /// How many items there are; at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "an index is never empty")]
+    pub fn len(&self) -> usize {
+        self.file.header().rows as usize
+    }
+
+    /// Values an embedding.
+    pub fn dim(&self) -> usize {
+        self.file.header().dim as usize
+    }
+
+    /// The model version that the item embeddings came from. Score only user embeddings of the same version against
+    /// them.
+    pub fn model_version(&self) -> &str {
+        self.file.header().model_version()
+    }
+
+    /// The embedding of an item, in place. Costs one look-up and allocates nothing.
+    pub fn get(&self, id: u64) -> Option<&[f32]> {
+        self.id_map().row(id).map(|row| self.rows().get(row))
+    }
+
+    /// Whether the index has an item. Costs one look-up.
+    pub fn contains(&self, id: u64) -> bool {
+        self.id_map().row(id).is_some()
+    }
+
+    /// The item ids in the file's order.
+    pub fn ids(&self) -> &[u64] {
+        self.file.section(Section::Ids)
+    }
+
+    /// Every item id with its embedding, in the file's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, &[f32])> {
+        let rows = self.rows();
+        self.ids().iter().enumerate().map(move |(row, &id)| (id, rows.get(row as u32)))
+    }
+
+    /// A number that two undamaged files share only if they are equal, byte for byte.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.file.header().fingerprint()
+    }
+
+    /// The file's length.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.file.header().file_length
+    }
+
+    /// Tells this index from all others: its fingerprint and how many rows it has.
+    fn generation(&self) -> (u64, usize) {
+        (self.fingerprint(), self.len())
+    }
+
+    pub(crate) fn check_user(&self, user: &[f32]) -> Result<()> {
+        if user.len() != self.dim() {
+            return Err(Error::WrongDim { expected: self.dim(), found: user.len() });
+        }
+        problem_with(user).map_or(Ok(()), |problem| Err(Error::BadUser { problem }))
+    }
+
+    pub(crate) fn ranking(&self) -> Ranking<'_> {
+        Ranking { map: self.id_map(), ids: self.ids(), rows: self.rows(), quantized: self.quantized() }
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows::new(self.file.section(Section::Rows), self.dim())
+    }
+
+    fn quantized(&self) -> Option<Quantized<'_>> {
+        let values = self.file.section(Section::QuantizedRows);
+        let scales = self.file.section(Section::Scales);
+        (self.file.header().quantized == 1).then(|| Quantized::new(values, scales, self.dim()))
+    }
+
+    fn id_map(&self) -> IdMap<'_> {
+        let seed = self.file.header().id_seed;
+        IdMap::new(self.file.section(Section::IdTable), self.len(), seed)
+    }
+
+    fn graph(&self) -> Graph<'_> {
+        let header = self.file.header();
+        let base = self.file.section(Section::BaseLayer);
+        let layers = &header.layer_nodes[..header.layers()];
+        Graph::new(header.entry, header.m as usize, base)
+            .with_layers(layers, self.file.section(Section::UpperLayers))
+    }
+}

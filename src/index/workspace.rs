@@ -1,0 +1,68 @@
+use crossbeam::queue::ArrayQueue;
+
+use super::quotas::Chooser;
+use super::{ChannelHit, Index};
+use crate::graph::{self, Scored};
+use crate::ranking::{self, ScanUser};
+use crate::top::Hit;
+use crate::vectors::pad;
+
+/// Workspaces kept for later queries; queries beyond that number at once allocate theirs anew.
+const KEPT: usize = 64;
+
+/// What queries borrow from an index: a lock-free pool of workspaces.
+pub(super) struct Workspaces(ArrayQueue<Workspace>);
+
+impl Workspaces {
+    pub fn new() -> Workspaces {
+        Workspaces(ArrayQueue::new(KEPT))
+    }
+}
+
+/// What a query needs beside the index, kept for the next one.
+pub(super) struct Workspace {
+    /// The user embedding, padded as rows are.
+    pub user: Vec<f32>,
+    pub walk: graph::Scratch,
+    pub found: Vec<Scored>,
+    pub rank: ranking::Scratch,
+    pub scan: [ScanUser; 1],
+    pub hits: Vec<Hit>,
+    pub channel_hits: Vec<ChannelHit>,
+    pub chooser: Chooser,
+}
+
+impl Index {
+    /// A workspace with the user embedding in it.
+    pub(super) fn workspace_for(&self, user: &[f32]) -> Workspace {
+        let mut workspace = self.workspace();
+        pad(user, &mut workspace.user);
+        workspace
+    }
+
+    pub(super) fn workspace(&self) -> Workspace {
+        let new = || Workspace {
+            user: Vec::new(),
+            walk: graph::Scratch::new(self.len()),
+            found: Vec::new(),
+            rank: ranking::Scratch::default(),
+            scan: Default::default(),
+            hits: Vec::new(),
+            channel_hits: Vec::new(),
+            chooser: Chooser::default(),
+        };
+        self.workspaces.0.pop().unwrap_or_else(new)
+    }
+
+    /// Keeps the workspace for a later query, unless enough are kept.
+    pub(super) fn put_back(&self, workspace: Workspace) {
+        let _ = self.workspaces.0.push(workspace);
+    }
+
+    /// Copies the hits out and keeps the workspace.
+    pub(super) fn answer(&self, workspace: Workspace) -> Vec<Hit> {
+        let hits = workspace.hits.clone();
+        self.put_back(workspace);
+        hits
+    }
+}

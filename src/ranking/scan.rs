@@ -1,0 +1,138 @@
+//! One pass over many rows for several users, each row loaded once for all of them.
+
+use super::gather::{BLOCK, gather};
+use super::{Ranking, Scope};
+use crate::top::{BoundedTop, Hit, TopK, keep_best};
+use crate::vectors::{Quantized, UserBounds, pad};
+
+/// Rows that bounds may always leave; beyond that a pass gives bounds up where they leave half of the rows.
+const FEW: usize = 1024;
+
+/// With fewer rows than this for each of the `k`, bounding them first does not pay: rows in their order are no cache
+/// misses, so scoring them in `f32` is cheap.
+const ROWS_TO_BOUND: usize = 8;
+
+/// A user of a scan, and the best rows for this user.
+#[derive(Default)]
+pub(crate) struct ScanUser {
+    user: Vec<f32>,
+    /// The quantised user, and the bounds while they are used.
+    values: Vec<i8>,
+    bounds: Option<UserBounds>,
+    bounded: BoundedTop,
+    visits: Vec<u32>,
+    /// The best so far where there are no bounds.
+    top: Option<TopK>,
+    pub hits: Vec<Hit>,
+}
+
+impl ScanUser {
+    pub fn set_user(&mut self, user: &[f32]) {
+        pad(user, &mut self.user);
+    }
+}
+
+impl Ranking<'_> {
+    /// Leaves with each user the best `k`, at least 1, of the rows in `scope`. With `bounding`, rows are bounded by their
+    /// `i8` values first, if there are any and if it pays; the answer is the same, bit for bit.
+    pub fn scan(&self, scope: Scope<'_>, k: usize, bounding: bool, users: &mut [ScanUser]) {
+        let count = scope.count(self.rows.len());
+        let quantized = self
+            .quantized
+            .filter(|quantized| bounding && quantized.is_smaller() && count / ROWS_TO_BOUND >= k);
+        for user in &mut *users {
+            user.bounds = quantized.and_then(|quantized| quantized.bounds(&user.user, &mut user.values));
+            user.bounded.start(k);
+        }
+        if let Some(quantized) = quantized.filter(|_| users.iter().any(|user| user.bounds.is_some())) {
+            self.bound_all(scope, quantized, users);
+        }
+        for user in &mut *users {
+            match user.bounds {
+                Some(_) => self.settle(k, user),
+                None => user.top = Some(TopK::new(k, std::mem::take(&mut user.hits))),
+            }
+        }
+        if users.iter().any(|user| user.top.is_some()) {
+            self.score_all_in(scope, users);
+        }
+        for user in users {
+            if let Some(top) = user.top.take() {
+                user.hits = top.into_sorted();
+            }
+        }
+    }
+
+    /// Bounds every row in `scope` for each user with bounds. A user whose bounds leave half of the rows loses them: they
+    /// would save nothing, and what they leave would take memory.
+    fn bound_all(&self, scope: Scope<'_>, quantized: Quantized<'_>, users: &mut [ScanUser]) {
+        let many = scope.count(self.rows.len()) / 2 + FEW;
+        let in_order = matches!(scope, Scope::All);
+        self.each_block(
+            scope,
+            // The processor reads whole tables ahead by itself.
+            |row| {
+                if !in_order {
+                    quantized.prefetch(row)
+                }
+            },
+            |rows| {
+                for ScanUser { values, bounds, bounded, .. } in &mut *users {
+                    let Some(user) = *bounds else { continue };
+                    quantized.bound(values, user, rows, |row, least, most| {
+                        bounded.offer(least, most, row, &mut |_| true);
+                    });
+                    bounds.take_if(|_| bounded.len() > many);
+                }
+            },
+        );
+    }
+
+    /// Scores every row in `scope` in `f32` for each user without bounds.
+    fn score_all_in(&self, scope: Scope<'_>, users: &mut [ScanUser]) {
+        self.each_block(
+            scope,
+            |row| self.rows.prefetch(row),
+            |rows| {
+                for ScanUser { user, top, .. } in &mut *users {
+                    let Some(top) = top else { continue };
+                    let mut scores = [0.0; BLOCK];
+                    self.rows.scores(user, rows, &mut scores[..rows.len()]);
+                    for (&row, score) in rows.iter().zip(scores) {
+                        if top.may_hold(score) {
+                            top.offer(self.hit(row, score));
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// Scores the rows that bounds have left.
+    fn settle(&self, k: usize, user: &mut ScanUser) {
+        let ScanUser { user, bounded, visits, hits, .. } = user;
+        let left = bounded.finish(|_| true).iter().map(|bounded| bounded.number);
+        visits.clear();
+        visits.extend(left);
+        visits.sort_unstable();
+        hits.clear();
+        self.score_hits(user, visits, hits);
+        keep_best(hits, k, Hit::order);
+    }
+
+    /// Calls `each` with the rows in `scope` by blocks, and `prefetch` with each row some way ahead of that.
+    #[inline(always)]
+    fn each_block(&self, scope: Scope<'_>, prefetch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
+        let total = self.rows.len() as u32;
+        match scope {
+            Scope::Listed(rows) => gather(rows, prefetch, each),
+            Scope::All => {
+                for first in (0..total).step_by(BLOCK) {
+                    let rows: [u32; BLOCK] = std::array::from_fn(|at| first + at as u32);
+                    rows.iter().for_each(|&row| prefetch(row + BLOCK as u32));
+                    each(&rows[..BLOCK.min((total - first) as usize)]);
+                }
+            }
+        }
+    }
+}
