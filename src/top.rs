@@ -118,6 +118,11 @@ impl BoundedTop {
         }
     }
 
+    /// The memory that is held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.found.capacity() * size_of::<Bounded>()
+    }
+
     /// How many rows are held; the bar may rule some of them out.
     pub fn len(&self) -> usize {
         self.found.len()

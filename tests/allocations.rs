@@ -1,4 +1,4 @@
-//! After warm-up a query allocates its answer and nothing else.
+//! After warm-up a query allocates its answer and nothing else, and a huge one leaves nothing behind.
 
 mod common;
 
@@ -10,22 +10,27 @@ use itemdex::{Channel, IndexBuilder, Plan, Quantization, RankOptions, SearchOpti
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call goes on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: as the caller promised.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: as the caller promised.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(size, Ordering::Relaxed);
+        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: as the caller promised.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -79,4 +84,13 @@ fn queries_allocate_their_answers_only() {
         }
         assert_eq!(allocations_of(|| built.index.score(&user, &candidates, &mut scores).unwrap()), 0);
     }
+
+    // The workspace of a rank of six million candidates takes 48 MB, and goes with it.
+    let before = BYTES.load(Ordering::Relaxed);
+    let many = candidates.repeat(1_500);
+    let ranked = built.index.rank(&common::users(1, 24, 2)[0], &many, 100).unwrap();
+    assert_eq!(ranked.hits.len(), 100);
+    drop((many, ranked));
+    let left = BYTES.load(Ordering::Relaxed).saturating_sub(before);
+    assert!(left < 1 << 20, "{left} bytes stay");
 }

@@ -239,6 +239,16 @@ fn eight_threads_get_what_one_gets() {
     });
 }
 
+#[test]
+fn more_threads_than_the_system_has_are_no_error() {
+    let items = items(300, 6, 12);
+    let built = build(&items);
+    let users = Matrix::new(6, users(70_000, 6, 12).concat()).unwrap();
+    let options = SearchOptions::new(1).ef(2);
+    let found = built.index.search_many(&users, &options, usize::MAX).unwrap();
+    assert_eq!(found, built.index.search_many(&users, &options, 1).unwrap());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 

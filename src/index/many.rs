@@ -1,3 +1,4 @@
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -14,7 +15,7 @@ impl Index {
     /// The items of several users at once, one answer a user, in the order of the users. Each answer is that of
     /// [`Index::search_with`], bit for bit.
     ///
-    /// Users are spread over `threads`, at least 1. Where rows are scanned, 32 users share a pass, and a row is loaded
+    /// Users are spread over `threads`, at least 1 and at most one a core; the caller's thread is one of them. Where rows are scanned, 32 users share a pass, and a row is loaded
     /// once for all of them; walks share nothing. Allocates the answers and, for a scan, the space of 32 users on each
     /// thread.
     ///
@@ -57,7 +58,7 @@ impl Index {
     /// [`Index::rank_with`], bit for bit.
     ///
     /// `candidates` is one list for all users, or a list for each, of ids or of row handles. Users are spread over
-    /// `threads`, at least 1. One list for all is looked up once, and 32 users share a pass over its rows, in which a row
+    /// `threads` as in [`Index::search_many`]. One list for all is looked up once, and 32 users share a pass over its rows, in which a row
     /// is loaded once for all of them; lists of their own share nothing. Allocates the answers and, for one list, the
     /// space of 32 users on each thread.
     ///
@@ -146,13 +147,27 @@ impl Index {
     }
 }
 
-/// Calls `each` on `threads` threads, at least 1, with a part of `answers` and the number of its first.
+/// Calls `each` on up to `threads` threads, at least 1, with a part of `answers` and the number of its first.
+///
+/// The caller's thread works too, so a system that refuses more threads makes this slower and nothing else. More threads
+/// than cores would only wait for each other, so there are never more.
 fn spread<T: Send>(answers: &mut [T], threads: usize, each: impl Fn(usize, &mut [T]) + Sync) {
-    let share = answers.len().div_ceil(threads.max(1)).max(1);
-    thread::scope(|scope| {
-        for (number, answers) in answers.chunks_mut(share).enumerate() {
-            let each = &each;
-            scope.spawn(move || each(number * share, answers));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.clamp(1, cores);
+    let share = answers.len().div_ceil(threads).max(1);
+    let parts = Mutex::new(answers.chunks_mut(share).enumerate());
+    let next = || parts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+    let work = || {
+        while let Some((number, part)) = next() {
+            each(number * share, part);
         }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
     });
 }

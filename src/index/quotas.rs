@@ -18,6 +18,11 @@ pub(super) struct Chooser {
 }
 
 impl Chooser {
+    /// The memory that is held, in bytes.
+    pub fn bytes(&self) -> usize {
+        (self.all.capacity() + self.own.capacity()) * size_of::<Scored>() + self.taken.capacity()
+    }
+
     /// Leaves in `hits` the best `k` that the quotas allow, best first.
     ///
     /// First each channel, in order, gets the best of its own until it has its least; then the best of all fill up. No hit

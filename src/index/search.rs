@@ -148,6 +148,40 @@ impl Index {
         Ok(Found { hits: self.answer(workspace), plan })
     }
 
+    /// The best items for a user among all but the `hidden` rows, by a scan of the others.
+    ///
+    /// Costs about what a scan of the whole index does, however many rows are hidden.
+    pub(crate) fn scan_without(
+        &self,
+        user: &[f32],
+        options: &SearchOptions,
+        hidden: &[u32],
+    ) -> Result<Found> {
+        self.check_user(user)?;
+        let mut workspace = self.workspace();
+        let Workspace { allowed, scan, hits, .. } = &mut workspace;
+        allowed.clear();
+        allowed.resize(self.len().div_ceil(64), u64::MAX);
+        if !self.len().is_multiple_of(64) {
+            allowed[self.len() / 64] = (1 << (self.len() % 64)) - 1;
+        }
+        hidden.iter().for_each(|&row| allowed[row as usize / 64] &= !(1 << (row % 64)));
+        let count = self.len() - hidden.len();
+        let k = options.k.min(count);
+        hits.clear();
+        if k > 0 {
+            scan[0].set_user(user);
+            self.ranking().scan(Scope::Allowed(allowed, count), k, options.bounding(), scan);
+            std::mem::swap(hits, &mut scan[0].hits);
+        }
+        Ok(Found { hits: self.answer(workspace), plan: Plan::Scan })
+    }
+
+    /// Whether a search with these options would scan.
+    pub(crate) fn scans(&self, options: &SearchOptions) -> Result<bool> {
+        Ok(self.plan(self.ef(options)?, options) == Plan::Scan)
+    }
+
     /// The rows of the items that [`Index::search_with`] finds, for a rank by this index: what a recall channel passes on
     /// where nobody needs its scores.
     ///

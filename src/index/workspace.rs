@@ -10,6 +10,10 @@ use crate::vectors::pad;
 /// Workspaces kept for later queries; queries beyond that number at once allocate theirs anew.
 const KEPT: usize = 64;
 
+/// A workspace that holds more bytes than this is not kept: one huge rank must not cost its memory for ever. A rank of a
+/// million candidates stays below it.
+const LARGEST_KEPT: usize = 32 << 20;
+
 /// What queries borrow from an index: a lock-free pool of workspaces.
 pub(super) struct Workspaces(ArrayQueue<Workspace>);
 
@@ -30,6 +34,17 @@ pub(super) struct Workspace {
     pub hits: Vec<Hit>,
     pub channel_hits: Vec<ChannelHit>,
     pub chooser: Chooser,
+    /// A bit for each row that a scan may find.
+    pub allowed: Vec<u64>,
+}
+
+impl Workspace {
+    /// The memory that is held for candidates and hits, in bytes.
+    fn bytes(&self) -> usize {
+        let hits = self.hits.capacity() * size_of::<Hit>();
+        let channel_hits = self.channel_hits.capacity() * size_of::<ChannelHit>();
+        self.rank.bytes() + self.scan[0].bytes() + self.chooser.bytes() + hits + channel_hits
+    }
 }
 
 impl Index {
@@ -50,13 +65,16 @@ impl Index {
             hits: Vec::new(),
             channel_hits: Vec::new(),
             chooser: Chooser::default(),
+            allowed: Vec::new(),
         };
         self.workspaces.0.pop().unwrap_or_else(new)
     }
 
-    /// Keeps the workspace for a later query, unless enough are kept.
+    /// Keeps the workspace for a later query, unless enough are kept or it has grown too large.
     pub(super) fn put_back(&self, workspace: Workspace) {
-        let _ = self.workspaces.0.push(workspace);
+        if workspace.bytes() <= LARGEST_KEPT {
+            let _ = self.workspaces.0.push(workspace);
+        }
     }
 
     /// Copies the hits out and keeps the workspace.

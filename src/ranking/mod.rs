@@ -43,6 +43,8 @@ pub(crate) enum Scope<'a> {
     All,
     /// Each once.
     Listed(&'a [u32]),
+    /// Those whose bit is set, from the lowest bit of the first word on, and how many those are.
+    Allowed(&'a [u64], usize),
 }
 
 impl Scope<'_> {
@@ -51,6 +53,7 @@ impl Scope<'_> {
         match self {
             Scope::All => total,
             Scope::Listed(rows) => rows.len(),
+            Scope::Allowed(_, count) => *count,
         }
     }
 }
@@ -76,6 +79,12 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// The memory that is held, in bytes, but for what selection holds.
+    pub fn bytes(&self) -> usize {
+        let Scratch { found, visits, channels, places, chosen, rows, .. } = self;
+        [found, visits, channels, places, chosen, rows].map(|list| list.capacity() * 4).into_iter().sum()
+    }
+
     /// For each hit that [`Ranking::best`] or [`Ranking::score_visits`] left, the channels that brought it.
     pub fn channels(&self) -> impl Iterator<Item = u32> {
         self.chosen.iter().map(|&visit| self.channels[visit as usize])

@@ -30,6 +30,11 @@ impl ScanUser {
     pub fn set_user(&mut self, user: &[f32]) {
         pad(user, &mut self.user);
     }
+
+    /// The memory that is held, in bytes, but for the user's own.
+    pub fn bytes(&self) -> usize {
+        self.bounded.bytes() + self.visits.capacity() * 4 + self.hits.capacity() * size_of::<Hit>()
+    }
 }
 
 impl Ranking<'_> {
@@ -132,6 +137,23 @@ impl Ranking<'_> {
                     rows.iter().for_each(|&row| prefetch(row + BLOCK as u32));
                     each(&rows[..BLOCK.min((total - first) as usize)]);
                 }
+            }
+            Scope::Allowed(words, _) => {
+                let (mut rows, mut count) = ([0; BLOCK], 0);
+                for (first, &word) in (0..).step_by(64).zip(words) {
+                    let mut left = word;
+                    while left != 0 {
+                        rows[count] = first + left.trailing_zeros();
+                        prefetch(rows[count] + BLOCK as u32);
+                        count += 1;
+                        if count == BLOCK {
+                            each(&rows);
+                            count = 0;
+                        }
+                        left &= left - 1;
+                    }
+                }
+                each(&rows[..count]);
             }
         }
     }
