@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::ranking::{Scope, Scratch, Source};
-use crate::{Error, Hit, Index, Matrix, RankOptions, Result, SearchOptions};
+use crate::{Error, Hit, Index, Matrix, Plan, RankOptions, Result, SearchOptions};
 
 /// Queries are repeated for at least this long, so that a small set is not measured by one lucky pass.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
@@ -18,11 +18,16 @@ const TURNS: usize = 9;
 
 /// What a sweep found at one beam.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Point {
-    /// The beam.
+    /// The plan that the searches took.
+    pub plan: Plan,
+    /// The beam, which means something for [`Plan::Graph`] only.
     pub ef: usize,
     /// Mean recall@k over the users.
     pub recall: f64,
+    /// The recall@k that 19 users in 20 have at least: the 5th percentile.
+    pub recall_p5: f64,
     /// Queries a second, all threads together.
     pub qps: f64,
     /// Median latency of a query.
@@ -70,8 +75,11 @@ pub fn measure(
     threads: usize,
 ) -> Result<Point> {
     let mut recalls = Vec::with_capacity(users.len());
+    let mut plan = Plan::Scan;
     for (user, exact) in users.rows().zip(exact) {
-        recalls.push(recall(exact, &index.search_with(user, options)?.hits));
+        let found = index.search_with(user, options)?;
+        recalls.push(recall(exact, &found.hits));
+        plan = found.plan;
     }
     let started = Instant::now();
     let mut times: Vec<Duration> = thread::scope(|scope| {
@@ -93,9 +101,12 @@ pub fn measure(
     .concat();
     let elapsed = started.elapsed();
     times.sort_unstable();
+    recalls.sort_unstable_by(f64::total_cmp);
     Ok(Point {
+        plan,
         ef: index.ef(options)?,
         recall: recalls.iter().sum::<f64>() / recalls.len().max(1) as f64,
+        recall_p5: recalls.get(recalls.len() / 20).copied().unwrap_or(1.0),
         qps: times.len() as f64 / elapsed.as_secs_f64(),
         p50: quantile(&times, 0.5),
         p99: quantile(&times, 0.99),

@@ -40,7 +40,7 @@ pub(crate) fn eval(args: &Eval) -> Done {
     } else {
         writeln!(out, "{} users, {} thread(s), recall@{}", users.len(), args.threads, args.k)?;
         writeln!(out, "{:>6} {:>8} {:>11} {:>9} {:>9}", "ef", "recall", "queries/s", "p50 us", "p99 us")?;
-        for (Point { ef, recall, qps, p50, p99 }, target) in points {
+        for (Point { ef, recall, qps, p50, p99, .. }, target) in points {
             let (p50, p99) = (p50.as_secs_f64() * 1e6, p99.as_secs_f64() * 1e6);
             let asked = target.map(|target| format!("  asked for {target}")).unwrap_or_default();
             writeln!(out, "{ef:>6} {recall:>8.4} {qps:>11.0} {p50:>9.1} {p99:>9.1}{asked}")?;
@@ -129,7 +129,7 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
 }
 
 fn point_json(&(point, target): &Measured) -> serde_json::Value {
-    let Point { ef, recall, qps, p50, p99 } = point;
+    let Point { ef, recall, qps, p50, p99, .. } = point;
     let (p50, p99) = (p50.as_nanos() as f64 / 1e3, p99.as_nanos() as f64 / 1e3);
     let mut json = json!({"ef": ef, "recall": recall, "qps": qps, "p50_us": p50, "p99_us": p99});
     if let Some(target) = target {
