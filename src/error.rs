@@ -9,12 +9,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything that can go wrong.
 ///
-/// The variants are what a program may want to tell apart; the texts are for people. A failed build
-/// leaves nothing at its output path, and a failed query leaves the index as usable as before.
+/// Match on the variants in a program; the texts are for people. A failed build leaves its output path as it
+/// was. A failed query does not affect the index.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused: a missing file, no permission, a full disk.
+    /// The operating system refused: a missing file, no permission, a full disk. It may work when tried
+    /// again.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was attempted, as a verb: "open", "read", "write", ...
@@ -28,9 +29,9 @@ pub enum Error {
     /// A dump (or an iterator of rows) holds something that cannot be indexed.
     #[error("{origin}: {}{problem}", Row(*row))]
     BadDump {
-        /// The dump's path, or what stands in for it.
+        /// The dump's path, or a description of the iterator.
         origin: String,
-        /// The offending row, counted from 0, where one row is to blame.
+        /// The row at fault, counted from 0; `None` if the dump as a whole is.
         row: Option<u64>,
         /// What is wrong, and what to do.
         problem: String,
@@ -41,13 +42,13 @@ pub enum Error {
         "{origin}: item id {id} stands at row {first} and again at row {second}; give every item one row"
     )]
     DuplicateId {
-        /// The dump's path, or what stands in for it.
+        /// The dump's path, or a description of the iterator.
         origin: String,
         /// The id.
         id: u64,
-        /// The row it was seen at first, counted from 0.
+        /// The first row that has it, counted from 0.
         first: u64,
-        /// The row it was seen at again.
+        /// A later row that has it, counted from 0.
         second: u64,
     },
 
@@ -56,7 +57,7 @@ pub enum Error {
     NotAnIndex {
         /// The file.
         path: PathBuf,
-        /// What it lacks.
+        /// Why it is none.
         problem: String,
     },
 
@@ -76,32 +77,33 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where the damage shows, in bytes from the start of the file.
+        /// Where the damage was found, in bytes from the start of the file.
         offset: u64,
-        /// What does not hold.
+        /// What is wrong there.
         problem: String,
     },
 
-    /// A user embedding does not have the index's dimension.
+    /// A user embedding has another dim than the index.
     #[error("the user embedding has {found} values, the index has dim {expected}; is it of the same model?")]
     WrongDim {
         /// The index's dim.
         expected: usize,
-        /// The length given.
+        /// How many values the user embedding has.
         found: usize,
     },
 
-    /// A user embedding cannot be scored.
+    /// A user embedding cannot be scored: a value is not finite, or its norm is beyond
+    /// [`MAX_NORM`](crate::MAX_NORM).
     #[error("the user embedding cannot be scored: {problem}")]
     BadUser {
         /// What is wrong with it.
         problem: String,
     },
 
-    /// Row handles are of another index than they were given to, of one built anew for instance.
+    /// The row handles belong to another index file, such as the one before a rebuild.
     #[error("{}: the row handles are of another index file; look the items up, or search, in this one", path.display())]
     StaleRows {
-        /// The file of the index that they were given to.
+        /// The file of the index that refused them.
         path: PathBuf,
     },
 
@@ -110,47 +112,48 @@ pub enum Error {
     BadOption {
         /// The option's name.
         option: &'static str,
-        /// What is wrong, and what would be right.
+        /// What is wrong, and what values are allowed.
         problem: String,
     },
 
-    /// Somebody else is changing the catalog, or has changed it since this work began. Nothing was changed.
+    /// Somebody else is changing the catalog, or has changed it since this work began. This call changed
+    /// nothing.
     #[error("{}: {problem}", folder.display())]
     CatalogBusy {
         /// The catalog.
         folder: PathBuf,
-        /// Who was first, and what to do.
+        /// Who changes or changed it, and what to do.
         problem: String,
     },
 
-    /// The catalog holds no such generation.
+    /// The catalog does not list the generation that was asked for.
     #[error("{}: {problem}", folder.display())]
     NoGeneration {
         /// The catalog.
         folder: PathBuf,
-        /// What it was asked for, and what it has.
+        /// What was asked for, and what the catalog lists.
         problem: String,
     },
 
-    /// No generation of the model version serves.
+    /// No generation of the model version is served.
     #[error("no generation of model version {asked:?} serves; there is {held:?}")]
     UnknownModel {
         /// The version that was asked for.
         asked: String,
-        /// The versions that serve, that of the current generation first.
+        /// The versions that are served, that of the current generation first.
         held: Vec<String>,
     },
 
-    /// There are as many fresh items as the limit allows.
+    /// There are as many fresh items as the limit allows. The change was not made.
     #[error(
         "there are {limit} fresh or deleted items, which is the limit; publish a generation that has them, with its log position"
     )]
     OverlayFull {
-        /// The limit.
+        /// The limit, in items of one model version.
         limit: usize,
     },
 
-    /// The caller asked for the work to stop.
+    /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,
 }

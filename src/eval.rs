@@ -1,4 +1,4 @@
-//! How good and how fast: the exact answer, recall against it, and timed queries.
+//! Measures recall and speed: the exact answer, recall against it, and timed queries.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use crate::ranking::{Scope, Scratch, Source};
 use crate::{Error, Hit, Index, Matrix, Plan, RankOptions, Result, SearchOptions};
 
-/// Queries are repeated for at least this long, so that a small set is not measured by one lucky pass.
+/// Queries are repeated for at least this long, so that one lucky pass over a small set does not decide.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
 
-/// Ranks that are not timed, while workspaces grow and pages are read from disk.
+/// Ranks before timing starts, while workspaces grow and pages are read from disk.
 const WARM_UP: usize = 50;
 
-/// How many lists of candidates are ranked at once, and how often.
+/// The most lists of candidates that are ranked at once, and how often all of them are.
 const MOST_LISTS: usize = 64;
 const TURNS: usize = 9;
 
-/// What a sweep found at one beam.
+/// Recall and speed at one width of the beam.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Point {
@@ -28,20 +28,22 @@ pub struct Point {
     pub recall: f64,
     /// The recall@k that 19 users in 20 have at least: the 5th percentile.
     pub recall_p5: f64,
-    /// Queries a second, all threads together.
+    /// Queries per second of all threads together.
     pub qps: f64,
     /// Median latency of a query.
     pub p50: Duration,
-    /// The latency that 99 in 100 queries stay within.
+    /// The latency that 99 in 100 queries do not exceed.
     pub p99: Duration,
 }
 
 /// The exact best `k` items of each user, best first, by scoring every row.
 ///
-/// Users are spread over `threads` (at least 1). `progress` is told after each group of users how many are done.
+/// `users` are of the index's dim; the answer has one list a user, in their order, of `k` hits or of as many
+/// as the index has. Users are spread over `threads` (at least 1). `progress` is called after each group of
+/// users with how many are done.
 ///
 /// # Errors
-/// [`Error::WrongDim`] and [`Error::BadUser`].
+/// [`Error::WrongDim`] and [`Error::BadUser`], for the first user at fault.
 pub fn exact(
     index: &Index,
     users: &Matrix,
@@ -53,17 +55,19 @@ pub fn exact(
     Ok(index.scan_many(users, Scope::All, (k.min(index.len()), false), threads, progress))
 }
 
-/// The share of the exact answer that `found` holds: recall@k, with k the length of `exact`; 1 where that is 0.
+/// Recall@k: the share of the exact answer that `found` holds, from 0 to 1. `k` is the length of `exact`; if
+/// that is 0, the recall is 1.
 ///
-/// An item that scores as the last exact one does counts as found, whichever of the equals was returned.
+/// An item that scores at least as high as the last of `exact` counts, so of items with equal scores any will
+/// do.
 pub fn recall(exact: &[Hit], found: &[Hit]) -> f64 {
     let Some(last) = exact.last() else { return 1.0 };
     let good = found.iter().filter(|hit| hit.score >= last.score).count();
     good.min(exact.len()) as f64 / exact.len() as f64
 }
 
-/// Searches for every user, one query after the other on each of `threads`, and times each; repeated until a second
-/// has passed. The recall is that of all users against `exact`.
+/// Times searches: one query after another on each of `threads`, over all users, until a second has passed.
+/// The recall is the mean over all users, against `exact`, which has one list a user.
 ///
 /// # Errors
 /// As [`Index::search_with`].
@@ -113,30 +117,31 @@ pub fn measure(
     })
 }
 
-/// What ranking candidates took, and of what it consists.
+/// The times of ranks and of their parts. Each list has one entry a call, in ascending order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankTimes {
-    /// With [`RankOptions::exact`], ascending.
+    /// Ranks by id with [`RankOptions::exact`].
     pub exact: Vec<Duration>,
-    /// Bounded by `i8` rows first, if the index has any; ascending.
+    /// Ranks by id with default options: bounds from the `i8` rows first, if the index has any.
     pub two_step: Vec<Duration>,
-    /// The same by row handles; ascending. It looks nothing up.
+    /// The same by row handles, which look nothing up.
     pub by_rows: Vec<Duration>,
-    /// The share of the exact answers that the other ones hold.
+    /// The recall of `two_step` against `exact`, from 0 to 1; 1 if both give the same answers.
     pub overlap: f64,
-    /// Looking the candidates up and bringing their rows in the order to visit; ascending. Ranks by id include it.
+    /// Looking candidates up and putting their rows in order; a part of the ranks by id.
     pub lookup: Vec<Duration>,
-    /// Touching the `f32` rows of the candidates in that order, with the same prefetching, and no more; ascending.
+    /// The memory limit of `exact`: reading the `f32` rows of the candidates in the same order, with the same
+    /// prefetching, and doing nothing else.
     pub gather_f32: Vec<Duration>,
-    /// The same for the `i8` rows; of no meaning where there are none. Ascending.
+    /// The same for the `i8` rows, the limit of `two_step`; without meaning if the index has none.
     pub gather_i8: Vec<Duration>,
 }
 
-/// Ranks `candidates` item ids drawn at random from the index, anew for every call, for one user after the other on one
-/// thread, and times each of `calls` calls and its parts.
+/// Times `calls` ranks and their parts on one thread, for one user after another. Each call ranks
+/// `candidates` item ids, drawn at random from the index for this call, and returns the best `k`.
 ///
 /// # Errors
-/// As [`Index::rank`]; [`Error::BadOption`] where there is no user.
+/// As [`Index::rank`]; [`Error::BadOption`] if there is no user.
 pub fn measure_rank(
     index: &Index,
     users: &Matrix,
@@ -155,13 +160,14 @@ pub fn measure_rank(
     let (mut state, mut overlap) = (1, 0.0);
     for call in 0..WARM_UP + calls {
         let user = users.row(call % users.len());
-        // Handles of other candidates, which leave nothing in the cache that the rest would read.
+        // Handles of other candidates than the ids below, so that they leave nothing in the cache for those.
         drawn.fill_with(|| draw(index.ids(), &mut state));
         let handles = index.look_up(&drawn);
         drawn.fill_with(|| draw(index.ids(), &mut state));
         let mut took = [Duration::ZERO; 6];
         timed(&mut took[5], || index.rank_with(user, &handles, &options))?;
-        // Each part begins with other cache lines in the cache, as in a server that has more to do: `f32` rows and `i8` rows take turns.
+        // `f32` rows and `i8` rows take turns, so that each part finds other rows in the cache, as in a
+        // server that has more to do.
         let exact = timed(&mut took[0], || index.rank_with(user, &drawn, &options.exact()))?;
         let two_step = timed(&mut took[1], || index.rank_with(user, &drawn, &options))?;
         timed(&mut took[2], || ranking.look_up(Source::Ids(&drawn), &mut scratch));
@@ -178,8 +184,10 @@ pub fn measure_rank(
     Ok(RankTimes { exact, two_step, by_rows, overlap, lookup, gather_f32, gather_i8 })
 }
 
-/// How many ranks a second [`Index::rank_many`] does on one thread and on `threads`, for candidates drawn as in [`measure_rank`], a list
-/// for each user: the medians of several turns.
+/// How many lists a second [`Index::rank_many`] ranks on one thread, and on `threads`: the medians of nine
+/// turns.
+///
+/// Each user, at most 64 of them, has a list of its own, drawn as in [`measure_rank`].
 ///
 /// # Errors
 /// As [`Index::rank_many`].
@@ -228,7 +236,7 @@ fn timed<T>(took: &mut Duration, call: impl FnOnce() -> T) -> T {
     answer
 }
 
-/// The value that the share `q` of ascending `times` stays within; zero where there is none.
+/// The quantile `q`, from 0 to 1, of ascending `times`; zero if there are none.
 pub fn quantile(times: &[Duration], q: f64) -> Duration {
     let place = (times.len() as f64 * q).ceil() as usize;
     times.get(place.saturating_sub(1)).copied().unwrap_or_default()

@@ -1,69 +1,72 @@
-//! External item id -> row: a hash table that is used where it lies in the file.
+//! Item id to row: a hash table that is used in place in the file.
 //!
-//! What a look-up costs is its cache misses, so it is made to have one: a bucket is a cache line of seven entries, and an
-//! entry tells the whole id, not only where to look for it. That fits since the hash is a bijection and the bucket says
-//! the hash's upper bits (Cleary's quotienting, IEEE Transactions on Computers, 1984): an entry holds the bits that the
-//! bucket leaves open, and the row. Entries that do not fit their bucket stand in one of the next few; how far those of a
-//! bucket have gone, the bucket says. That is bounded at build time by trying another seed, so that neither hostile ids
-//! nor a damaged table can make a look-up long.
+//! A look-up costs its cache misses, so the table is laid out for one: a bucket is a cache line of seven
+//! entries, and an entry identifies the whole id, so the ids themselves are not read. That fits because the
+//! hash is a bijection and the bucket implies the upper bits of the hash (Cleary's quotienting, IEEE
+//! Transactions on Computers, 1984). An entry holds the remaining bits and the row.
+//!
+//! Entries that do not fit their bucket stand in one of the next few, and each bucket says how far its
+//! entries went. The writer bounds that distance by trying another seed, so neither hostile ids nor a damaged
+//! table can make a look-up long.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::vectors::prefetch;
 
-/// No row: an unused link, an id that the index does not have.
+/// In place of a row: an unused link slot, or an id that the index does not have.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// Entries of a bucket.
 const ENTRIES: usize = 7;
 
-/// The buckets that an id may stand in: its own and those behind it.
+/// How many buckets an id may stand in: its own and those after it.
 const REACH: usize = 8;
 
-/// After so many buckets an entry that found no room has precedence over those that belong where it is.
+/// An entry that has waited for room this many buckets goes before those that belong to the bucket.
 const PATIENCE: usize = 4;
 
-/// How many ids are looked up together, and how many look-ups ahead a bucket is asked for.
+/// How many ids are looked up together, and how many look-ups ahead a bucket is prefetched.
 const BLOCK: usize = 1024;
 const AHEAD: usize = 96;
 
-/// Seven words, an entry each, and a word of bytes: a tag of each entry, and above them how many buckets behind this one
-/// hold entries that belong here.
+/// Seven words of one entry each, and a word of bytes: the tag of each entry, and in the highest byte how
+/// many buckets after this one hold entries that belong here.
 ///
-/// The tag is the lowest byte of the entry's hash. The word holds as many further bits of the hash as the bucket leaves
-/// open, from the lowest up, and above them the row plus 1. An entry that is not used is 0.
+/// The tag is the lowest byte of an entry's hash. The entry's word holds the further bits of the hash that
+/// the bucket does not imply, and above them the row plus 1. An unused entry is 0.
 pub(crate) type Bucket = [u64; ENTRIES + 1];
 
-/// How many buckets an id can belong to: 16 rows take three, which fills three entries in four, at 12 bytes a row.
+/// How many buckets ids can belong to: three for 16 rows, at 12 bytes a row. That fills three entries in
+/// four.
 pub(crate) fn buckets_for(rows: u64) -> u64 {
     rows * 3 / 16 + 1
 }
 
-/// How many buckets there are for `rows`, those behind the last that an id can belong to included.
+/// How many buckets the table has for `rows`, with those after the last that an id can belong to.
 pub(crate) fn table_size(rows: u64) -> u64 {
     buckets_for(rows) + REACH as u64 - 1
 }
 
-/// How ids are hashed and where in a bucket the parts of an entry stand.
+/// How ids are hashed, and where in a bucket the parts of an entry stand.
 #[derive(Clone, Copy)]
 struct Layout {
     seed: u64,
     buckets: u64,
-    /// How many bits of the hash stand in the word of an entry.
+    /// How many bits of the hash an entry's word holds.
     hash_bits: u32,
 }
 
 impl Layout {
     fn new(seed: u64, rows: usize) -> Layout {
         let buckets = buckets_for(rows as u64);
-        // Any two hashes that may stand in one bucket belong to the same REACH buckets, so they differ in the lowest
-        // bits that number the hashes of so many. Of those the tag holds 8.
+        // Two hashes that may stand in one bucket belong to the same REACH buckets. As many lowest bits as it
+        // takes to number all hashes of REACH buckets tell them apart. The tag holds 8 of those bits.
         let open = 64 - buckets.ilog2() + REACH.ilog2();
         Layout { seed, buckets, hash_bits: open.min(64) - u8::BITS }
     }
 
-    /// A bijection: two multiplications and folds, as the finaliser of MurmurHash3 has them.
+    /// A bijection: the multiplications and folds of the finaliser of MurmurHash3.
     #[inline(always)]
     fn hash(&self, id: u64) -> u64 {
         let mut hash = id.wrapping_add(self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -80,12 +83,12 @@ impl Layout {
         ((u128::from(hash) * u128::from(self.buckets)) >> 64) as usize
     }
 
-    /// The row of the entry of `hash` in `bucket`, if that is below `rows`.
+    /// The row of `hash` if it has an entry in `bucket` with a row below `rows`.
     #[inline(always)]
     fn find(&self, bucket: &Bucket, hash: u64, rows: usize) -> Option<u32> {
         const ONES: u64 = 0x0101_0101_0101_0101;
         let tags = bucket[ENTRIES] ^ (ONES * (hash & 0xFF));
-        // The high bit of each tag that is equal, and seldom of one that is not.
+        // The high bit of each tag that is equal, and seldom that of one that is not.
         let mut equal = tags.wrapping_sub(ONES) & !tags & 0x0080_8080_8080_8080;
         while equal != 0 {
             let word = bucket[equal.trailing_zeros() as usize / 8];
@@ -98,7 +101,7 @@ impl Layout {
         None
     }
 
-    /// Writes an entry that is not used so far.
+    /// Fills an unused entry.
     fn put(&self, bucket: &mut Bucket, entry: usize, hash: u64, row: u32) {
         let bits = hash >> 8 & !(u64::MAX << self.hash_bits);
         bucket[entry] = (u64::from(row) + 1) << self.hash_bits | bits;
@@ -106,13 +109,13 @@ impl Layout {
     }
 }
 
-/// How many buckets behind this one hold entries that belong here.
+/// How many buckets after this one hold entries that belong here.
 #[inline(always)]
 fn reach(bucket: &Bucket) -> usize {
     ((bucket[ENTRIES] >> 56) as usize).min(REACH - 1)
 }
 
-/// The table, and how many rows there are.
+/// The id table of a file, for look-ups.
 #[derive(Clone, Copy)]
 pub(crate) struct IdMap<'a> {
     table: &'a [Bucket],
@@ -121,7 +124,7 @@ pub(crate) struct IdMap<'a> {
 }
 
 impl<'a> IdMap<'a> {
-    /// `table` as in the file, of [`table_size`] buckets.
+    /// `table` is as it stands in the file: [`table_size`] buckets.
     pub fn new(table: &'a [Bucket], rows: usize, seed: u64) -> IdMap<'a> {
         IdMap { table, rows, layout: Layout::new(seed, rows) }
     }
@@ -146,7 +149,7 @@ impl<'a> IdMap<'a> {
         behind.iter().find_map(|bucket| self.layout.find(bucket, hash, self.rows))
     }
 
-    /// Writes the row of each of `ids` to `rows`, [`NONE`] for an unknown one. Both are equally long.
+    /// Writes the row of each of `ids` to `rows`, which is as long; [`NONE`] for an unknown id.
     pub fn rows(&self, ids: &[u64], rows: &mut [u32]) {
         for (ids, rows) in ids.chunks(BLOCK).zip(rows.chunks_mut(BLOCK)) {
             self.block(ids, rows);
@@ -167,7 +170,8 @@ impl<'a> IdMap<'a> {
             let home = self.layout.home(hash);
             let bucket = &self.table[home];
             *row = self.layout.find(bucket, hash, self.rows).unwrap_or(NONE);
-            // Those that stand farther behind are left for the end, when their next bucket is there too.
+            // Ids that stand in a later bucket wait until the end of the block, when that bucket has arrived
+            // too.
             if *row == NONE && reach(bucket) > 0 {
                 prefetch(self.table, home + 1, 1);
                 later[count] = place;
@@ -181,7 +185,9 @@ impl<'a> IdMap<'a> {
     }
 
     /// Checks that each of `ids` is found at its own row and that the table holds nothing else.
-    /// The error is the place of the wrong id, and what is wrong with it.
+    ///
+    /// # Errors
+    /// The row at fault, and what is wrong with it.
     pub fn verify(&self, ids: &[u64]) -> Result<(), (usize, String)> {
         let mut rows = [0; 1024];
         for (number, ids) in ids.chunks(rows.len()).enumerate() {
@@ -202,7 +208,7 @@ impl<'a> IdMap<'a> {
     }
 }
 
-/// A table built for a set of ids.
+/// A table built for a list of ids.
 pub(crate) struct IdTable {
     pub table: Vec<Bucket>,
     pub seed: u64,
@@ -217,7 +223,7 @@ pub(crate) struct Duplicate {
 }
 
 impl IdTable {
-    /// Places every id, with the first seed by which all stand near enough to where they belong.
+    /// Places every id, with the first seed that lets all stand within reach of their own bucket.
     pub fn build(ids: &[u64]) -> Result<IdTable, Duplicate> {
         let mut table = vec![Bucket::default(); table_size(ids.len() as u64) as usize];
         let mut seed = 0;
@@ -229,8 +235,9 @@ impl IdTable {
     }
 }
 
-/// Goes over the buckets and gives each first to those that have waited long, then to those that belong there, then to
-/// others that wait: nearly all get their own bucket, and a look-up has one cache miss. Whether all found room.
+/// Fills the buckets in order: first with entries that have waited long, then with those that belong to the
+/// bucket, then with others that wait. Nearly all get their own bucket, so that a look-up has one cache miss.
+/// Returns whether all found room.
 fn place_all(ids: &[u64], seed: u64, table: &mut [Bucket]) -> Result<bool, Duplicate> {
     let layout = Layout::new(seed, ids.len());
     let mut hashes: Vec<(u64, u32)> = ids.iter().map(|&id| layout.hash(id)).zip(0..).collect();
@@ -246,7 +253,8 @@ fn place_all(ids: &[u64], seed: u64, table: &mut [Bucket]) -> Result<bool, Dupli
         let mut place = |(hash, row), free: &mut Range<usize>| {
             let home = layout.home(hash);
             layout.put(&mut table[at], free.next().expect("a free entry"), hash, row);
-            // Waiting entries come in the order of their buckets, and those of one bucket go ever farther.
+            // Waiting entries are in the order of their buckets, so the last one placed of a bucket went
+            // farthest.
             table[home][ENTRIES] = table[home][ENTRIES] & !(0xFF << 56) | ((at - home) as u64) << 56;
         };
         let waited = |waiting: &VecDeque<(u64, u32)>| Some(at - layout.home(waiting.front()?.0));

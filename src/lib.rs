@@ -1,8 +1,9 @@
-//! An embedded item index for two-tower recommenders: item embeddings in one memory-mapped file, searched and
-//! ranked by inner product.
+//! An embedded item index for two-tower recommenders: the embeddings of all items in one memory-mapped file,
+//! searched and ranked by inner product.
 //!
-//! An offline job builds an index file from a dump; a serving process opens it and asks, for each user embedding,
-//! for the best items of the whole index ([`Index::search`]) or for the exact order of candidates ([`Index::rank`]).
+//! An offline job builds an index file from a dump. A serving process opens the file and asks two questions
+//! for a user embedding: [`Index::search`] finds the best `k` of all items, and [`Index::rank`] gives the
+//! exact order of candidates named by id. A score is the inner product in `f32`; higher is better.
 //!
 //! ```
 //! use itemdex::{Index, IndexBuilder, SearchOptions};
@@ -22,14 +23,29 @@
 //! # Ok::<(), itemdex::Error>(())
 //! ```
 //!
-//! The folder `docs/` of the repository has the design, the file format, and guides to serving and to choosing parameters.
+//! # Overview
+//!
+//! - [`IndexBuilder`] writes an index file from a [`dump::Dump`] or from pairs of id and embedding.
+//! - [`Index`] is an open file: `search`, `rank`, `score`, `get`, `verify`, `info`. [`OpenOptions`] decides
+//!   whether it is mapped or copied into memory.
+//! - [`SearchOptions`] and [`RankOptions`] say how a question is answered; [`Found`] and [`Ranked`] are the
+//!   answers.
+//! - [`RowHandles`] spare a rank the look-up of ids. [`Channel`] merges several recall channels into one
+//!   rank.
+//! - [`live`] serves over time: a [`live::Catalog`] of generations, and a [`live::LiveIndex`] that follows it
+//!   and takes fresh items.
+//! - [`eval`] measures recall and speed.
+//! - [`Error`] is the one error type. No call panics on what the caller gives it, unless its docs say so.
+//!
+//! The folder `docs/` of the repository has guides to serving, ranking and choosing parameters, the design,
+//! and the file format.
 //!
 //! # Features
 //!
-//! - `hnsw_rs` (default): the choice of building with the `hnsw_rs` crate.
-//! - `parquet`: dumps in parquet.
-//! - `metrics`: what a [`live::LiveIndex`] does, as metrics of the `metrics` crate.
-//! - `cli` (default): what the `itemdex` binary needs beside.
+//! - `hnsw_rs` (default): a second builder, that of the `hnsw_rs` crate.
+//! - `cli` (default): the `itemdex` binary. A program that only uses the library can leave it out.
+//! - `parquet`: reads dumps in parquet.
+//! - `metrics`: reports what a [`live::LiveIndex`] does through the `metrics` crate.
 
 #![deny(missing_docs, unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! How far a build has come, and whether it is to go on.
+//! Progress and cancellation of a build.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,9 +9,9 @@ use crate::{Error, Result};
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
-    /// Rows done in this stage, or what else it counts.
+    /// How much of this stage is done: rows, unless the stage says otherwise.
     pub done: u64,
-    /// What this stage has to do; 0 where that is not known.
+    /// How much this stage has to do, in the same unit; 0 where that is not known.
     pub total: u64,
 }
 
@@ -20,9 +20,9 @@ pub struct Progress {
 pub enum Stage {
     /// Rows are read, checked and written.
     Rows,
-    /// Rows are put near to those that are like them, and written again.
+    /// Rows are sorted so that like rows stand near each other, and written again.
     Order,
-    /// Small graphs are built on a part of the rows, to choose the space of the large one.
+    /// Trial graphs are built over a part of the rows, to choose the space of the graph. Counts graphs.
     Try,
     /// The graph is built.
     Graph,
@@ -30,7 +30,7 @@ pub enum Stage {
     Users,
     /// Every row is made reachable.
     Connect,
-    /// Recall is measured, in queries and beams.
+    /// Recall is measured. Counts queries and beams.
     Calibrate,
     /// The rest is written, and the file synced and moved into place.
     Publish,
@@ -38,7 +38,7 @@ pub enum Stage {
 
 pub(crate) type ProgressFn = dyn Fn(Progress) + Send + Sync;
 
-/// Reports progress and passes cancellation on.
+/// Reports progress to the caller and notices the caller's cancellation.
 pub(crate) struct Watch<'a> {
     progress: Option<&'a ProgressFn>,
     cancel: Option<&'a AtomicBool>,
@@ -49,7 +49,7 @@ impl<'a> Watch<'a> {
         Watch { progress, cancel }
     }
 
-    /// The same cancellation, and nobody to tell of progress.
+    /// A watch with the same cancellation that reports no progress.
     pub fn silent(&self) -> Watch<'a> {
         Watch { progress: None, cancel: self.cancel }
     }

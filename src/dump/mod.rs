@@ -1,6 +1,6 @@
-//! Readers of dumps: what the item tower's batch job wrote, ids and embeddings, read front to back.
+//! Readers of dumps: the ids and embeddings that the item tower's batch job wrote, read front to back.
 //!
-//! The format goes by the file's extension:
+//! The extension of the file decides the format:
 //!
 //! | extension | embeddings | ids |
 //! |---|---|---|
@@ -9,9 +9,10 @@
 //! | `.fvecs` | each row an `i32` dim, then `f32` values | a second file |
 //! | `.parquet` (feature `parquet`) | a list column of floats | an integer column, or a second file |
 //!
-//! The second file is a 1-D `.npy` of `u64`, `i64`, `u32` or `i32`; without one, ids are row numbers.
-//! A reader checks the file's length against its header at once. Whether values are finite and ids distinct is for
-//! the build to check.
+//! The second file is a 1-D `.npy` of `u64`, `i64`, `u32` or `i32`. Without one, ids are row numbers.
+//!
+//! Opening a dump compares its length with its header, so that a dump that was cut short fails before work is
+//! spent on it. The build checks that values are finite and ids distinct.
 
 mod npy;
 #[cfg(feature = "parquet")]
@@ -25,13 +26,13 @@ use records::Records;
 use crate::file::MAX_ROWS;
 use crate::{Error, Matrix, Result};
 
-/// The largest dim a dump, and so an index, may have.
+/// The largest dim that a dump, and so an index, may have.
 pub const MAX_DIM: usize = 4096;
 
-/// About as many bytes of `f32` are read at once, in whole rows.
+/// Reads take about this many bytes of `f32` at once, in whole rows.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// An open dump.
+/// An open dump, read front to back in batches.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -56,7 +57,7 @@ pub struct Dump {
     rows: u64,
     next: u64,
     embeddings: Embeddings,
-    /// Where ids come from, if neither row numbers nor a column.
+    /// The second file, if ids come from one.
     ids: Option<Records>,
 }
 
@@ -66,12 +67,12 @@ enum Embeddings {
     Parquet(parquet::Columns),
 }
 
-/// Rows of a dump. Its buffers are used again by the next read.
+/// Some rows of a dump. [`Dump::read`] reuses its buffers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// An item id a row.
+    /// The item id of each row.
     pub ids: Vec<u64>,
-    /// The embeddings, row after row: `ids.len() * dim` values.
+    /// The embeddings, `ids.len() * dim` values, row after row.
     pub rows: Vec<f32>,
 }
 
@@ -85,35 +86,35 @@ pub struct DumpOptions {
 }
 
 impl DumpOptions {
-    /// The file with the ids, a 1-D integer `.npy` as long as the dump. By default ids are row numbers, or
-    /// parquet's id column.
+    /// The file with the ids: a 1-D integer `.npy` with one id for each row of the dump. By default ids are
+    /// row numbers or, in parquet, the id column.
     pub fn ids(mut self, path: impl AsRef<Path>) -> Self {
         self.ids = Some(path.as_ref().to_owned());
         self
     }
 
-    /// Looks for no ids, in parquet neither: for user embeddings. Row numbers stand in for them.
+    /// Reads no ids, for user embeddings. Row numbers are the ids then, also in parquet.
     pub fn without_ids(mut self) -> Self {
         self.without_ids = true;
         self
     }
 
-    /// Parquet's column of item ids, by default `id`.
+    /// The column of item ids in parquet, by default `id`.
     pub fn id_column(mut self, name: impl Into<String>) -> Self {
         self.id_column = name.into();
         self
     }
 
-    /// Parquet's column of embeddings, by default `embedding`.
+    /// The column of embeddings in parquet, by default `embedding`.
     pub fn vector_column(mut self, name: impl Into<String>) -> Self {
         self.vector_column = name.into();
         self
     }
 
-    /// Opens the dump and checks its shape, its length and that of its ids.
+    /// Opens the dump and checks its shape, its length, and the number of its ids.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::BadDump`], which names the file and, where one is to blame, the row.
+    /// [`Error::Io`]; [`Error::BadDump`], which names the file and, if one is at fault, the row.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Dump> {
         let path = path.as_ref();
         let (embeddings, dim, rows) = self.open_embeddings(path)?;
@@ -187,7 +188,7 @@ impl Dump {
         Dump::options().open(path)
     }
 
-    /// Options to open a dump with.
+    /// The default options for opening a dump.
     pub fn options() -> DumpOptions {
         DumpOptions {
             ids: None,
@@ -202,7 +203,7 @@ impl Dump {
         &self.path
     }
 
-    /// Values an embedding, 1 to [`MAX_DIM`].
+    /// How many values an embedding has, 1 to [`MAX_DIM`].
     pub fn dim(&self) -> usize {
         self.dim
     }
@@ -212,10 +213,11 @@ impl Dump {
         self.rows
     }
 
-    /// Replaces what `batch` holds by the next rows, about 1 MiB of them; `false` where there are no more.
+    /// Replaces the contents of `batch` by the next rows, about 1 MiB of them. Returns `false`, with `batch`
+    /// empty, if there are no more.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::BadDump`]. What `batch` holds then is not to be used.
+    /// [`Error::Io`] and [`Error::BadDump`]. Do not use the contents of `batch` then.
     pub fn read(&mut self, batch: &mut Batch) -> Result<bool> {
         batch.ids.clear();
         batch.rows.clear();
@@ -235,7 +237,8 @@ impl Dump {
         Ok(rows > 0)
     }
 
-    /// Reads all rows that are left, without their ids: user samples and query sets.
+    /// Reads all remaining rows, without their ids, as a matrix of `dim` columns: for user samples and query
+    /// sets.
     ///
     /// # Errors
     /// As [`Dump::read`].
@@ -249,16 +252,16 @@ impl Dump {
     }
 }
 
-/// Lists of item ids, as candidates to rank: an integer `.npy`.
+/// Lists of candidates to rank, read from an integer `.npy`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IdLists {
     ids: Vec<u64>,
-    /// The length of each list and how many there are; `None` for one list that serves all users.
+    /// The length of each list, and how many there are; `None` for one list for all users.
     shape: Option<(usize, usize)>,
 }
 
 impl IdLists {
-    /// Reads a 1-D `.npy`, one list for all users, or a 2-D one, a row a user.
+    /// Reads a 1-D `.npy`, which is one list for all users, or a 2-D one, which has one row a user.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::BadDump`].
@@ -266,7 +269,7 @@ impl IdLists {
         npy::read_id_lists(path.as_ref())
     }
 
-    /// How many lists there are; `None` where one serves all users.
+    /// How many lists there are; `None` if there is one for all users.
     pub fn lists(&self) -> Option<usize> {
         self.shape.map(|(_, lists)| lists)
     }

@@ -8,7 +8,7 @@ use super::IdLists;
 use super::records::{Layout, Records, Value, open};
 use crate::{Error, Result};
 
-/// Headers of plain arrays are 128 bytes; a crafted one could be gigabytes.
+/// The longest header that is read. Plain arrays have one of 128 bytes; a crafted one could say gigabytes.
 const MAX_HEADER: usize = 4096;
 
 pub(super) fn open_embeddings(path: &Path) -> Result<Records> {
@@ -47,7 +47,7 @@ pub(super) fn read_id_lists(path: &Path) -> Result<IdLists> {
     };
     let mut records = header.records(path, file, rows, width)?;
     let mut ids = Vec::new();
-    // Lists of length 0 hold no values, however many they are.
+    // Lists of length 0 hold no values, however many lists there are.
     if width > 0 {
         records.read_ids(rows as usize, &mut ids)?;
     }
@@ -113,8 +113,8 @@ fn value_of(path: &Path, header: &NpyHeader) -> Result<Value> {
     })
 }
 
-/// Reads up to the first value. The parser behind this recurses and multiplies without checks, so
-/// a text that is not of a plain array of possible size is kept from it.
+/// Reads the file up to the first value. The npyz parser recurses and multiplies without checks, so only the
+/// header of a plain array of possible size is passed on to it.
 fn header_bytes(path: &Path, file: &mut File) -> Result<Vec<u8>> {
     let bad = |problem: &str| Error::dump(path, problem);
     let cut = |error: std::io::Error| match error.kind() {

@@ -20,7 +20,7 @@ const BATCH_ROWS: usize = 4096;
 pub(super) struct Columns {
     path: PathBuf,
     reader: ParquetRecordBatchReader,
-    /// Rows read ahead of their use, at first to learn the dim.
+    /// Rows already decoded but not returned: the first ones, to learn the dim, and what exceeds a batch.
     ahead: VecDeque<RecordBatch>,
     id_column: Option<String>,
     vector_column: String,
@@ -30,7 +30,7 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Without an `id_column`, ids come from elsewhere.
+    /// Opens a file. With `None` for `id_column`, the caller gets ids elsewhere.
     pub fn open(path: &Path, id_column: Option<&str>, vector_column: &str) -> Result<Columns> {
         let file = records::open(path)?;
         let builder = decoded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
@@ -69,7 +69,7 @@ impl Columns {
         self.rows
     }
 
-    /// Fills `batch` with the next rows, at most `most`; ids only if they come from a column.
+    /// Fills `batch` with the next rows, at most `most`, and with their ids if those come from a column.
     pub fn read(&mut self, most: usize, batch: &mut Batch) -> Result<()> {
         let Some(found) = self.next_batch()? else {
             return match self.next == self.rows {
@@ -138,7 +138,7 @@ impl Columns {
         Ok(())
     }
 
-    /// The values of all lists of the vector column one after the other, and each list's length.
+    /// The values of all lists of the vector column, one list after another, and the length of each list.
     fn lists(&self, batch: &RecordBatch) -> Result<(ArrayRef, Vec<usize>)> {
         let column = self.column(batch, &self.vector_column)?;
         if let Some(row) = (0..column.len()).find(|&row| column.is_null(row)) {
@@ -192,7 +192,7 @@ fn column(path: &Path, schema: &Schema, name: &str, option: &str) -> Result<usiz
     })
 }
 
-/// What the parquet crate makes of a file, which may be a panic where the file is damaged.
+/// Calls the parquet crate, which may panic on a damaged file, and turns a panic into an error.
 fn decoded<T, E: Display>(path: &Path, decode: impl FnOnce() -> std::result::Result<T, E>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(decoded) => decoded.map_err(unreadable(path)),

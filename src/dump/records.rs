@@ -30,7 +30,8 @@ impl Value {
     }
 }
 
-/// Rows of one width behind each other in a file, each after a prefix of so many bytes.
+/// Where the rows of a file lie: rows of `width` values one after another from byte `start`, each after
+/// `prefix` bytes.
 pub(super) struct Layout {
     pub start: u64,
     pub value: Value,
@@ -49,7 +50,10 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// The rows of `file`, whose length must be what the layout says.
+    /// A reader of the rows of `file`.
+    ///
+    /// # Errors
+    /// [`Error::BadDump`] if the length of the file is not what the layout says.
     pub fn new(path: &Path, mut file: File, layout: Layout) -> Result<Records> {
         let found = length(path, &file)?;
         let row_bytes = (layout.prefix + layout.width * layout.value.bytes()) as u64;
@@ -69,7 +73,7 @@ impl Records {
         Ok(Records { path: path.to_owned(), reader, layout, next: 0, bytes: Vec::new() })
     }
 
-    /// `i32` rows, `i32` dim, then `f32` rows.
+    /// Opens an `.fbin`: an `i32` number of rows, an `i32` dim, then rows of `f32`.
     pub fn open_fbin(path: &Path) -> Result<Records> {
         let mut file = open(path)?;
         let [rows, dim] = read_header(path, &mut file)?;
@@ -82,7 +86,7 @@ impl Records {
         Records::new(path, file, Layout { start: 8, value: Value::F32, prefix: 0, width, rows })
     }
 
-    /// Each row an `i32` dim, then `f32` values.
+    /// Opens an `.fvecs`: each row is an `i32` dim, then `f32` values.
     pub fn open_fvecs(path: &Path) -> Result<Records> {
         let mut file = open(path)?;
         let [dim] = read_header(path, &mut file)?;
@@ -128,7 +132,7 @@ impl Records {
         match self.layout.value {
             Value::U64 => out.extend(each::<u64>(&self.bytes)),
             Value::U32 => out.extend(each::<u32>(&self.bytes).map(u64::from)),
-            // Negative ones wrap to the upper half here and are found below.
+            // Negative ids wrap to the upper half here and are found below.
             Value::I64 => out.extend(each::<i64>(&self.bytes).map(|id| id as u64)),
             _ => out.extend(each::<i32>(&self.bytes).map(|id| i64::from(id) as u64)),
         }
@@ -153,7 +157,7 @@ impl Records {
         Ok(())
     }
 
-    /// How far behind `next` the `row`-th row just read is.
+    /// How far before `next` the `row`-th of the rows just read stands.
     fn left_behind(&self, row: usize) -> u64 {
         (self.bytes.len() / self.row_bytes() - row) as u64
     }
@@ -163,13 +167,13 @@ impl Records {
     }
 }
 
-/// The values in `bytes`, wherever they lie.
+/// The values in `bytes`, which need not be aligned.
 fn each<T: AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }
 
 pub(super) fn open(path: &Path) -> Result<File> {
-    // Before it is opened: opening a pipe would wait for someone to write to it.
+    // Checked before the file is opened, since opening a pipe would wait for someone to write to it.
     let metadata = std::fs::metadata(path).map_err(Error::io("open", path))?;
     if !metadata.is_file() {
         return Err(Error::dump(path, "it is not a regular file; write the dump to one"));

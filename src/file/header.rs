@@ -11,8 +11,8 @@ use crate::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"itemdex\0";
 
-/// The format this library writes and reads. A file of another version is refused, never guessed at:
-/// the header's first 16 bytes and its size stay as they are in every version, the rest may change.
+/// The format version that this library writes and reads. A file of another version is refused. The magic, the
+/// version and the size of the header are the same in every version; the rest may change.
 const FORMAT_VERSION: u32 = 1;
 
 /// How many upper layers a graph may have.
@@ -24,20 +24,21 @@ pub(crate) const MAX_ROWS: u64 = (1 << 31) - 1;
 /// The longest model version, in bytes of UTF-8.
 pub(crate) const MAX_MODEL_VERSION: usize = 255;
 
-/// A section's place in the header's table.
+/// The sections, in the order of the file and of the header's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Section {
-    /// `f32` embeddings, one padded row after the other.
+    /// `f32` embeddings, one padded row after another.
     Rows,
-    /// The same as `i8`, and the `f32` scale of each row; both empty if the index is not quantised.
+    /// `i8` embeddings, one padded row after another; empty if the index is not quantised.
     QuantizedRows,
+    /// The `f32` scale of each `i8` row; empty if the index is not quantised.
     Scales,
     /// The item id of every row, `u64`.
     Ids,
-    /// The hash table from item id to row, buckets of eight `u64`.
+    /// The hash table from item id to row: buckets of eight `u64`.
     IdTable,
-    /// The links of the base layer, `u32`, a fixed number a row.
+    /// The links of the base layer, `u32`, `2 * m` slots a row.
     BaseLayer,
     /// The upper layers, `u32`.
     UpperLayers,
@@ -67,7 +68,7 @@ impl Section {
     }
 }
 
-/// Where a section lies, in bytes, and the xxh3 checksum of those bytes.
+/// Where a section lies, in bytes from the start of the file, and the xxh3 checksum of its bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Span {
@@ -76,7 +77,7 @@ pub(crate) struct Span {
     pub checksum: u64,
 }
 
-/// The first page of the file, as it lies there: little-endian, no implicit padding.
+/// The first page of the file, as it stands there: little-endian, without implicit padding.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Header {
@@ -88,21 +89,21 @@ pub(crate) struct Header {
     /// Links a row in an upper layer; the base layer has twice as many.
     pub m: u32,
     pub ef_construction: u32,
-    /// Which builder made the graph: see `Builder`.
+    /// The number of the builder that made the graph.
     pub builder: u32,
     pub entry: u32,
-    /// The buckets of the id table, which follow from the rows, and the seed of its hash.
+    /// How many buckets the id table has, which follows from the rows; and the seed of its hash.
     pub id_buckets: u64,
     pub id_seed: u64,
-    /// The nodes of upper layer 1, 2, ...; 0 where there is none.
+    /// How many nodes upper layers 1, 2, ... have; 0 for a layer that does not exist.
     pub layer_nodes: [u32; MAX_LAYERS],
     model_version_length: u32,
     model_version: [u8; 256],
     pub sections: [Span; Section::ALL.len()],
-    /// How the rows are quantised: 0 not at all, 1 as `i8`.
+    /// How rows are quantised: 0 not at all, 1 as `i8`.
     pub quantized: u32,
     pub calibration: Calibration,
-    /// Of the extra coordinate, in the space that the graph was built in.
+    /// The augmentation of the graph's space: the weight of the augmented coordinate, 0 to 1.
     pub share: f32,
     reserved: [u8; 3208],
     checksum: u64,
@@ -120,13 +121,13 @@ impl Header {
         Ok(header)
     }
 
-    /// The header's bytes, its own checksum brought up to date.
+    /// Updates the header's own checksum and returns the header's bytes.
     pub fn seal(&mut self) -> &[u8] {
         self.checksum = self.sum();
         bytemuck::bytes_of(self)
     }
 
-    /// Reads and checks the first page of a file that is `length` bytes long. After this, every section
+    /// Reads and checks the first page of a file of `length` bytes. In a header that passes, every section
     /// lies within the file and has the length that `rows`, `dim` and `m` ask for.
     pub fn read(page: &[u8], length: u64, path: &Path) -> Result<Header> {
         let not_ours =
@@ -171,7 +172,7 @@ impl Header {
         self.layer_nodes.iter().take_while(|&&nodes| nodes > 0).count()
     }
 
-    /// Tells files apart: the sum of a header that holds the sums of all sections.
+    /// Tells files apart: the checksum of the header, which holds the checksums of all sections.
     pub fn fingerprint(&self) -> u64 {
         self.checksum
     }
@@ -180,7 +181,7 @@ impl Header {
         xxh3_64(&bytemuck::bytes_of(self)[..PAGE as usize - 8])
     }
 
-    /// What a sealed header could still get wrong: only a crafted file fails here.
+    /// Checks the fields of a header whose checksum is right. Only a crafted file fails here.
     fn check(&self) -> std::result::Result<(), String> {
         let fits = |what: &str, value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
             true => Ok(()),
@@ -221,7 +222,8 @@ impl Header {
         Ok(())
     }
 
-    /// The bytes a section must have. The limits above keep this far from overflow.
+    /// How many bytes a section must have. Far from overflow, since [`Header::check`] bounds the fields
+    /// first.
     fn section_length(&self, section: Section) -> u64 {
         let m = u64::from(self.m);
         match section {

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Header, PAGE, Section};
 use crate::{Error, Result};
 
-/// A mapped index file whose header and section bounds hold.
+/// A mapped index file whose header and section bounds were checked.
 pub(crate) struct IndexFile {
     path: PathBuf,
     header: Header,
@@ -18,21 +18,22 @@ pub(crate) struct IndexFile {
     residence: Residence,
 }
 
-/// Where an index file is read from, and what is done about its pages on opening.
+/// Where the bytes of an index file are read from, and what opening does with its pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Residence {
-    /// A copy in anonymous memory, not the map of the file.
+    /// Copies the file into anonymous memory instead of mapping it.
     pub resident: bool,
-    /// All pages are brought into memory.
+    /// Reads all pages into memory.
     pub prefault: bool,
-    /// And kept there.
+    /// Reads all pages into memory and keeps them there.
     pub lock: bool,
 }
 
 impl IndexFile {
-    /// Maps the file and checks its header: one page is read, whatever the file's size, unless more is asked for.
+    /// Maps the file and checks its header. Reads one page at any size of the file, unless `residence` asks
+    /// for more.
     pub fn open(path: &Path, residence: Residence) -> Result<IndexFile> {
-        // Before it is opened: opening a pipe would wait for someone to write to it.
+        // Checked before the file is opened, since opening a pipe would wait for someone to write to it.
         let metadata = std::fs::metadata(path).map_err(Error::io("open", path))?;
         if !metadata.is_file() {
             let problem = "it is not a regular file".to_owned();
@@ -40,7 +41,8 @@ impl IndexFile {
         }
         let file = File::open(path).map_err(Error::io("open", path))?;
         let metadata = file.metadata().map_err(Error::io("open", path))?;
-        // Not from the map: where somebody cuts the file short meanwhile, reading is an error, and touching a map kills.
+        // Read and not mapped: if somebody cuts the file short meanwhile, a read is an error, and a map kills
+        // the process.
         let mut page = [0; PAGE as usize];
         let page = &mut page[..metadata.len().min(PAGE) as usize];
         file.read_exact_at(page, 0).map_err(Error::io("read", path))?;
@@ -63,7 +65,7 @@ impl IndexFile {
         self.residence
     }
 
-    /// How many bytes of the map lie on huge pages, as Linux says; 0 elsewhere.
+    /// How many bytes of the map lie on huge pages, as Linux reports it; 0 on other systems.
     pub fn huge_bytes(&self) -> u64 {
         let start = self.map.as_ptr() as usize;
         huge_bytes(start..start + self.map.len()).unwrap_or(0)
@@ -77,12 +79,12 @@ impl IndexFile {
         &self.header
     }
 
-    /// A section's values, in place.
+    /// The values of a section, in place.
     pub fn section<T: Pod>(&self, section: Section) -> &[T] {
         bytemuck::cast_slice(&self.map[self.range(section)])
     }
 
-    /// Compares a section with its checksum, and the gap behind it with zeros.
+    /// Compares a section with its checksum, and the gap after it with zeros.
     pub fn check(&self, section: Section) -> Result<()> {
         let range = self.range(section);
         let gap = range.end..range.end.next_multiple_of(PAGE as usize);
@@ -97,7 +99,7 @@ impl IndexFile {
         }
     }
 
-    /// The error for a section whose values contradict each other.
+    /// The error for a section whose `value`-th value is wrong.
     pub fn wrong(&self, section: Section, value: usize, problem: String) -> Error {
         let width = match section {
             Section::Ids => 8,
@@ -132,8 +134,8 @@ impl MappedRows {
     }
 }
 
-/// Copies the file into anonymous memory, on huge pages where the system has them: a random read then seldom misses the
-/// processor's cache of page addresses.
+/// Copies the file into anonymous memory, on huge pages where the system has them. A random read then seldom
+/// misses the processor's cache of page addresses.
 fn copy_file(file: &File, length: usize) -> std::io::Result<Mmap> {
     let mut copy = MmapOptions::new().len(length).map_anon()?;
     #[cfg(target_os = "linux")]
@@ -149,13 +151,13 @@ fn fault_in(map: &Mmap) -> std::io::Result<()> {
     if map.advise(memmap2::Advice::PopulateRead).is_ok() {
         return Ok(());
     }
-    // Older systems do not know how: read a byte of each page.
+    // Older systems cannot do that: read a byte of each page.
     let sum = map.iter().step_by(PAGE as usize).fold(0, |sum: u8, &byte| sum.wrapping_add(byte));
     std::hint::black_box(sum);
     Ok(())
 }
 
-/// The bytes on huge pages of the mappings that `range` lies in, which may begin before it.
+/// The bytes on huge pages in the mappings that overlap `range`, at most as many as `range` has.
 fn huge_bytes(range: Range<usize>) -> Option<u64> {
     let maps = std::fs::read_to_string("/proc/self/smaps").ok()?;
     let (mut within, mut bytes) = (false, 0);
@@ -175,9 +177,9 @@ fn huge_bytes(range: Range<usize>) -> Option<u64> {
 fn map_file(file: &File, length: u64) -> std::io::Result<Mmap> {
     let length = usize::try_from(length).map_err(std::io::Error::other)?;
     // SAFETY: the map is read-only and shared. Its bytes are only ever read as plain integers and floats, for
-    // which every bit pattern is a value, and each use is bounds-checked, so a file that another process alters
-    // gives wrong values, not undefined ones. A file cut short while mapped raises SIGBUS, which no reader of
-    // a map can prevent: finished files are never changed in place, only replaced by a rename
-    // (see `FileWriter`), and docs/serving.md says so to those who publish them by other means.
+    // which every bit pattern is a value, and each use is bounds-checked, so a file that another process
+    // alters gives wrong values, not undefined ones. A file cut short while mapped raises SIGBUS, which no
+    // reader of a map can prevent: finished files are never changed in place, only replaced by a rename (see
+    // `FileWriter`), and docs/serving.md says so to those who publish them by other means.
     unsafe { MmapOptions::new().len(length).map(file) }
 }

@@ -1,8 +1,10 @@
-//! The generation file: a fixed header, then page-aligned sections, each with its checksum.
+//! The index file: a header of one page, then page-aligned sections, each with a checksum.
 //!
-//! `docs/format.md` specifies it byte by byte. [`Header`] is the first page as it lies in the file,
-//! [`IndexFile`] a mapped file whose header and section bounds hold, [`FileWriter`] the only way one is made:
-//! written to a temporary file, synced, then renamed into place.
+//! `docs/format.md` specifies the file byte by byte.
+//!
+//! - [`Header`] is the first page as it stands in the file.
+//! - [`IndexFile`] is a mapped file whose header and section bounds were checked.
+//! - [`FileWriter`] makes a file: it writes a temporary file, syncs it, and renames it into place.
 
 mod header;
 mod map;
@@ -12,5 +14,5 @@ pub(crate) use header::{Header, MAX_LAYERS, MAX_ROWS, Section, check_model_versi
 pub(crate) use map::{IndexFile, Residence, map_rows};
 pub(crate) use writer::FileWriter;
 
-/// Sections and the header are multiples of this many bytes apart.
+/// The header has this many bytes, and every section starts at a multiple of it.
 pub(crate) const PAGE: u64 = 4096;

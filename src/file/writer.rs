@@ -13,10 +13,10 @@ use crate::{Error, Result};
 
 const BUFFER: usize = 1 << 20;
 
-/// Writes an index file beside its final place and moves it there when it is whole.
+/// Writes an index file beside its final path and moves it there once it is whole.
 ///
-/// Sections are written in their order in the file, each value once, front to back. Dropped before
-/// [`FileWriter::publish`], it removes what it wrote.
+/// Sections are written in the order of the file, front to back. A writer that is dropped before
+/// [`FileWriter::publish`] removes what it wrote.
 pub(crate) struct FileWriter {
     out: PathBuf,
     file: BufWriter<File>,
@@ -33,8 +33,8 @@ impl FileWriter {
         if out.is_dir() {
             return Err(Error::io("write", out)(io::ErrorKind::IsADirectory.into()));
         }
-        // Readable by others as the umask allows, where tempfile would keep it to its owner:
-        // the serving process is often another user.
+        // Readable by others as the umask allows: the serving process often runs as another user, and
+        // tempfile's default lets only the owner read.
         let (file, temporary) = tempfile::Builder::new()
             .prefix(".itemdex-")
             .suffix(".tmp")
@@ -54,12 +54,12 @@ impl FileWriter {
         })
     }
 
-    /// Where the finished file will stand.
+    /// The path of the finished file.
     pub fn out(&self) -> &Path {
         &self.out
     }
 
-    /// The unfinished file, everything written so far in it.
+    /// The unfinished file, with everything written so far in it.
     pub fn flushed(&mut self) -> Result<&File> {
         self.file.flush().map_err(Error::io("write", &self.out))?;
         Ok(self.file.get_ref())
@@ -88,8 +88,11 @@ impl FileWriter {
         self.end_section()
     }
 
-    /// Writes the header and makes the file appear at its place, whole or not at all: contents synced first,
-    /// then renamed, then the folder synced. Returns the file's length in bytes.
+    /// Writes the header and makes the file appear at its path, whole or not at all: syncs the file, renames
+    /// it, then syncs the folder. Returns the length of the file in bytes.
+    ///
+    /// # Panics
+    /// If a section was not written.
     pub fn publish(self, mut header: Header) -> Result<u64> {
         assert_eq!(self.sections.len(), Section::ALL.len(), "every section is written before the header");
         header.sections.copy_from_slice(&self.sections);

@@ -1,38 +1,41 @@
 use super::{Quantized, Rows, prefetch};
 
-/// Items in a space between that of the inner product and that where L2 order is inner-product order.
+/// The space of the graph: how near two items are, between their inner product and augmented L2.
 ///
-/// Every item gets one more coordinate, `sqrt(max_norm^2 - |x|^2)`, which puts all of them at the same norm; a query gets
-/// 0. Between a query and the items, L2 distance then falls as the inner product rises (Bachrach et al., "Speeding up the
-/// Xbox recommender system using a Euclidean transformation for inner-product spaces", RecSys 2014). Two items are as near as
-/// the inner product of their embeddings and `share` times that of their extra coordinates say: at 1 this orders as
-/// augmented L2 does, at 0 as the inner product of the items. The coordinate stands beside the rows, which stay aligned.
+/// Every item gets one more coordinate, `sqrt(max_norm^2 - |x|^2)`, which gives all items the same norm; a
+/// query gets 0. The L2 distance of an item to a query then falls as their inner product rises (Bachrach et
+/// al., "Speeding up the Xbox recommender system using a Euclidean transformation for inner-product spaces",
+/// RecSys 2014).
+///
+/// The nearness of two items is the inner product of their embeddings plus the augmentation times the product
+/// of their extra coordinates: augmentation 1 orders items as augmented L2 does, 0 as their inner product
+/// does. The coordinate stands beside the rows, so that these stay aligned.
 pub(crate) struct Augmented<'a> {
     rows: Rows<'a>,
-    /// By which nearness is measured, if there are any.
+    /// If given, nearness is computed by these and not by the `f32` rows.
     quantized: Option<Quantized<'a>>,
     places: Vec<Place>,
     share: f32,
-    /// The nearness that no two items exceed, unless a few norms stand out.
+    /// No two items are nearer than this, unless a few norms stand out.
     limit: f32,
 }
 
-/// What nearness needs beside the values, on one cache line.
+/// What nearness needs of an item beside its values, on one cache line.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 struct Place {
     squared_norm: f32,
     extra: f32,
-    /// Of the quantised values.
+    /// The scale of the `i8` row.
     scale: f32,
 }
 
-/// A candidate is dropped for a kept neighbour only if it is nearer to that by this share of what both lack to the limit.
-/// At 0, the rule of HNSW's paper, lists stay thin; docs/design.md has the measurement.
+/// A kept neighbour drops a candidate only if the candidate is nearer to it by this share of what both lack
+/// to the limit. With 0, the rule of the HNSW paper, lists stay thin; docs/design.md has the measurement.
 const SLACK: f32 = 0.1;
 
-/// The largest squared norm that counts for the limit, in means: a single enormous one would be slack without end for
-/// all the others.
+/// The largest squared norm that counts for the limit, as a multiple of the mean: with one enormous norm in
+/// the limit, the slack of all other items would be without end.
 const OUTLYING: f32 = 8.0;
 
 impl<'a> Augmented<'a> {
@@ -72,7 +75,7 @@ impl<'a> Augmented<'a> {
         distance + a.extra_difference(b).powi(2)
     }
 
-    /// Writes how near an item is to `others` to `scores`: finite, higher is nearer.
+    /// Writes the nearness of an item to each of `others` to `scores`: finite, higher is nearer.
     #[inline(always)]
     pub fn nearness(&self, item: u32, others: &[u32], scores: &mut [f32]) {
         let place = self.places[item as usize];
@@ -89,21 +92,21 @@ impl<'a> Augmented<'a> {
         }
     }
 
-    /// What makes the inner product of two items the nearness: `share * (extra * extra - max_norm^2)`, written so that it does
-    /// not round away beside one enormous norm.
+    /// What to subtract from the inner product of two items to get their nearness, augmentation * (max_norm^2
+    /// - extra * extra), computed so that it does not round away beside one enormous norm.
     #[inline(always)]
     fn apart(&self, a: Place, b: Place) -> f32 {
         0.5 * self.share * (a.squared_norm + b.squared_norm + a.extra_difference(b).powi(2))
     }
 
-    /// Whether a kept neighbour stands before a candidate: whether the candidate is nearer to it, by more than the slack, than
-    /// to the item whose neighbours are chosen.
+    /// Whether a kept neighbour occludes a candidate: whether the candidate is nearer to it (`between`) than
+    /// to the item whose neighbours are chosen (`nearness`), by at least the slack.
     #[inline(always)]
     pub fn occludes(&self, between: f32, nearness: f32) -> bool {
         between - nearness >= SLACK * (self.limit - between).max(0.0)
     }
 
-    /// Asks for what [`Augmented::nearness`] reads of a row ahead of its use.
+    /// Prefetches what [`Augmented::nearness`] reads of a row.
     #[inline(always)]
     pub fn prefetch(&self, row: u32) {
         match self.quantized {
@@ -115,8 +118,9 @@ impl<'a> Augmented<'a> {
 }
 
 impl Place {
-    /// The difference of the extra coordinates, as that of the squared norms over the sum of the extras:
-    /// beside one enormous norm the extras are huge and nearly equal, and their difference would round away.
+    /// The difference of the extra coordinates, computed as the difference of the squared norms over the sum
+    /// of the extras. Beside one enormous norm the extras are huge and nearly equal, and their difference
+    /// would round away.
     #[inline(always)]
     fn extra_difference(self, other: Place) -> f32 {
         let sum = self.extra + other.extra;

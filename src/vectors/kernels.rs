@@ -1,22 +1,22 @@
-//! One query against several rows of a matrix.
+//! Kernels: the inner products of one query with several rows of a matrix.
 //!
-//! A walk scores some ten rows at a time, of which each is a cache line or two: called once a row, even a fast kernel spends
-//! more on being called and on adding up its last register than on multiplying. So rows go four at a time, and their
-//! sums are added up together. Without AVX2 simsimd's kernels do it, a row a call.
+//! A walk scores some ten rows at a time, of one or two cache lines each. A kernel called once a row would
+//! spend more time on the call and on adding up its last register than on multiplying. So rows go four at a
+//! time, and their sums are added up together. Processors without AVX2 use simsimd's kernels, one row a call.
 //!
-//! The score of a row does not depend on which rows it is scored with.
+//! The score of a row does not depend on the rows it is scored with.
 
 use simsimd::SpatialSimilarity;
 
-/// Rows start on multiples of so many bytes, and are read in such pieces.
+/// The bytes of a cache line. Rows start on multiples of it.
 pub(crate) const LINE: usize = 64;
 
-/// Writes the inner products of `query` with `rows` of `data` to `scores`, never `-0.0`.
+/// Writes the inner product of `query` with each of `rows` to `scores`, never `-0.0`.
 ///
-/// `data` holds rows of the length of `query`, a multiple of 16. `scores` is as long as `rows`.
+/// `data` holds rows as long as `query`, whose length is a multiple of 16. `scores` is as long as `rows`.
 ///
 /// # Panics
-/// Where a row is not in `data`.
+/// If a row is not in `data`.
 #[allow(unsafe_code)]
 pub(crate) fn inner_products(query: &[f32], data: &[f32], rows: &[u32], scores: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
@@ -36,7 +36,8 @@ pub(crate) fn inner_products(query: &[f32], data: &[f32], rows: &[u32], scores: 
     portable::inner_products(query, data, rows, scores);
 }
 
-/// The inner products of quantised embeddings, as [`inner_products`]; the length of `query` is a multiple of 64.
+/// As [`inner_products`], for quantised embeddings. The length of `query` is a multiple of 64. The sums are
+/// exact.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) fn inner_products_i8(query: &[i8], data: &[i8], rows: &[u32], scores: &mut [i32]) {
@@ -57,7 +58,8 @@ pub(crate) fn inner_products_i8(query: &[i8], data: &[i8], rows: &[u32], scores:
     portable::inner_products_i8(query, data, rows, scores);
 }
 
-/// Calls `four` with every four of `rows`, found in `data`; the last four are filled up with their first.
+/// Calls `four` with every four of `rows`; where fewer than four are left, the first of them stands in for
+/// the rest.
 #[inline(always)]
 fn by_four<T, S: Copy>(
     width: usize,
@@ -98,8 +100,8 @@ mod avx512 {
         });
     }
 
-    /// Rows are turned from -128..128 to 0..256, since VNNI multiplies unsigned by signed bytes; what that adds to a
-    /// sum, 128 times the sum of the query, is taken off at the start.
+    /// VNNI multiplies unsigned by signed bytes, so rows are shifted from -128..128 to 0..256. That adds 128
+    /// times the sum of the query, which is subtracted at the start.
     #[target_feature(enable = "avx512bw,avx512vnni")]
     pub fn inner_products_i8(query: &[[i8; 64]], data: &[[i8; 64]], rows: &[u32], scores: &mut [i32]) {
         let high = _mm512_set1_epi8(-128);
@@ -118,7 +120,7 @@ mod avx512 {
         });
     }
 
-    /// The sum of each register, by adding halves of two registers at a time.
+    /// The sum of each register, adding halves of two registers at a time.
     #[target_feature(enable = "avx512f")]
     fn add_up([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
         let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -230,7 +232,7 @@ mod portable {
     }
 }
 
-/// Asks for the cache lines of `count` values from `start` on ahead of their use.
+/// Prefetches the cache lines of `count` values from `start` on. They need not lie in `data`.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) fn prefetch<T>(data: &[T], start: usize, count: usize) {
@@ -281,7 +283,8 @@ mod tests {
         kernels
     }
 
-    /// Rows of a dim, padded with zeros to `line` values, the first of them the query; and which rows to score.
+    /// Rows of one dim, padded with zeros to a multiple of `line` values; the first is the query. And the
+    /// rows to score.
     fn world<T: Clone + Default + std::fmt::Debug>(
         value: impl Strategy<Value = T> + Clone,
         line: usize,

@@ -3,12 +3,10 @@ use std::ops::Range;
 use super::kernels::{self, prefetch};
 use crate::{Error, Result};
 
-/// Rows scored at a time where all are.
+/// Rows scored at a time by [`Rows::score_all`].
 const BLOCK: usize = 64;
 
-/// A dense row-major matrix of `f32`, one embedding a row.
-///
-/// What user samples and query sets are passed around in. `data.len()` is `rows * dim`.
+/// A dense row-major matrix of `f32` with one embedding a row: a user sample, or a set of users to answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
     dim: usize,
@@ -16,10 +14,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Wraps `data`, whose length must be a multiple of `dim`.
+    /// Wraps `data`: row after row of `dim` values each.
     ///
     /// # Errors
-    /// [`Error::BadOption`] where `dim` is 0 or does not divide `data.len()`.
+    /// [`Error::BadOption`] if `dim` is 0 or does not divide `data.len()`.
     pub fn new(dim: usize, data: Vec<f32>) -> Result<Matrix> {
         if dim == 0 || !data.len().is_multiple_of(dim) {
             let problem = format!("{} values do not make rows of dim {dim}", data.len());
@@ -28,7 +26,7 @@ impl Matrix {
         Ok(Matrix { dim, data })
     }
 
-    /// Values a row.
+    /// How many values a row has; at least 1.
     pub fn dim(&self) -> usize {
         self.dim
     }
@@ -46,17 +44,17 @@ impl Matrix {
     /// The embedding at `row`.
     ///
     /// # Panics
-    /// Where `row >= len()`, as slice indexing does.
+    /// If `row >= len()`, as slice indexing does.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.data[row * self.dim..(row + 1) * self.dim]
     }
 
-    /// The rows in order.
+    /// The rows in order, `dim` values each.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.data.chunks_exact(self.dim)
     }
 
-    /// All values, row after row.
+    /// All `len() * dim()` values, row after row.
     pub fn as_slice(&self) -> &[f32] {
         &self.data
     }
@@ -90,25 +88,25 @@ impl<'a> Rows<'a> {
         &self.data[start..start + self.dim]
     }
 
-    /// The embedding at `row` and the padding behind it.
+    /// The embedding at `row` with its padding.
     #[inline(always)]
     pub fn padded(&self, row: u32) -> &'a [f32] {
         &self.data[row as usize * self.stride..][..self.stride]
     }
 
-    /// Asks for the embedding at `row` ahead of its use.
+    /// Prefetches the embedding at `row`.
     #[inline(always)]
     pub fn prefetch(&self, row: u32) {
         prefetch(self.data, row as usize * self.stride, self.stride);
     }
 
-    /// Writes the inner products of a padded user with `rows` to `scores`.
+    /// Writes the inner product of a padded user with each of `rows` to `scores`, which is as long as `rows`.
     #[inline(always)]
     pub fn scores(&self, user: &[f32], rows: &[u32], scores: &mut [f32]) {
         kernels::inner_products(user, self.data, rows, scores);
     }
 
-    /// Calls `scored` with each of a range of rows and its inner product with a padded user.
+    /// Calls `scored` with each row of a range and its inner product with a padded user.
     #[inline(always)]
     pub fn score_all(&self, user: &[f32], range: Range<u32>, mut scored: impl FnMut(u32, f32)) {
         let mut scores = [0.0; BLOCK];
@@ -121,19 +119,19 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The zeros behind the embedding at `row`.
+    /// The padding of the embedding at `row`: zeros in an undamaged file.
     pub fn padding(&self, row: u32) -> &'a [f32] {
         let start = row as usize * self.stride;
         &self.data[start + self.dim..start + self.stride]
     }
 }
 
-/// The values a row takes in the file, padding included.
+/// How many `f32` values a row takes in the file, with its padding.
 pub(crate) fn stride_of(dim: usize) -> usize {
     dim.next_multiple_of(kernels::LINE / size_of::<f32>())
 }
 
-/// Replaces `padded` by `embedding`, padded as rows are.
+/// Replaces the contents of `padded` by `embedding`, padded as rows are.
 pub(crate) fn pad(embedding: &[f32], padded: &mut Vec<f32>) {
     padded.clear();
     padded.extend_from_slice(embedding);

@@ -1,4 +1,4 @@
-//! Embeddings in memory: matrices, their `i8` form, the inner product, and the space the graph is built in.
+//! Embeddings: matrices, `i8` rows, the kernels of the inner product, and the space that a graph is built in.
 
 mod augmented;
 mod kernels;
@@ -11,11 +11,11 @@ pub use matrix::Matrix;
 pub(crate) use matrix::{Rows, pad, stride_of};
 pub(crate) use quantized::{Quantized, QuantizedRows, UserBounds, quantized_stride};
 
-/// The largest L2 norm an embedding may have: 2^62. Every inner product and every distance of the
-/// augmented space then stays finite in `f32`.
+/// The largest L2 norm an embedding may have: 2^62. Inner products, and distances in the augmented space,
+/// then stay finite in `f32`.
 pub const MAX_NORM: f32 = (1u64 << 62) as f32;
 
-/// Where a value of `embedding` is NaN or infinite, or its norm is beyond [`MAX_NORM`], what to say of it.
+/// What is wrong with `embedding`, for an error: a value that is not finite, or a norm beyond [`MAX_NORM`].
 pub(crate) fn problem_with(embedding: &[f32]) -> Option<String> {
     if let Some(at) = embedding.iter().position(|value| !value.is_finite()) {
         return Some(format!("value {at} is {}; every value must be finite", embedding[at]));

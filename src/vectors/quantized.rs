@@ -4,12 +4,14 @@ use super::{Rows, prefetch, stride_of};
 /// Rows scored at a time.
 const BLOCK: usize = 64;
 
-/// The smallest scale, of a user or a row, that bounds are derived from: products are far from vanishing.
+/// The smallest scale, of a user or a row, that bounds are computed from. Products of smaller ones might
+/// vanish.
 const SMALLEST: f32 = 1.0 / (1u64 << 50) as f32;
 
-/// Embeddings as `i8` with one scale a row: `value = scale * i8`, the largest value of a row at 127.
+/// The `i8` rows: `value = scale * i8`, with one scale a row, by which the largest value of the row becomes
+/// 127.
 ///
-/// A quarter of the bytes, for walks and for bounds: what they leave is scored again in `f32`.
+/// They take a quarter of the bytes. Walks and bounds read them; what those leave is scored again in `f32`.
 #[derive(Clone, Copy)]
 pub(crate) struct Quantized<'a> {
     values: &'a [i8],
@@ -18,24 +20,24 @@ pub(crate) struct Quantized<'a> {
 }
 
 impl<'a> Quantized<'a> {
-    /// `values` and `scales` as in the file.
+    /// `values` and `scales` are as they stand in the file.
     pub fn new(values: &'a [i8], scales: &'a [f32], dim: usize) -> Quantized<'a> {
         Quantized { values, scales, dim }
     }
 
-    /// Replaces `values` by the quantised user, padded.
+    /// Replaces the contents of `values` by the quantised user, padded.
     pub fn quantize_user(&self, user: &[f32], values: &mut Vec<i8>) {
         quantize(user, values);
         values.resize(quantized_stride(self.dim), 0);
     }
 
-    /// Whether a row is fewer cache lines than its `f32` values.
+    /// Whether an `i8` row takes fewer cache lines than an `f32` row.
     pub fn is_smaller(&self) -> bool {
         quantized_stride(self.dim) < stride_of(self.dim) * size_of::<f32>()
     }
 
-    /// Replaces `values` by the quantised user, padded, and returns what bounds its inner products; `None` where it is
-    /// so small that products of it may vanish.
+    /// Replaces the contents of `values` by the quantised user, padded, and returns what bounds its scores;
+    /// `None` if the user is so small that products might vanish.
     pub fn bounds(&self, user: &[f32], values: &mut Vec<i8>) -> Option<UserBounds> {
         let user = &user[..self.dim];
         let scale = quantize(user, values);
@@ -44,7 +46,8 @@ impl<'a> Quantized<'a> {
         bounds
     }
 
-    /// Calls `bounded` with each of `rows`, at most [`BLOCK`], and two bounds of its `f32` score.
+    /// Calls `bounded` with each of `rows`, at most [`BLOCK`], and the least and the most that its `f32`
+    /// score can be.
     #[inline(always)]
     pub fn bound(
         &self,
@@ -59,7 +62,7 @@ impl<'a> Quantized<'a> {
         for (&row, &product) in rows.iter().zip(&*products) {
             let scale = self.scales[row as usize];
             let product = product as f32 * user.scale;
-            // What the bounds are derived from does not hold for rows so small that their quantisation is coarse.
+            // The derivation of the bounds does not hold for rows so small that their quantisation is coarse.
             match scale >= SMALLEST {
                 true => bounded(row, (product - user.slack) * scale, (product + user.slack) * scale),
                 false => bounded(row, f32::NEG_INFINITY, f32::INFINITY),
@@ -67,15 +70,15 @@ impl<'a> Quantized<'a> {
         }
     }
 
-    /// Writes the inner products of a quantised user with `rows` to `scores`, but for the user's own scale, which
-    /// orders nothing.
+    /// Writes the inner product of a quantised user with each of `rows` to `scores`. It leaves out the user's
+    /// scale, which does not change the order.
     #[inline(always)]
     pub fn scores(&self, user: &[i8], rows: &[u32], scores: &mut [f32]) {
         self.products(user, rows, scores, |product, row| product * self.scales[row as usize] + 0.0);
     }
 
-    /// Writes what `score` makes of the inner product of `values` with each of `rows`, both without their scales, and
-    /// of the row.
+    /// Writes `score(product, row)` to `scores` for each of `rows`. The product is that of `values` and the
+    /// row's integers, without scales.
     #[inline(always)]
     pub fn products(&self, values: &[i8], rows: &[u32], scores: &mut [f32], score: impl Fn(f32, u32) -> f32) {
         let mut products = [0; BLOCK];
@@ -88,7 +91,7 @@ impl<'a> Quantized<'a> {
         }
     }
 
-    /// The values of `row` and the padding behind them.
+    /// The integers of `row` with their padding.
     #[inline(always)]
     pub fn padded(&self, row: u32) -> &'a [i8] {
         let stride = quantized_stride(self.dim);
@@ -111,7 +114,7 @@ impl<'a> Quantized<'a> {
         prefetch(self.values, row as usize * stride, stride);
     }
 
-    /// The first row that is not what `rows` quantise to.
+    /// The first row that differs from what its `f32` row quantises to.
     pub fn mismatch(&self, rows: Rows<'_>) -> Option<u32> {
         let mut values = Vec::new();
         let stride = quantized_stride(self.dim);
@@ -123,21 +126,24 @@ impl<'a> Quantized<'a> {
     }
 }
 
-/// What turns an inner product of quantised embeddings into bounds of the `f32` score.
+/// What of a user turns an inner product of integers into bounds of the `f32` score.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UserBounds {
     /// The user's own scale.
     scale: f32,
-    /// By how much, in the scale of a row, the score may be off.
+    /// The largest difference to the `f32` score, as a multiple of the row's scale.
     slack: f32,
 }
 
 impl UserBounds {
     /// `values` is `user` quantised, without padding.
     ///
-    /// With a row's values x, the integers q and the scale s, |x - s q| is at most s / 2 for each value, so the user u
-    /// brings in |u| s / 2, in the sum of absolute values. What quantising the user left out, e, brings in |e| s 127 at most.
-    /// The rest is the rounding of sums of `dim` products in `f32`, where |x| is at most 127 s, and of the bounds.
+    /// The score can be off by three errors. Let x be a value of the row, q its integer, s the scale of the
+    /// row, |u| the sum of the user's absolute values, and |e| that of what quantising the user left out.
+    ///
+    /// - Quantising the row: |x - s q| is at most s / 2, so the error is at most |u| s / 2.
+    /// - Quantising the user: the error is at most |e| s 127.
+    /// - Rounding: sums of `dim` products in `f32`, where |x| is at most 127 s, and the bounds themselves.
     fn new(user: &[f32], values: &[i8], scale: f32) -> UserBounds {
         let epsilon = f64::from(f32::EPSILON);
         let (mut size, mut left, mut quantized) = (0.0, 0.0, 0.0);
@@ -154,7 +160,7 @@ impl UserBounds {
     }
 }
 
-/// All embeddings of an index, quantised.
+/// The `i8` rows of an index that is being built.
 pub(crate) struct QuantizedRows {
     pub values: Vec<i8>,
     pub scales: Vec<f32>,
@@ -180,16 +186,17 @@ impl QuantizedRows {
     }
 }
 
-/// The bytes that a quantised row takes in the file, padding included.
+/// How many bytes an `i8` row takes in the file, with its padding.
 pub(crate) fn quantized_stride(dim: usize) -> usize {
     dim.next_multiple_of(LINE)
 }
 
-/// Replaces `values` by the quantised embedding; returns the scale. An embedding of zeros has scale 0.
+/// Replaces the contents of `values` by the quantised embedding and returns its scale. An embedding of zeros
+/// has scale 0.
 pub(crate) fn quantize(embedding: &[f32], values: &mut Vec<i8>) -> f32 {
     let largest = embedding.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     let scale = largest / 127.0;
-    // By division, not by a reciprocal: that of the smallest scales is infinite.
+    // By division: the reciprocal of the smallest scales is infinite.
     let quantized = |value: &f32| if scale > 0.0 { (value / scale).round() as i8 } else { 0 };
     values.clear();
     values.extend(embedding.iter().map(quantized));
@@ -268,7 +275,7 @@ mod tests {
         let mut values = Vec::new();
         assert_eq!((quantize(&[0.0, -0.0], &mut values), &values[..]), (0.0, &[0, 0][..]));
         assert_eq!((quantize(&[127.0, -127.0, 1.4], &mut values), &values[..]), (1.0, &[127, -127, 1][..]));
-        // Below the smallest scale there is nothing left to hold.
+        // Below the smallest scale every value rounds to 0.
         quantize(&[f32::from_bits(1), 0.0], &mut values);
         let scale = quantize(&[super::super::MAX_NORM, 1.0], &mut values);
         assert!(scale.is_finite() && values == [127, 0]);
