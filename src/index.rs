@@ -8,7 +8,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::channels::{self, Channel, ChannelHit, Chooser, MAX_CHANNELS, RankedChannels};
 use crate::file::{IndexFile, Residence, Section};
-use crate::graph::{Graph, Scored, Scratch, search};
+use crate::graph::{Graph, Layers, Scored, Scratch, search};
 use crate::ids::{IdMap, NONE};
 use crate::rank::{self, Candidates, Contest, RankOptions, Ranked, Ranking, RowHandles, Source};
 use crate::top::{Hit, keep_best};
@@ -273,7 +273,7 @@ pub struct Info {
     /// How uneven the norms of the items are: their standard deviation over their mean.
     pub norm_variation: f64,
     /// Between 0, that of the raw inner product, and 1, augmented L2: the space that the build chose for its graph.
-    pub share: f32,
+    pub augmentation: f32,
     /// The fewest, the mean and the most base links a row.
     pub degree: (usize, f64, usize),
 }
@@ -763,7 +763,13 @@ impl Index {
             .verify(self.ids())
             .map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
         progress("links");
-        self.graph().verify().map_err(|flaw| self.file.wrong(flaw.section, flaw.value, flaw.problem))
+        self.graph().verify().map_err(|flaw| {
+            let section = match flaw.layers {
+                Layers::Base => Section::BaseLayer,
+                Layers::Upper => Section::UpperLayers,
+            };
+            self.file.wrong(section, flaw.value, flaw.problem)
+        })
     }
 
     /// What the file holds. Reads every row and every link of the base layer.
@@ -783,7 +789,7 @@ impl Index {
             layers: header.layer_nodes[..header.layers()].to_vec(),
             calibration: header.calibration.points().collect(),
             norm_variation: self.norm_variation(),
-            share: header.share,
+            augmentation: header.augmentation,
             degree: self.degree(),
         }
     }

@@ -26,10 +26,11 @@
 //!
 //! # Features
 //!
-//! - `hnsw_rs` (default): the choice of building with the `hnsw_rs` crate.
+//! None is on by default.
+//!
+//! - `hnsw_rs`: the choice of building with the `hnsw_rs` crate.
 //! - `parquet`: dumps in parquet.
 //! - `metrics`: what a [`live::LiveIndex`] does, as metrics of the `metrics` crate.
-//! - `cli` (default): what the `itemdex` binary needs beside.
 
 #![deny(missing_docs, unsafe_code)]
 
@@ -43,6 +44,7 @@ mod file;
 mod graph;
 mod ids;
 mod index;
+mod limits;
 pub mod live;
 mod progress;
 mod rank;
@@ -53,6 +55,7 @@ pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use channels::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
 pub use error::{Error, Result};
 pub use index::{Builder, Found, Index, Info, OpenOptions, Plan, Residency, SearchOptions};
+pub use limits::MAX_DIM;
 pub use progress::{Progress, Stage};
 pub use rank::{Candidates, RankOptions, Ranked, RowHandles};
 pub use top::Hit;

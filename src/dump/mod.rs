@@ -22,11 +22,8 @@ use std::path::{Path, PathBuf};
 
 use records::Records;
 
-use crate::file::MAX_ROWS;
+use crate::limits::{MAX_DIM, MAX_ROWS};
 use crate::{Error, Matrix, Result};
-
-/// The largest dim a dump, and so an index, may have.
-pub const MAX_DIM: usize = 4096;
 
 /// About as many bytes of `f32` are read at once, in whole rows.
 const BATCH_BYTES: usize = 1 << 20;

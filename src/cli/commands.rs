@@ -1,10 +1,5 @@
 //! The commands, one function each.
 
-pub(crate) mod catalog;
-pub(crate) mod demo;
-pub(crate) mod eval;
-mod progress;
-
 use std::fmt;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::Path;
@@ -16,10 +11,10 @@ use itemdex::live::Catalog;
 use itemdex::{
     BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, SearchOptions, Stage,
 };
-use progress::Meter;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::progress::Meter;
 use crate::{Build, Rank, Search};
 
 /// Why a command failed.
@@ -156,7 +151,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
             "rows": info.rows, "dim": info.dim, "model_version": info.model_version, "bytes": info.bytes,
             "sections": sections, "quantized": info.quantized, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
             "layers": info.layers, "degree": {"min": least, "mean": mean, "max": most},
-            "norm_variation": info.norm_variation, "share": info.share, "calibration": calibration,
+            "norm_variation": info.norm_variation, "augmentation": info.augmentation, "calibration": calibration,
         });
         writeln!(out, "{document}")?;
     } else {
@@ -169,7 +164,11 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         )?;
         writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { "f32" })?;
         writeln!(out, "norms          vary by {:.2} of their mean", info.norm_variation)?;
-        writeln!(out, "graph space    {:.1} of the way from inner product to augmented L2", info.share)?;
+        writeln!(
+            out,
+            "graph space    {:.1} of the way from inner product to augmented L2",
+            info.augmentation
+        )?;
         writeln!(out, "degree         {least} to {most}, mean {mean:.1}")?;
         writeln!(out, "upper layers   {:?}", info.layers)?;
         writeln!(out, "bytes          {:>14}", info.bytes)?;
@@ -253,11 +252,11 @@ fn print_hits(out: &mut impl Write, user: usize, unknown: Option<usize>, hits: &
     Ok(())
 }
 
-fn output() -> BufWriter<StdoutLock<'static>> {
+pub(crate) fn output() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
-fn read_users(path: &Path) -> Result<Matrix, Failure> {
+pub(crate) fn read_users(path: &Path) -> Result<Matrix, Failure> {
     Ok(Dump::options().without_ids().open(path)?.into_matrix()?)
 }
 
@@ -270,7 +269,7 @@ fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
     Ok(flag)
 }
 
-fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
+pub(crate) fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
     let meter = Arc::clone(meter);
     move |progress| {
         let stage = match progress.stage {
