@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn every_number_of_rows_has_room_in_its_entries() {
         let rows = (0..31).flat_map(|bits| [1u64 << bits, (1 << bits) + 1, (2 << bits) - 1]);
-        for rows in rows.chain([crate::file::MAX_ROWS]) {
+        for rows in rows.chain([crate::limits::MAX_ROWS]) {
             let room = 1u64 << (64 - Layout::new(0, rows as usize).hash_bits);
             assert!(rows < room, "{rows} rows in {room}");
         }

@@ -42,8 +42,9 @@
 //!
 //! # Features
 //!
-//! - `hnsw_rs` (default): a second builder, that of the `hnsw_rs` crate.
-//! - `cli` (default): the `itemdex` binary. A program that only uses the library can leave it out.
+//! None is on by default.
+//!
+//! - `hnsw_rs`: a second builder, that of the `hnsw_rs` crate.
 //! - `parquet`: reads dumps in parquet.
 //! - `metrics`: reports what a [`live::LiveIndex`] does through the `metrics` crate.
 
@@ -58,6 +59,7 @@ mod file;
 mod graph;
 mod ids;
 mod index;
+mod limits;
 pub mod live;
 mod progress;
 mod ranking;
@@ -70,6 +72,7 @@ pub use index::{
     Builder, Candidates, Channel, ChannelHit, Found, Index, Info, MAX_CHANNELS, OpenOptions, Plan,
     RankOptions, Ranked, RankedChannels, Residency, RowHandles, SearchOptions,
 };
+pub use limits::MAX_DIM;
 pub use progress::{Progress, Stage};
 pub use top::Hit;
 pub use vectors::{MAX_NORM, Matrix};

@@ -259,6 +259,11 @@ fn options_that_cannot_work_are_named() {
         "model version: it is empty; name the model the embeddings came from, for example its training date"
     );
     assert_eq!(refused(IndexBuilder::new("x".repeat(256))), "model version: it is longer than 255 bytes");
+    for garbling in ["v1\n", "\u{1b}[31mv1", "v\u{9b}1", "v1\t"] {
+        let control =
+            "model version: it has a control character, a line break for instance; use printable ones";
+        assert_eq!(refused(IndexBuilder::new(garbling)), control);
+    }
     assert_eq!(refused(builder().m(1)), "m: 1 is not within 2 to 128");
     assert_eq!(refused(builder().ef_construction(0)), "ef_construction: 0 is not within 1 to 10000");
     assert_eq!(refused(builder().threads(0)), "threads: 0 is not within 1 to 1024");

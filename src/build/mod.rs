@@ -4,10 +4,11 @@
 //! kept in memory: the graph is built over the pages of the unfinished file. What is kept is some 40 bytes a row (id, norm,
 //! look-ups), its i8 values, and the graph itself.
 
-mod judge;
+mod assemble;
+mod measure;
 mod order;
-mod pilot;
 mod rows;
+mod space;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,20 +16,13 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use judge::Judge;
-use rows::{ROWS_A_TICK, RowWriter};
+use rows::RowWriter;
 
-use crate::calibration::Calibration;
 use crate::dump::Dump;
-use crate::file::{FileWriter, Header, map_rows};
-#[cfg(feature = "hnsw_rs")]
-use crate::graph::hnsw_rs;
-use crate::graph::repair::{Copies, connect};
-use crate::graph::{OwnedGraph, Parameters, native, users};
-use crate::ids::{Duplicate, IdTable};
 use crate::index::Builder;
-use crate::progress::{Progress, ProgressFn, Stage, Watch};
-use crate::vectors::{Augmented, Matrix, QuantizedRows, Rows, problem_with, stride_of};
+use crate::limits::{MAX_DIM, MAX_M, MIN_M, check_model_version};
+use crate::progress::{Progress, ProgressFn, Watch};
+use crate::vectors::{Matrix, problem_with};
 use crate::{Error, Result};
 
 /// Builds index files.
@@ -208,150 +202,17 @@ impl IndexBuilder {
                 Err(Error::BadOption { option, problem: format!("{value} is not within {least} to {most}") })
             }
         };
-        Header::new(&self.model_version)?;
-        within("m", self.m, 2, 128)?;
+        check_model_version(&self.model_version)?;
+        within("m", self.m, MIN_M, MAX_M)?;
         within("ef_construction", self.ef_construction, 1, 10_000)?;
         within("threads", self.threads, 1, 1024)?;
-        within("dim", dim, 1, crate::dump::MAX_DIM)?;
+        within("dim", dim, 1, MAX_DIM)?;
         self.users.as_ref().map_or(Ok(()), |users| check_users(users, dim))
     }
 
     fn watch(&self) -> Watch<'_> {
         Watch::new(self.progress.as_deref(), self.cancel.as_deref())
     }
-
-    /// Everything after the dump: the order of the rows, the id table, the graph, the header.
-    fn finish(&self, written: RowWriter, started: Instant) -> Result<BuildReport> {
-        let watch = self.watch();
-        let Placed { mut file, dim, ids, table, squared_norms } = self.place(written.finish()?, &watch)?;
-        let rows_time = started.elapsed();
-        let total = ids.len();
-        let Made { graph, quantized, share, calibration, copies, linked } =
-            self.graph(&mut file, dim, &squared_norms, &watch)?;
-        let graph_time = started.elapsed() - rows_time;
-
-        watch.tick(Stage::Publish, 0, total)?;
-        let mut header = Header::new(&self.model_version)?;
-        header.dim = dim as u32;
-        header.rows = total as u64;
-        header.m = graph.m as u32;
-        header.ef_construction = self.ef_construction as u32;
-        header.builder = self.builder as u32;
-        header.entry = graph.entry;
-        header.id_buckets = table.table.len() as u64;
-        header.id_seed = table.seed;
-        header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
-        header.quantized = quantized.is_some().into();
-        header.share = share;
-        header.calibration = calibration;
-        let (values, scales) = quantized.map_or_else(Default::default, |rows| (rows.values, rows.scales));
-        file.write_section(&values)?;
-        file.write_section(&scales)?;
-        file.write_section(&ids)?;
-        file.write_section(table.table.as_flattened())?;
-        file.write_section(&graph.base)?;
-        file.write_section(&graph.upper)?;
-        watch.tick(Stage::Publish, total, total)?;
-        let bytes = file.publish(header)?;
-        let total_time = started.elapsed();
-        tracing::info!(rows = total, dim, bytes, copies, linked, ?total_time, "built an index");
-        Ok(BuildReport { rows: total as u64, dim, bytes, copies, linked, rows_time, graph_time, total_time })
-    }
-
-    /// Writes the rows once more, in the order in which the index is to hold them.
-    fn place(&self, mut written: RowWriter, watch: &Watch<'_>) -> Result<Placed> {
-        let (dim, total) = (written.dim, written.ids.len());
-        let mut file = FileWriter::create(written.file.out())?;
-        let out = file.out().to_owned();
-        let mapped = map_rows(written.file.flushed()?, total * stride_of(dim), &out)?;
-        let rows = Rows::new(mapped.values(), dim);
-        watch.tick(Stage::Order, 0, total)?;
-        let order = order::near_together(rows, self.threads);
-        let ids: Vec<u64> = order.iter().map(|&row| written.ids[row as usize]).collect();
-        let table = IdTable::build(&ids).map_err(|Duplicate { id, first, second }| {
-            let [a, b] = [first, second].map(|place| u64::from(order[place as usize]));
-            Error::DuplicateId { origin: written.origin.clone(), id, first: a.min(b), second: a.max(b) }
-        })?;
-        for (number, chunk) in order.chunks(ROWS_A_TICK).enumerate() {
-            watch.tick(Stage::Order, number * ROWS_A_TICK, total)?;
-            chunk.iter().try_for_each(|&row| file.write(rows.padded(row)))?;
-        }
-        watch.tick(Stage::Order, total, total)?;
-        file.end_section()?;
-        let squared_norms = order.iter().map(|&row| written.squared_norms[row as usize]).collect();
-        Ok(Placed { file, dim, ids, table, squared_norms })
-    }
-
-    fn graph(
-        &self,
-        file: &mut FileWriter,
-        dim: usize,
-        squared_norms: &[f32],
-        watch: &Watch<'_>,
-    ) -> Result<Made> {
-        let total = squared_norms.len();
-        let out = file.out().to_owned();
-        let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
-        let rows = Rows::new(mapped.values(), dim);
-        let (measuring, linked_for) = judge::split(self.users.as_ref(), total);
-        let judge = Judge::new(rows, &measuring, self.threads, watch)?;
-        let quantized = match self.quantization {
-            Some(Quantization::None) => None,
-            Some(Quantization::I8) => Some(QuantizedRows::of(rows)),
-            None => Some(QuantizedRows::of(rows)).filter(|quantized| judge.loses_nothing(quantized.view())),
-        };
-        let walked = quantized.as_ref().map(QuantizedRows::view);
-        let parameters =
-            Parameters { m: self.m, ef_construction: self.ef_construction, threads: self.threads };
-        let share = match self.builder {
-            Builder::Native => pilot::share(
-                rows,
-                squared_norms,
-                walked.is_some(),
-                (&measuring, &linked_for),
-                &parameters,
-                watch,
-            )?,
-            #[cfg(feature = "hnsw_rs")]
-            Builder::HnswRs => 1.0,
-        };
-        let space = Augmented::new(rows, walked, squared_norms, share);
-        let copies = Copies::find(rows);
-        let originals = copies.originals(total as u32);
-        let mut graph = match self.builder {
-            Builder::Native => {
-                let mut graph = native::build(&space, &originals, &parameters, watch)?;
-                users::link(&mut graph, rows, walked, &linked_for, self.threads, watch)?;
-                graph
-            }
-            #[cfg(feature = "hnsw_rs")]
-            Builder::HnswRs => hnsw_rs::build(&space, &originals, &parameters, watch)?,
-        };
-        copies.attach(&mut graph);
-        let linked = connect(&mut graph, &space, watch)?;
-        let calibration = judge.calibrate(graph.view(), walked, watch)?;
-        let (copies, linked) = (copies.len() as u64, linked as u64);
-        Ok(Made { graph, quantized, share, calibration, copies, linked })
-    }
-}
-
-/// Rows in their final order, written, and what belongs to them.
-struct Placed {
-    file: FileWriter,
-    dim: usize,
-    ids: Vec<u64>,
-    table: IdTable,
-    squared_norms: Vec<f32>,
-}
-
-/// What a build makes of the rows.
-struct Made {
-    graph: OwnedGraph,
-    quantized: Option<QuantizedRows>,
-    share: f32,
-    calibration: Calibration,
-    copies: u64,
-    linked: u64,
 }
 
 fn check_users(users: &Matrix, dim: usize) -> Result<()> {

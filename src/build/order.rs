@@ -58,13 +58,13 @@ fn part<'o>(rows: Rows<'_>, order: &'o mut [u32], threads: usize) -> Vec<&'o mut
         let best = (0..numbers.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
         (best.unwrap_or_default() as u32, row)
     };
-    let share = order.len().div_ceil(threads);
+    let chunk = order.len().div_ceil(threads);
     let mut placed: Vec<(u32, u32)> = match threads {
         1 => order.iter().map(nearest).collect(),
         _ => thread::scope(|scope| {
-            let place = |share: &[u32]| share.iter().map(nearest).collect::<Vec<_>>();
+            let place = |chunk: &[u32]| chunk.iter().map(nearest).collect::<Vec<_>>();
             let running: Vec<_> =
-                order.chunks(share).map(|share| scope.spawn(move || place(share))).collect();
+                order.chunks(chunk).map(|chunk| scope.spawn(move || place(chunk))).collect();
             running.into_iter().flat_map(|thread| thread.join().expect("placing does not panic")).collect()
         }),
     };

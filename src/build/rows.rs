@@ -4,7 +4,8 @@ use std::thread;
 use crossbeam::channel::{Sender, bounded};
 
 use crate::dump::{Batch, Dump};
-use crate::file::{FileWriter, MAX_ROWS};
+use crate::file::FileWriter;
+use crate::limits::MAX_ROWS;
 use crate::progress::{Stage, Watch};
 use crate::vectors::{Rows, pad, problem_with};
 use crate::{Error, Result};

@@ -4,7 +4,7 @@ use std::path::Path;
 use itemdex::live::{Catalog, Generation, PublishOptions};
 use serde_json::{Value, json};
 
-use super::{Done, output};
+use crate::commands::{Done, output};
 use crate::{Placement, Prune, Publish};
 
 impl From<&Placement> for PublishOptions {

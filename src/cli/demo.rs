@@ -12,9 +12,9 @@ use itemdex::dump::{Dump, IdLists};
 use itemdex::eval::{measure, quantile};
 use itemdex::{BuildReport, Error, Hit, Index, IndexBuilder, Matrix, SearchOptions};
 
-use super::progress::Meter;
-use super::{Done, Failure, output, read_users, show_on};
 use crate::Demo;
+use crate::commands::{Done, Failure, output, read_users, show_on};
+use crate::progress::Meter;
 
 /// The household whose offers are shown: a row of `users_test.npy`.
 const HOUSEHOLD: usize = 120;
@@ -25,7 +25,8 @@ const RANKED: usize = 100;
 const SHOWN: usize = 10;
 
 pub(crate) fn demo(args: &Demo) -> Done {
-    let data = Data::open(&args.data)?;
+    let folder = args.data.clone().unwrap_or_else(bundled);
+    let data = Data::open(&folder)?;
     let path = out_path(args)?;
     let mut out = output();
     writeln!(
@@ -33,7 +34,7 @@ pub(crate) fn demo(args: &Demo) -> Done {
         "The Complete Journey: households and the grocery products they bought, embedded as users and items.\n"
     )?;
 
-    let report = build(&args.data, &path)?;
+    let report = build(&folder, &path)?;
     let began = Instant::now();
     let index = Index::open(&path)?;
     let opened = began.elapsed();
@@ -55,8 +56,14 @@ pub(crate) fn demo(args: &Demo) -> Done {
     out.flush()?;
     let figures = Figures::measure(&index, &data.users)?;
     figures.show(&mut out, data.users.len())?;
-    show_next(&mut out, &path, &args.data)?;
+    show_next(&mut out, &path, &folder)?;
     Ok(out.flush()?)
+}
+
+/// Where the data lies in the repository that the program was compiled in.
+fn bundled() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+    root.join("examples/completejourney")
 }
 
 struct Data {
@@ -157,7 +164,7 @@ struct Figures {
 
 impl Figures {
     fn measure(index: &Index, users: &Matrix) -> Result<Figures, Failure> {
-        let exact = super::eval::truth(index, users, RANKED)?;
+        let exact = crate::eval::truth(index, users, RANKED)?;
         let search = measure(index, users, &exact, &SearchOptions::new(RANKED), 1)?;
         let mut times = Vec::with_capacity(users.len());
         let mut agreeing = 0;

@@ -10,9 +10,9 @@ use itemdex::{Hit, Index, Matrix, OpenOptions, SearchOptions};
 use plotters::prelude::*;
 use serde_json::json;
 
-use super::progress::Meter;
-use super::{Done, Failure, output, read_users};
 use crate::Eval;
+use crate::commands::{Done, Failure, output, read_users};
+use crate::progress::Meter;
 
 /// A point, and the recall that was asked for if it was not a beam.
 type Measured = (Point, Option<f32>);
@@ -50,7 +50,7 @@ pub(crate) fn eval(args: &Eval) -> Done {
 }
 
 /// The exact answers, on all cores, with progress.
-pub(super) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<Hit>>, Failure> {
+pub(crate) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<Hit>>, Failure> {
     let meter = Meter::new();
     let cores = available_parallelism().map_or(1, usize::from);
     let total = users.len() as u64;

@@ -23,11 +23,8 @@ use std::path::{Path, PathBuf};
 
 use records::Records;
 
-use crate::file::MAX_ROWS;
+use crate::limits::{MAX_DIM, MAX_ROWS};
 use crate::{Error, Matrix, Result};
-
-/// The largest dim that a dump, and so an index, may have.
-pub const MAX_DIM: usize = 4096;
 
 /// Reads take about this many bytes of `f32` at once, in whole rows.
 const BATCH_BYTES: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytemuck::AnyBitPattern;
 use half::f16;
 
-use super::MAX_DIM;
+use crate::limits::MAX_DIM;
 use crate::{Error, Result};
 
 /// How a value is stored, little-endian.

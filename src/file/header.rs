@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::PAGE;
 use crate::calibration::Calibration;
 use crate::ids::table_size;
+use crate::limits::{MAX_DIM, MAX_M, MAX_ROWS, MIN_M, check_model_version};
 use crate::vectors::{quantized_stride, stride_of};
 use crate::{Error, Result};
 
@@ -17,12 +18,6 @@ const FORMAT_VERSION: u32 = 1;
 
 /// How many upper layers a graph may have.
 pub(crate) const MAX_LAYERS: usize = 15;
-
-/// The most rows: a row number takes 31 bits.
-pub(crate) const MAX_ROWS: u64 = (1 << 31) - 1;
-
-/// The longest model version, in bytes of UTF-8.
-pub(crate) const MAX_MODEL_VERSION: usize = 255;
 
 /// The sections, in the order of the file and of the header's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +99,7 @@ pub(crate) struct Header {
     pub quantized: u32,
     pub calibration: Calibration,
     /// The augmentation of the graph's space: the weight of the augmented coordinate, 0 to 1.
-    pub share: f32,
+    pub augmentation: f32,
     reserved: [u8; 3208],
     checksum: u64,
 }
@@ -187,9 +182,9 @@ impl Header {
             true => Ok(()),
             false => Err(format!("{what} {value} is not within {least} to {most}")),
         };
-        fits("dim", self.dim.into(), 1, 4096)?;
+        fits("dim", self.dim.into(), 1, MAX_DIM as u64)?;
         fits("row count", self.rows, 1, MAX_ROWS)?;
-        fits("m", self.m.into(), 2, 128)?;
+        fits("m", self.m.into(), MIN_M as u64, MAX_M as u64)?;
         fits("quantisation", self.quantized.into(), 0, 1)?;
         fits("entry row", self.entry.into(), 0, self.rows - 1)?;
         fits("id table size", self.id_buckets, table_size(self.rows), table_size(self.rows))?;
@@ -198,8 +193,8 @@ impl Header {
             fits("upper layer size", nodes.into(), 0, most)?;
         }
         check_model_version(self.model_version()).map_err(|error| error.to_string())?;
-        if !(0.0..=1.0).contains(&self.share) {
-            return Err(format!("the share of the extra coordinate {} is not within 0 to 1", self.share));
+        if !(0.0..=1.0).contains(&self.augmentation) {
+            return Err(format!("the augmentation {} is not within 0 to 1", self.augmentation));
         }
         self.calibration.problem().map_or(Ok(()), Err)?;
         self.check_sections()
@@ -240,13 +235,4 @@ impl Header {
             }
         }
     }
-}
-
-pub(crate) fn check_model_version(model_version: &str) -> Result<()> {
-    let problem = match model_version.len() {
-        0 => "it is empty; name the model the embeddings came from, for example its training date",
-        1..=MAX_MODEL_VERSION => return Ok(()),
-        _ => "it is longer than 255 bytes",
-    };
-    Err(Error::BadOption { option: "model version", problem: problem.to_owned() })
 }

@@ -10,7 +10,7 @@ mod header;
 mod map;
 mod writer;
 
-pub(crate) use header::{Header, MAX_LAYERS, MAX_ROWS, Section, check_model_version};
+pub(crate) use header::{Header, MAX_LAYERS, Section};
 pub(crate) use map::{IndexFile, Residence, map_rows};
 pub(crate) use writer::FileWriter;
 

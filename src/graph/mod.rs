@@ -23,7 +23,7 @@ pub(crate) use crate::ids::NONE;
 pub(crate) use search::{kept, score_again, search, walk};
 pub(crate) use walk::{Beam, Scored, Scratch};
 
-use crate::file::{MAX_LAYERS, Section};
+use crate::file::MAX_LAYERS;
 use crate::vectors::prefetch;
 
 /// A graph that can be walked.
@@ -99,7 +99,7 @@ impl<'a> Graph<'a> {
         self.layers[..self.height].iter().rev()
     }
 
-    /// Checks what walking relies on but does not prove. `Err` says in which section, at which value, and what.
+    /// Checks what walking relies on but does not prove. `Err` says what, and at which value.
     pub fn verify(&self) -> Result<(), Flaw> {
         for row in 0..self.rows() as u32 {
             let at = row as usize * 2 * self.m;
@@ -160,21 +160,28 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// What is wrong with a graph, and at which value of which section.
+/// What is wrong with a graph, and at which of its values.
 #[derive(Debug)]
 pub(crate) struct Flaw {
-    pub section: Section,
+    pub layers: Layers,
+    /// Counted as [`OwnedGraph::base`] and [`OwnedGraph::upper`] are, which a file holds as they are.
     pub value: usize,
     pub problem: String,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layers {
+    Base,
+    Upper,
+}
+
 impl Flaw {
     fn base(value: usize, problem: String) -> Flaw {
-        Flaw { section: Section::BaseLayer, value, problem }
+        Flaw { layers: Layers::Base, value, problem }
     }
 
     fn upper(value: usize, problem: String) -> Flaw {
-        Flaw { section: Section::UpperLayers, value, problem }
+        Flaw { layers: Layers::Upper, value, problem }
     }
 }
 

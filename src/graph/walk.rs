@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 
 use super::{Graph, Layer};
+use crate::limits::MAX_M;
 use crate::top::cut;
 
 /// Nodes that are expanded together, so that the waits for their links and their neighbours overlap.
@@ -8,7 +9,7 @@ const TOGETHER: usize = 4;
 
 /// Links of nodes expanded together, at most, and one to write behind: twice the largest `m` a node, and half as much again
 /// in a graph that is being built.
-const MAX_LINKS: usize = TOGETHER * 384 + 1;
+const MAX_LINKS: usize = TOGETHER * 3 * MAX_M + 1;
 
 /// Rated rows are cut down to those kept when there are so many times as many.
 const SURPLUS: usize = 8;
@@ -110,20 +111,20 @@ impl Scratch {
     /// Leaves in [`Scratch::found`] the best nodes that a best-first search from `starts` comes to (algorithm 2 of the
     /// HNSW paper).
     ///
-    /// `links` are a node's neighbours, and `ahead` is called for a node shortly before them; `score` rates nodes, higher
-    /// is better, and `touch` is called for each shortly before it. Each node is rated at most once, so the search
-    /// ends whatever the links say.
+    /// `links` are a node's neighbours, and `prefetch_links` is called for a node shortly before them; `score` rates nodes,
+    /// higher is better, and `prefetch` is called for each shortly before it. Each node is rated at most once, so the
+    /// search ends whatever the links say.
     pub fn beam<L: Iterator<Item = u32>>(
         &mut self,
         beam: Beam,
         starts: [u32; 2],
-        (links, ahead): (impl Fn(u32) -> L, impl Fn(u32)),
-        (score, touch): (impl Fn(&[u32], &mut [f32]), impl Fn(u32)),
+        (links, prefetch_links): (impl Fn(u32) -> L, impl Fn(u32)),
+        (score, prefetch): (impl Fn(&[u32], &mut [f32]), impl Fn(u32)),
     ) {
         self.visited.clear();
         self.pool.clear();
         self.rated.clear();
-        let fresh = self.gather(&[()], |()| starts.into_iter(), &touch);
+        let fresh = self.gather(&[()], |()| starts.into_iter(), &prefetch);
         let mut next = self.rate(beam, fresh, &score);
         loop {
             let mut expanded = [0; TOGETHER];
@@ -132,7 +133,7 @@ impl Scratch {
                 let best = self.pool[next];
                 if best.is_open() {
                     self.pool[next] = best.closed();
-                    ahead(best.row());
+                    prefetch_links(best.row());
                     expanded[count] = best.row();
                     count += 1;
                 }
@@ -141,7 +142,7 @@ impl Scratch {
             if count == 0 {
                 return;
             }
-            let fresh = self.gather(&expanded[..count], &links, &touch);
+            let fresh = self.gather(&expanded[..count], &links, &prefetch);
             next = self.rate(beam, fresh, &score).min(next);
         }
     }
@@ -152,7 +153,7 @@ impl Scratch {
         &mut self,
         nodes: &[N],
         links: impl Fn(N) -> L,
-        touch: &impl Fn(u32),
+        prefetch: &impl Fn(u32),
     ) -> usize {
         let Scratch { visited: Visited { tags, current }, fresh, .. } = self;
         let mut count = 0;
@@ -164,7 +165,7 @@ impl Scratch {
                 count += usize::from(std::mem::replace(tag, *current) != *current);
             }
         }
-        fresh[..count].iter().for_each(|&node| touch(node));
+        fresh[..count].iter().for_each(|&node| prefetch(node));
         count
     }
 
@@ -259,11 +260,11 @@ impl Graph<'_> {
         beam: Beam,
         scratch: &mut Scratch,
         score: impl Fn(&[u32], &mut [f32]),
-        touch: impl Fn(u32),
+        prefetch: impl Fn(u32),
     ) {
         let starts = [self.descend(&score, scratch), self.entry];
         let links = |row| self.slots(row).iter().copied();
-        scratch.beam(beam, starts, (links, |row| self.prefetch(row)), (score, touch));
+        scratch.beam(beam, starts, (links, |row| self.prefetch(row)), (score, prefetch));
     }
 
     /// From the entry down the upper layers, on each to where no neighbour is better.

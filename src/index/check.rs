@@ -3,6 +3,7 @@
 use super::Index;
 use crate::Result;
 use crate::file::Section;
+use crate::graph::Layers;
 
 /// What built a graph; the number is what the file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +84,13 @@ impl Index {
             .verify(self.ids())
             .map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
         progress("links");
-        self.graph().verify().map_err(|flaw| self.file.wrong(flaw.section, flaw.value, flaw.problem))
+        self.graph().verify().map_err(|flaw| {
+            let section = match flaw.layers {
+                Layers::Base => Section::BaseLayer,
+                Layers::Upper => Section::UpperLayers,
+            };
+            self.file.wrong(section, flaw.value, flaw.problem)
+        })
     }
 
     /// What the file holds. Reads every row and every link of the base layer.
@@ -103,7 +110,7 @@ impl Index {
             layers: header.layer_nodes[..header.layers()].to_vec(),
             calibration: header.calibration.points().collect(),
             norm_variation: self.norm_variation(),
-            augmentation: header.share,
+            augmentation: header.augmentation,
             degree: self.degree(),
         }
     }

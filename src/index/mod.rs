@@ -4,10 +4,11 @@
 //!
 //! - This file says what an [`Index`] is: its items, its model version, and the parts of the file that queries read.
 //! - `open` opens files; `check` verifies them and says what they hold.
-//! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its answer beside it;
-//!   `quotas` chooses hits within the channels' quotas.
+//! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its answer beside it.
+//! - `candidates` is what a rank takes; `quotas` has recall channels, and chooses hits within their quotas.
 //! - `workspace` holds what a query borrows and gives back.
 
+mod candidates;
 mod channels;
 mod check;
 mod many;
@@ -17,10 +18,12 @@ mod rank;
 mod search;
 mod workspace;
 
-pub use channels::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
+pub use candidates::{Candidates, RowHandles};
+pub use channels::RankedChannels;
 pub use check::{Builder, Info};
 pub use open::{OpenOptions, Residency};
-pub use rank::{Candidates, RankOptions, Ranked, RowHandles};
+pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};
+pub use rank::{RankOptions, Ranked};
 pub use search::{Found, Plan, SearchOptions};
 
 use workspace::Workspaces;

@@ -1,12 +1,91 @@
-//! The best hits within the quotas of recall channels.
+//! Recall channels, their quotas, and the best hits within the quotas.
 
-use super::channels::{Channel, ChannelHit, MAX_CHANNELS};
+use std::cmp::Ordering;
+
+use super::candidates::Candidates;
 use crate::graph::Scored;
+use crate::top::Hit;
+
+/// The most channels that one rank merges. Each is a bit of [`ChannelHit::channels`].
+pub const MAX_CHANNELS: usize = u32::BITS as usize;
 
 /// At first so many hits are put in order for each that is wanted. While too few of them fit the quotas, the next part is
 /// so many times as large.
 const SPARE: usize = 2;
 const GROWTH: usize = 8;
+
+/// A recall channel: its candidates, and its quotas of the hits.
+///
+/// ```
+/// use itemdex::Channel;
+///
+/// let (near, new, popular) = ([1, 2, 3], [4, 5], [2, 5, 6]);
+/// let channels = [
+///     Channel::new(&near),
+///     Channel::new(&new).at_least(1),
+///     Channel::new(&popular).at_most(2),
+/// ];
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Channel<'a> {
+    pub(crate) candidates: Candidates<'a>,
+    pub(super) least: usize,
+    pub(super) most: usize,
+}
+
+impl<'a> Channel<'a> {
+    /// A channel without quotas: any number of its candidates may be among the hits.
+    pub fn new(candidates: impl Into<Candidates<'a>>) -> Channel<'a> {
+        Channel { candidates: candidates.into(), least: 0, most: usize::MAX }
+    }
+
+    /// Asks for at least `hits` hits of this channel. There are fewer where the channel brings fewer candidates, or where
+    /// its candidates would exceed the [`Channel::at_most`] of another channel that brings them too.
+    ///
+    /// A number above this channel's own [`Channel::at_most`] is an error of the rank.
+    pub fn at_least(mut self, hits: usize) -> Channel<'a> {
+        self.least = hits;
+        self
+    }
+
+    /// Allows at most `hits` hits of this channel, those that other channels bring too included.
+    pub fn at_most(mut self, hits: usize) -> Channel<'a> {
+        self.most = hits;
+        self
+    }
+
+    /// Whether its quotas can change the best `k`.
+    pub(crate) fn has_quota(&self, k: usize) -> bool {
+        self.least > 0 || self.most < k
+    }
+}
+
+/// An item, its score, and the channels that brought it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct ChannelHit {
+    /// The item's id.
+    pub id: u64,
+    /// The inner product; finite.
+    pub score: f32,
+    /// A bit for each channel that brought the item: the lowest for the first channel.
+    pub channels: u32,
+}
+
+impl ChannelHit {
+    pub(crate) fn new(Hit { id, score }: Hit, channels: u32) -> ChannelHit {
+        ChannelHit { id, score, channels }
+    }
+
+    /// Best first; of equal scores the smaller id comes first.
+    pub(crate) fn order(&self, other: &ChannelHit) -> Ordering {
+        self.hit().order(&other.hit())
+    }
+
+    pub(crate) fn hit(&self) -> Hit {
+        Hit { id: self.id, score: self.score }
+    }
+}
 
 /// What a choice needs and the next one reuses.
 #[derive(Default)]

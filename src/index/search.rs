@@ -1,5 +1,5 @@
 use super::Index;
-use super::rank::RowHandles;
+use super::candidates::RowHandles;
 use super::workspace::Workspace;
 use crate::graph;
 use crate::ranking::Scope;

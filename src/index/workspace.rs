@@ -1,7 +1,7 @@
 use crossbeam::queue::ArrayQueue;
 
-use super::quotas::Chooser;
-use super::{ChannelHit, Index};
+use super::Index;
+use super::quotas::{ChannelHit, Chooser};
 use crate::graph::{self, Scored};
 use crate::ranking::{self, ScanUser};
 use crate::top::Hit;

@@ -17,7 +17,7 @@ use super::fresh::{Request, Writer};
 use super::log::{Change, Log, SyncPolicy};
 use super::recall::Sampler;
 use super::view::{Held, View};
-use crate::file::check_model_version;
+use crate::limits::{MAX_DIM, check_model_version};
 use crate::vectors::problem_with;
 use crate::{Error, Index, Result};
 
@@ -309,7 +309,9 @@ impl LiveIndex {
         let bad = |problem| Err(Error::BadOption { option: "embedding", problem });
         let dim = self.for_model(model_version).map(|view| view.dim()).ok();
         match embedding.len() {
-            0 | 4097.. => return bad(format!("it has {} values, not 1 to 4096", embedding.len())),
+            found if !(1..=MAX_DIM).contains(&found) => {
+                return bad(format!("it has {found} values, not 1 to {MAX_DIM}"));
+            }
             found if dim.is_some_and(|dim| dim != found) => {
                 return bad(format!(
                     "it has {found} values, model version {model_version} has dim {}",

@@ -15,7 +15,7 @@ pub(crate) struct Augmented<'a> {
     /// If given, nearness is computed by these and not by the `f32` rows.
     quantized: Option<Quantized<'a>>,
     places: Vec<Place>,
-    share: f32,
+    augmentation: f32,
     /// No two items are nearer than this, unless a few norms stand out.
     limit: f32,
 }
@@ -43,7 +43,7 @@ impl<'a> Augmented<'a> {
         rows: Rows<'a>,
         quantized: Option<Quantized<'a>>,
         squared_norms: &[f32],
-        share: f32,
+        augmentation: f32,
     ) -> Augmented<'a> {
         let largest = squared_norms.iter().copied().fold(0.0, f32::max);
         let mean =
@@ -53,8 +53,8 @@ impl<'a> Augmented<'a> {
             Place { squared_norm, extra, scale: quantized.map_or(1.0, |rows| rows.scale(row)) }
         };
         let places = (0..).zip(squared_norms).map(place).collect();
-        let limit = (1.0 - share) * largest.min(OUTLYING * mean as f32);
-        Augmented { rows, quantized, places, share, limit }
+        let limit = (1.0 - augmentation) * largest.min(OUTLYING * mean as f32);
+        Augmented { rows, quantized, places, augmentation, limit }
     }
 
     /// How many items there are.
@@ -96,7 +96,7 @@ impl<'a> Augmented<'a> {
     /// - extra * extra), computed so that it does not round away beside one enormous norm.
     #[inline(always)]
     fn apart(&self, a: Place, b: Place) -> f32 {
-        0.5 * self.share * (a.squared_norm + b.squared_norm + a.extra_difference(b).powi(2))
+        0.5 * self.augmentation * (a.squared_norm + b.squared_norm + a.extra_difference(b).powi(2))
     }
 
     /// Whether a kept neighbour occludes a candidate: whether the candidate is nearer to it (`between`) than
@@ -141,7 +141,7 @@ mod tests {
             (dim, rows) in (1usize..100).prop_flat_map(|dim| {
                 (Just(dim), prop::collection::vec(prop::collection::vec(-10.0f32..10.0, dim), 2..5))
             }),
-            share in 0.0f32..=1.0,
+            augmentation in 0.0f32..=1.0,
         ) {
             let (mut data, mut padded) = (Vec::new(), Vec::new());
             for row in &rows {
@@ -154,12 +154,12 @@ mod tests {
             let norms: Vec<f32> = rows.iter().map(|row| product(row, row) as f32).collect();
             let largest = norms.iter().copied().map(f64::from).fold(0.0, f64::max);
             let extra = |row: usize| (largest - f64::from(norms[row])).max(0.0).sqrt();
-            let space = Augmented::new(Rows::new(&data, dim), None, &norms, share);
+            let space = Augmented::new(Rows::new(&data, dim), None, &norms, augmentation);
             for other in 0..rows.len() {
                 let product = product(&rows[0], &rows[other]);
                 let mut near = [0.0];
                 space.nearness(0, &[other as u32], &mut near);
-                let expected = product + f64::from(share) * (extra(0) * extra(other) - largest);
+                let expected = product + f64::from(augmentation) * (extra(0) * extra(other) - largest);
                 prop_assert!((f64::from(near[0]) - expected).abs() <= 1e-5 * largest, "{near:?} is not {expected}");
                 #[cfg(feature = "hnsw_rs")]
                 {

@@ -1,5 +1,6 @@
 //! A catalog as publishers, operators and readers meet it, whole and after crashes.
 
+#[path = "../../../tests/common/mod.rs"]
 mod common;
 
 use std::collections::BTreeSet;
@@ -172,7 +173,7 @@ fn the_command_line_publishes_lists_rolls_back_and_prunes() {
 #[test]
 fn a_build_publishes_what_it_built() {
     let place = Place::new();
-    let items = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney/users_test.npy");
+    let items = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/completejourney/users_test.npy");
     let build = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_itemdex"));
         command.args(["build", "--items", items, "--model-version", "v1", "--ef-construction", "20"]);
@@ -422,7 +423,7 @@ fn a_full_disk_is_an_error_and_harms_nothing() {
     };
     let output = run(limited().arg("publish").arg(place.catalog.folder()).arg(&index), 1);
     assert!(said(&output).contains("cannot copy into the catalog"), "{}", said(&output));
-    let items = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney/users_test.npy");
+    let items = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/completejourney/users_test.npy");
     let mut build = limited();
     build.args(["build", "--items", items, "--model-version", "v1", "--publish"]).arg(place.catalog.folder());
     let output = run(&mut build, 1);

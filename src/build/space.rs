@@ -1,28 +1,29 @@
-//! Which space to build the graph in: tried out on a part of the rows.
+//! Trial graphs that choose the graph's space: how much the extra coordinate weighs in it.
 
 use tracing::info;
 
-use super::judge::Judge;
+use super::measure::GroundTruth;
 use crate::Result;
 use crate::graph::repair::Copies;
 use crate::graph::{Parameters, native, users};
 use crate::progress::{Stage, Watch};
 use crate::vectors::{Augmented, QuantizedRows, Rows};
 
-/// The shares of the extra coordinate to try, and the one of an index too small to try any.
-const SHARES: [f32; 4] = [0.1, 0.3, 0.5, 0.7];
+/// The weights to try, and the one of an index too small to try any.
+const AUGMENTATIONS: [f32; 4] = [0.1, 0.3, 0.5, 0.7];
 const USUAL: f32 = 0.5;
 
-/// One in so many rows is tried with, within these bounds.
+/// A trial graph has one in so many rows, within these bounds.
 const ONE_IN: usize = 4;
 const LEAST: usize = 2_048;
 const MOST: usize = 32_768;
 
-/// Among shares by which walks cost nearly the same, the larger is chosen: it fares better as rows grow in number.
+/// Among weights by which walks cost nearly the same, the larger is chosen: it fares better as rows grow in number.
 const NEARLY: f32 = 1.03;
 
-/// The share by which walks for `measuring` users reach their target cheapest, in graphs with links for `linked_for`.
-pub(super) fn share(
+/// The weight by which walks for `measuring` users reach their target cheapest, in trial graphs with links for
+/// `linked_for`.
+pub(super) fn choose(
     rows: Rows<'_>,
     squared_norms: &[f32],
     quantize: bool,
@@ -33,44 +34,44 @@ pub(super) fn share(
     if rows.len() < LEAST {
         return Ok(USUAL);
     }
-    let part = Part::of(rows, squared_norms);
-    let total = part.squared_norms.len();
+    let sample = Sample::of(rows, squared_norms);
+    let total = sample.squared_norms.len();
     let linked_for = &linked_for[..linked_for.len().min(total)];
-    let rows = Rows::new(&part.values, rows.dim());
+    let rows = Rows::new(&sample.values, rows.dim());
     let quantized = quantize.then(|| QuantizedRows::of(rows));
     let quantized = quantized.as_ref().map(QuantizedRows::view);
     let originals = Copies::find(rows).originals(total as u32);
-    let judge = Judge::new(rows, measuring, parameters.threads, &watch.silent())?;
+    let truth = GroundTruth::new(rows, measuring, parameters.threads, &watch.silent())?;
     let (mut best, mut least) = (USUAL, f32::INFINITY);
-    for (number, share) in SHARES.into_iter().enumerate() {
-        watch.tick(Stage::Try, number, SHARES.len())?;
-        let space = Augmented::new(rows, quantized, &part.squared_norms, share);
+    for (number, augmentation) in AUGMENTATIONS.into_iter().enumerate() {
+        watch.tick(Stage::Try, number, AUGMENTATIONS.len())?;
+        let space = Augmented::new(rows, quantized, &sample.squared_norms, augmentation);
         let mut graph = native::build(&space, &originals, parameters, &watch.silent())?;
         users::link(&mut graph, rows, quantized, linked_for, parameters.threads, &watch.silent())?;
-        let effort = judge.effort(graph.view(), quantized);
-        info!(share, effort, "rows scored for a search");
+        let effort = truth.effort(graph.view(), quantized);
+        info!(augmentation, effort, "rows scored for a search");
         if effort.is_finite() && effort <= least * NEARLY {
-            (best, least) = (share, least.min(effort));
+            (best, least) = (augmentation, least.min(effort));
         }
     }
-    watch.tick(Stage::Try, SHARES.len(), SHARES.len())?;
+    watch.tick(Stage::Try, AUGMENTATIONS.len(), AUGMENTATIONS.len())?;
     Ok(best)
 }
 
 /// Rows taken evenly from all, and the one of the largest norm, so that the space is that of all.
-struct Part {
+struct Sample {
     values: Vec<f32>,
     squared_norms: Vec<f32>,
 }
 
-impl Part {
-    fn of(rows: Rows<'_>, squared_norms: &[f32]) -> Part {
+impl Sample {
+    fn of(rows: Rows<'_>, squared_norms: &[f32]) -> Sample {
         let all = 0..rows.len() as u32;
         let norm = |row: u32| squared_norms[row as usize];
         let largest = all.clone().max_by(|&a, &b| norm(a).total_cmp(&norm(b)));
         let wanted = (rows.len() / ONE_IN).clamp(LEAST, MOST);
         let taken: Vec<u32> = all.step_by(rows.len().div_ceil(wanted)).chain(largest).collect();
         let values = taken.iter().flat_map(|&row| rows.padded(row)).copied().collect();
-        Part { values, squared_norms: taken.into_iter().map(norm).collect() }
+        Sample { values, squared_norms: taken.into_iter().map(norm).collect() }
     }
 }

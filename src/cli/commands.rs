@@ -1,10 +1,5 @@
 //! The commands, one function each.
 
-pub(crate) mod catalog;
-pub(crate) mod demo;
-pub(crate) mod eval;
-mod progress;
-
 use std::fmt;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::Path;
@@ -16,10 +11,10 @@ use itemdex::live::Catalog;
 use itemdex::{
     BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, SearchOptions, Stage,
 };
-use progress::Meter;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::progress::Meter;
 use crate::{Build, Rank, Search};
 
 /// Why a command failed.
@@ -257,11 +252,11 @@ fn print_hits(out: &mut impl Write, user: usize, unknown: Option<usize>, hits: &
     Ok(())
 }
 
-fn output() -> BufWriter<StdoutLock<'static>> {
+pub(crate) fn output() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
-fn read_users(path: &Path) -> Result<Matrix, Failure> {
+pub(crate) fn read_users(path: &Path) -> Result<Matrix, Failure> {
     Ok(Dump::options().without_ids().open(path)?.into_matrix()?)
 }
 
@@ -274,7 +269,7 @@ fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
     Ok(flag)
 }
 
-fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
+pub(crate) fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
     let meter = Arc::clone(meter);
     move |progress| {
         let stage = match progress.stage {

@@ -44,8 +44,8 @@ const LARGEST_K: usize = CALIBRATED_K[CALIBRATED_K.len() - 1];
 /// A value for each of [`CALIBRATED_K`].
 type ByK = [f32; CALIBRATED_K.len()];
 
-/// Queries with their exact answers.
-pub(super) struct Judge<'a> {
+/// Queries, and what their exact answers score: by it a found row counts as one of the best.
+pub(super) struct GroundTruth<'a> {
     rows: Rows<'a>,
     threads: usize,
     /// Padded, with the scores of the exact k-th best rows.
@@ -67,35 +67,40 @@ fn measuring(rows: usize) -> usize {
     (PRODUCTS / rows).clamp(FEWEST, MOST)
 }
 
-impl<'a> Judge<'a> {
+impl<'a> GroundTruth<'a> {
     /// Answers `users` exactly, or without any, queries made of items.
-    pub fn new(rows: Rows<'a>, users: &[&[f32]], threads: usize, watch: &Watch<'_>) -> Result<Judge<'a>> {
+    pub fn new(
+        rows: Rows<'a>,
+        users: &[&[f32]],
+        threads: usize,
+        watch: &Watch<'_>,
+    ) -> Result<GroundTruth<'a>> {
         let mut queries: Vec<Vec<f32>> = match users {
             [] => (0..measuring(rows.len())).map(|number| mixture(rows, number as u64)).collect(),
             users => users.iter().map(|user| user.to_vec()).collect(),
         };
         queries.iter_mut().for_each(|query| query.resize(stride_of(rows.dim()), 0.0));
-        let mut judge = Judge { rows, threads, queries: Vec::new() };
+        let mut truth = GroundTruth { rows, threads, queries: Vec::new() };
         let total = queries.len();
         for chunk in queries.chunks(CHUNK) {
-            watch.tick(Stage::Calibrate, judge.queries.len(), total)?;
-            let bars = judge.spread(chunk, |share| bars(rows, share));
-            judge.queries.extend(chunk.iter().cloned().zip(bars));
+            watch.tick(Stage::Calibrate, truth.queries.len(), total)?;
+            let thresholds = truth.spread(chunk, |part| thresholds(rows, part));
+            truth.queries.extend(chunk.iter().cloned().zip(thresholds));
         }
-        Ok(judge)
+        Ok(truth)
     }
 
     /// Whether the best rows by `quantized` scores, and as many more as a search scores again, hold the exact best.
     pub fn loses_nothing(&self, quantized: Quantized<'_>) -> bool {
         let k = CALIBRATED_K[COMPARED].min(self.rows.len());
-        let recalls = self.spread(&self.queries, |share| {
-            let recall = |(query, bars): &(Vec<f32>, ByK)| {
+        let recalls = self.spread(&self.queries, |part| {
+            let recall = |(query, thresholds): &(Vec<f32>, ByK)| {
                 let mut best = best_quantized(quantized, self.rows.len(), query, kept(k, k));
                 score_again(self.rows, query, &mut best);
-                let good = best.iter().filter(|found| found.score() >= bars[COMPARED]).count();
+                let good = best.iter().filter(|found| found.score() >= thresholds[COMPARED]).count();
                 good.min(k) as f32 / k as f32
             };
-            share.iter().map(recall).collect::<Vec<f32>>()
+            part.iter().map(recall).collect::<Vec<f32>>()
         });
         let recall = recalls.iter().sum::<f32>() / recalls.len().max(1) as f32;
         info!(recall, "of the best {k} by i8 rows");
@@ -146,7 +151,7 @@ impl<'a> Judge<'a> {
         Ok(Calibration::new(points))
     }
 
-    /// The recall of each query at a beam: of one walk, of which a search for each k would keep its share.
+    /// The recall of each query at a beam: of one walk, of which a search for each k would keep its part.
     fn recalls(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, ef: usize) -> Vec<ByK> {
         let beam = Beam { ef, keep: kept(LARGEST_K, ef) };
         let found = self.walks(graph, quantized, beam);
@@ -156,9 +161,9 @@ impl<'a> Judge<'a> {
     /// How many rows a walk for each query found, and its recalls if for each k as many as in a search are scored again.
     fn walks(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, beam: Beam) -> Vec<(usize, ByK)> {
         let total = self.rows.len();
-        self.spread(&self.queries, |share| {
+        self.spread(&self.queries, |part| {
             let (mut scratch, mut found) = (Scratch::new(total), Vec::new());
-            let walked = |(query, bars): &(Vec<f32>, ByK)| {
+            let walked = |(query, thresholds): &(Vec<f32>, ByK)| {
                 walk(graph, self.rows, quantized, query, beam, &mut scratch, &mut found);
                 let scored = found.len();
                 found.sort_unstable_by(|a, b| b.cmp(a));
@@ -167,21 +172,21 @@ impl<'a> Judge<'a> {
                 let recalls = std::array::from_fn(|column| {
                     let k = CALIBRATED_K[column].min(total);
                     let kept = &found[..kept(k, beam.ef).min(found.len())];
-                    kept.iter().filter(|found| found.score() >= bars[column]).count().min(k) as f32 / k as f32
+                    kept.iter().filter(|found| found.score() >= thresholds[column]).count().min(k) as f32
+                        / k as f32
                 });
                 (scored, recalls)
             };
-            share.iter().map(walked).collect()
+            part.iter().map(walked).collect()
         })
     }
 
-    /// Does `work` on shares of `queries`, one a thread; the results in order.
+    /// Does `work` on parts of `queries`, one a thread; the results in order.
     fn spread<Q: Sync, R: Send>(&self, queries: &[Q], work: impl Fn(&[Q]) -> Vec<R> + Sync) -> Vec<R> {
-        let share = queries.len().div_ceil(self.threads).max(1);
+        let size = queries.len().div_ceil(self.threads).max(1);
         thread::scope(|scope| {
             let work = &work;
-            let running: Vec<_> =
-                queries.chunks(share).map(|share| scope.spawn(move || work(share))).collect();
+            let running: Vec<_> = queries.chunks(size).map(|part| scope.spawn(move || work(part))).collect();
             running.into_iter().flat_map(|thread| thread.join().expect("measuring does not panic")).collect()
         })
     }
@@ -214,7 +219,7 @@ fn mixture(rows: Rows<'_>, number: u64) -> Vec<f32> {
 }
 
 /// The scores of the exact k-th best rows for each of `queries`, in one pass over the rows.
-fn bars(rows: Rows<'_>, queries: &[Vec<f32>]) -> Vec<ByK> {
+fn thresholds(rows: Rows<'_>, queries: &[Vec<f32>]) -> Vec<ByK> {
     let total = rows.len() as u32;
     let most = LARGEST_K.min(rows.len());
     let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(most, Vec::new())).collect();
@@ -224,8 +229,8 @@ fn bars(rows: Rows<'_>, queries: &[Vec<f32>]) -> Vec<ByK> {
             rows.score_all(query, block.clone(), |row, score| top.offer(Hit { id: row.into(), score }));
         }
     }
-    let bars = |best: Vec<Hit>| CALIBRATED_K.map(|k| best[k.min(most) - 1].score);
-    tops.into_iter().map(TopK::into_sorted).map(bars).collect()
+    let thresholds = |best: Vec<Hit>| CALIBRATED_K.map(|k| best[k.min(most) - 1].score);
+    tops.into_iter().map(TopK::into_sorted).map(thresholds).collect()
 }
 
 /// The best `keep` of `total` rows by their quantised scores, in no order.

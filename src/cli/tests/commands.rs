@@ -1,5 +1,6 @@
 //! The command line as a user or a script meets it.
 
+#[path = "../../../tests/common/mod.rs"]
 mod common;
 
 use std::fs;
@@ -14,7 +15,7 @@ use npyz::WriterBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
 
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney");
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/completejourney");
 
 fn itemdex() -> Command {
     Command::new(env!("CARGO_BIN_EXE_itemdex"))

@@ -5,7 +5,11 @@
 
 #![forbid(unsafe_code)]
 
-mod cli;
+mod catalog;
+mod commands;
+mod demo;
+mod eval;
+mod progress;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 /// An embedded item index for two-tower recommenders.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "itemdex", version, arg_required_else_help = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -252,9 +256,9 @@ struct Eval {
 
 #[derive(Args)]
 struct Demo {
-    /// The folder of the data
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney"))]
-    data: PathBuf,
+    /// The folder of the data [default: the repository's examples/completejourney]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Where to leave the index file [default: a folder for temporary files]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -263,22 +267,24 @@ struct Demo {
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::from_default_env()).init();
     let done = match CommandLine::parse().command {
-        Command::Build(build) => cli::build(&build),
-        Command::Info { index, json } => cli::info(&index, json),
-        Command::Verify { index } => cli::verify(&index),
-        Command::Search(search) => cli::search(&search),
-        Command::Rank(rank) => cli::rank(&rank),
-        Command::Eval(eval) => cli::eval::eval(&eval),
-        Command::Publish(publish) => cli::catalog::publish(&publish),
-        Command::Catalog { catalog, json } => cli::catalog::list(&catalog, json),
-        Command::Rollback { catalog, to, json } => cli::catalog::rollback(&catalog, to, json),
-        Command::Prune(prune) => cli::catalog::prune(&prune),
-        Command::Demo(demo) => cli::demo::demo(&demo),
+        Command::Build(build) => commands::build(&build),
+        Command::Info { index, json } => commands::info(&index, json),
+        Command::Verify { index } => commands::verify(&index),
+        Command::Search(search) => commands::search(&search),
+        Command::Rank(rank) => commands::rank(&rank),
+        Command::Eval(eval) => eval::eval(&eval),
+        Command::Publish(publish) => catalog::publish(&publish),
+        Command::Catalog { catalog, json } => catalog::list(&catalog, json),
+        Command::Rollback { catalog, to, json } => catalog::rollback(&catalog, to, json),
+        Command::Prune(prune) => catalog::prune(&prune),
+        Command::Demo(demo) => demo::demo(&demo),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
-        Err(cli::Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(commands::Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             eprintln!("error: {failure}");
             ExitCode::FAILURE
