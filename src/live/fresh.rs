@@ -1,16 +1,16 @@
 //! Changes on their way: into the log, then into the overlays, then before readers.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use tracing::{error, warn};
 
 use super::catalog::List;
-use super::live_index::Shared;
 use super::log::{Change, Log, Record};
 use super::overlay::{Fresh, Overlay};
+use super::serving::Serving;
 use super::view::{Held, View};
 use crate::{Error, Result};
 
@@ -45,15 +45,15 @@ impl Writer {
     }
 
     /// Serves these generations, each under the changes in the log that its dump does not have.
-    pub fn install(&mut self, shared: &Shared, held: &[Arc<Held>], list: &List) -> Result<()> {
-        let before = shared.serving();
+    pub fn install(&mut self, serving: &Serving, held: &[Arc<Held>], list: &List) -> Result<()> {
+        let before = serving.views();
         let same = |held: &Arc<Held>| before.iter().find(|view| Arc::ptr_eq(&view.held, held)).cloned();
         let records = match &self.log {
             Some(log) if held.iter().any(|held| same(held).is_none()) => log.records()?,
             _ => Vec::new(),
         };
         let view = |held| same(held).unwrap_or_else(|| replayed(held, &records));
-        shared.serve(held.iter().map(view).collect());
+        serving.serve(held.iter().map(view).collect());
         if let Some(log) = &mut self.log
             && let Err(error) = log.compact(list)
         {
@@ -73,8 +73,8 @@ impl Writer {
     }
 
     /// Logs changes together and serves them.
-    fn write(&mut self, shared: &Shared, requests: Vec<Request>) {
-        let before = shared.serving();
+    fn write(&mut self, serving: &Serving, requests: Vec<Request>) {
+        let before = serving.views();
         let room = |view: &Arc<View>| self.limit.saturating_sub(view.overlay.items);
         let mut rooms: Vec<usize> = before.iter().map(room).collect();
         let mut room_waiting = self.limit.saturating_sub(self.waiting);
@@ -120,7 +120,7 @@ impl Writer {
         };
         let views: Vec<_> = before.iter().map(with).collect();
         let fullest = views.iter().map(|view| view.overlay.items).max().unwrap_or(0);
-        shared.serve(views);
+        serving.serve(views);
         for (position, request) in (first..).zip(&accepted) {
             let _ = request.reply.send(Ok(position));
         }
@@ -130,31 +130,35 @@ impl Writer {
             self.warned = true;
         }
         if log.has_grown()
-            && let Err(error) = shared.list().and_then(|list| log.compact(&list))
+            && let Err(error) = serving.catalog.read().and_then(|list| log.compact(&list))
         {
             warn!(%error, "cannot drop superseded records of the log");
         }
     }
 }
 
+pub(super) fn locked(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// Takes changes until nobody can send any, each with those that came while the ones before were synced.
-pub(super) fn run(shared: &Shared, requests: &Receiver<Request>) {
+pub(super) fn run(serving: &Serving, writer: &Mutex<Writer>, requests: &Receiver<Request>) {
     loop {
-        let due = shared.writer().log.as_ref().and_then(Log::sync_due);
+        let due = locked(writer).log.as_ref().and_then(Log::sync_due);
         match requests.recv_timeout(due.unwrap_or(IDLE)) {
             Ok(first) => {
                 let mut group = vec![first];
                 group.extend(requests.try_iter().take(GROUP - 1));
-                shared.writer().write(shared, group);
+                locked(writer).write(serving, group);
             }
-            Err(RecvTimeoutError::Timeout) => sync(shared),
-            Err(RecvTimeoutError::Disconnected) => return sync(shared),
+            Err(RecvTimeoutError::Timeout) => sync(writer),
+            Err(RecvTimeoutError::Disconnected) => return sync(writer),
         }
     }
 }
 
-fn sync(shared: &Shared) {
-    if let Some(log) = &mut shared.writer().log
+fn sync(writer: &Mutex<Writer>) {
+    if let Some(log) = &mut locked(writer).log
         && log.sync_due().is_some()
         && let Err(error) = log.sync()
     {

@@ -3,7 +3,7 @@
 
 use metrics::{counter, gauge};
 
-use super::live_index::Status;
+use super::status::Status;
 
 pub(super) fn set(status: &Status) {
     for one in &status.generations {

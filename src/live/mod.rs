@@ -5,19 +5,27 @@
 //! generations. The guide to running it is `docs/serving.md` in the repository.
 
 mod catalog;
+mod follower;
 mod fresh;
 mod live_index;
+mod lock;
 mod log;
 #[cfg(feature = "metrics")]
 mod meters;
+mod options;
 mod overlay;
+mod positions;
 mod recall;
+mod serving;
+mod status;
 mod view;
 
 pub use catalog::{Catalog, Generation, PublishOptions};
-pub use live_index::{GenerationStatus, LiveIndex, LiveOptions, Status};
+pub use live_index::LiveIndex;
 pub use log::SyncPolicy;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use log::fuzz as fuzz_log;
+pub use options::LiveOptions;
+pub use status::{GenerationStatus, Status};
 pub use view::View;

@@ -1,11 +1,14 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+//! What a request sees: a generation, and the fresh items laid over it.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 
 use super::catalog::Generation;
 use super::overlay::{BULK, Overlay, Said};
-use super::recall::{Recalls, Sampler};
 use crate::index::{Candidates, Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
 use crate::ranking::{Source, sorted_once};
 use crate::top::{TopK, keep_best};
@@ -14,6 +17,9 @@ use crate::{Found, Hit, Index, RankOptions, Ranked, Result, SearchOptions};
 
 /// Workspaces kept for later queries.
 const POOL: usize = 64;
+
+/// Searches that the recall of a generation is the mean of.
+const RECALLS: usize = 500;
 
 /// A generation with the fresh items laid over it, as they were when it was asked for.
 ///
@@ -33,8 +39,54 @@ pub(super) struct Held {
     pub queries: AtomicU64,
     /// What sampled searches found of the exact answer.
     pub recalls: Recalls,
-    sampler: Option<Arc<Sampler>>,
+    sampling: Option<Sampling>,
     workspaces: ArrayQueue<Workspace>,
+}
+
+/// Which searches are compared with the exact answer, and where to.
+#[derive(Clone)]
+pub(super) struct Sampling {
+    /// One search in so many.
+    pub every: u64,
+    pub samples: Sender<Sample>,
+}
+
+/// A search and its answer.
+pub(super) struct Sample {
+    pub view: View,
+    pub user: Vec<f32>,
+    pub hits: Vec<Hit>,
+    pub k: usize,
+}
+
+impl Sampling {
+    /// Hands on the search with this number if it is one of the share, unless the receiver is busy with another.
+    fn offer(&self, number: u64, user: &[f32], hits: &[Hit], k: usize, view: &View) {
+        if number.is_multiple_of(self.every) && !self.samples.is_full() {
+            let sample = Sample { view: view.clone(), user: user.to_vec(), hits: hits.to_vec(), k };
+            let _ = self.samples.try_send(sample);
+        }
+    }
+}
+
+/// The recall of the latest sampled searches.
+#[derive(Default)]
+pub(super) struct Recalls(Mutex<VecDeque<f64>>);
+
+impl Recalls {
+    pub fn push(&self, recall: f64) {
+        let mut recalls = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if recalls.len() == RECALLS {
+            recalls.pop_front();
+        }
+        recalls.push_back(recall);
+    }
+
+    /// Their mean and number; none where there are none.
+    pub fn mean(&self) -> Option<(f64, usize)> {
+        let recalls = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (!recalls.is_empty()).then(|| (recalls.iter().sum::<f64>() / recalls.len() as f64, recalls.len()))
+    }
 }
 
 /// What a query over fresh items needs, kept for the next one.
@@ -51,14 +103,14 @@ struct Workspace {
 }
 
 impl Held {
-    pub fn new(index: Index, generation: Generation, sampler: Option<Arc<Sampler>>) -> Held {
+    pub fn new(index: Index, generation: Generation, sampling: Option<Sampling>) -> Held {
         let workspaces = ArrayQueue::new(POOL);
         Held {
             index,
             generation,
             queries: AtomicU64::new(0),
             recalls: Recalls::default(),
-            sampler,
+            sampling,
             workspaces,
         }
     }
@@ -142,8 +194,8 @@ impl View {
     pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
         let found = self.find(user, options)?;
         let before = self.held.queries.fetch_add(1, Ordering::Relaxed);
-        if let Some(sampler) = &self.held.sampler {
-            sampler.offer(before, user, &found.hits, options.k(), self);
+        if let Some(sampling) = &self.held.sampling {
+            sampling.offer(before, user, &found.hits, options.k(), self);
         }
         Ok(found)
     }

@@ -16,7 +16,9 @@ use tempfile::NamedTempFile;
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::catalog::{List, Lock};
+use super::catalog::List;
+use super::lock::Lock;
+use super::positions::MAX_POSITION;
 use crate::vectors::problem_with;
 use crate::{Error, Result};
 
@@ -29,9 +31,6 @@ const AFTER_SYNC: u32 = 1;
 
 /// A frame that does not follow on from a crash is not larger.
 const MAX_FRAME: usize = 1 << 30;
-
-/// Positions are below this: far more than are ever given out, and far from where counting them overflows.
-pub(super) const MAX_POSITION: u64 = 1 << 63;
 
 /// A log is written anew when it has doubled, and not below this.
 const SMALL: u64 = 16 << 20;

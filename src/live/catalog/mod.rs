@@ -1,0 +1,186 @@
+//! The catalog: a folder of generations and the list of them.
+//!
+//! ```text
+//! catalog-0000000012.json                     the lists, one for each change; the highest number holds
+//! generation-0000000012-Xy3Zq1.itemdex        index files, read-only; the number is that of the list that added it
+//! catalog.lock                                held by whoever changes the catalog
+//! staging-Ab4Cd2/                             a generation on its way
+//! ```
+//!
+//! A change writes a new list beside the others and gives it the next number, which succeeds for one writer only, also
+//! on a shared file system without locks: the lock spares the second writer its work, the number keeps the catalog
+//! whole. A crash leaves files that no list names. The next change sweeps them, unless their number says that they may
+//! belong to a change still to come.
+
+mod folder;
+mod list;
+mod publish;
+mod staging;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::{debug, info};
+
+pub use list::Generation;
+pub(super) use list::List;
+pub use publish::PublishOptions;
+
+use super::lock::Lock;
+use crate::{Error, Result};
+
+/// A folder of generations, of which one is current.
+///
+/// Any number of processes may read it while one changes it; a second one that wants to is told so. A crash at any
+/// instant leaves the old or the new generation current.
+///
+/// ```
+/// use itemdex::IndexBuilder;
+/// use itemdex::live::{Catalog, PublishOptions};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let (path, built) = (folder.path().join("catalog"), folder.path().join("items.itemdex"));
+/// # IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 0.5])], &built)?;
+/// let catalog = Catalog::create(&path)?;
+/// let generation = catalog.publish(&built, &PublishOptions::new())?;
+/// assert_eq!((generation.number, generation.model_version.as_str()), (1, "2026-11-23"));
+/// assert_eq!(catalog.current()?, Some(generation));
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    folder: PathBuf,
+}
+
+impl Catalog {
+    /// A catalog in an existing folder. An empty folder is a catalog without generations.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there is no such folder.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Catalog> {
+        let folder = folder.as_ref();
+        fs::read_dir(folder).map_err(Error::io("open", folder))?;
+        Ok(Catalog { folder: folder.to_owned() })
+    }
+
+    /// The same, and makes the folder where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(folder: impl AsRef<Path>) -> Result<Catalog> {
+        let folder = folder.as_ref();
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        Catalog::open(folder)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a generation's file is.
+    pub fn path_of(&self, generation: &Generation) -> PathBuf {
+        self.folder.join(&generation.file)
+    }
+
+    /// All generations, oldest first, those withdrawn included.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`] for the list, [`Error::UnknownFormat`].
+    pub fn generations(&self) -> Result<Vec<Generation>> {
+        Ok(self.read()?.generations)
+    }
+
+    /// The generation that requests are to use: the newest that is not withdrawn.
+    ///
+    /// # Errors
+    /// As [`Catalog::generations`].
+    pub fn current(&self) -> Result<Option<Generation>> {
+        Ok(self.read()?.current().cloned())
+    }
+
+    /// Makes an earlier generation current again: the one of this number, or the one before the current.
+    ///
+    /// Generations published after it are withdrawn: no process serves them, and the next publication or
+    /// [`Catalog::prune`] drops them. Until then a rollback to their number brings them back.
+    ///
+    /// # Errors
+    /// [`Error::NoGeneration`], [`Error::CatalogBusy`], and as [`Catalog::generations`].
+    pub fn rollback(&self, to: Option<u64>) -> Result<Generation> {
+        let _lock = self.lock()?;
+        let mut list = self.read()?;
+        let chosen = match to {
+            Some(number) => list.generations.iter().find(|generation| generation.number == number),
+            None => list.serving().nth(1),
+        };
+        let Some(chosen) = chosen.map(|generation| generation.number) else {
+            let numbers: Vec<_> = list.generations.iter().map(|generation| generation.number).collect();
+            let asked = to.map_or("one before the current".to_owned(), |number| format!("number {number}"));
+            let problem = format!("there is no generation to go back to: {asked} of {numbers:?}");
+            return Err(Error::NoGeneration { folder: self.folder.clone(), problem });
+        };
+        for generation in &mut list.generations {
+            generation.withdrawn = match generation.number.cmp(&chosen) {
+                std::cmp::Ordering::Less => generation.withdrawn,
+                std::cmp::Ordering::Equal => false,
+                std::cmp::Ordering::Greater => true,
+            };
+        }
+        list.number += 1;
+        self.commit(&list)?;
+        self.sweep(&list);
+        info!(number = chosen, "rolled back");
+        Ok(list.current().expect("the chosen generation is not withdrawn").clone())
+    }
+
+    /// Drops all but the current generation, the `keep` newest of its model version, and, unless
+    /// `retire_previous_version` says otherwise, the newest of the model version before. Returns those dropped.
+    ///
+    /// A process that has one of them open can use it until it drops it.
+    ///
+    /// # Errors
+    /// [`Error::CatalogBusy`], and as [`Catalog::generations`].
+    pub fn prune(&self, keep: usize, retire_previous_version: bool) -> Result<Vec<Generation>> {
+        let _lock = self.lock()?;
+        let mut list = self.read()?;
+        let dropped = list.cut(keep, !retire_previous_version);
+        if !dropped.is_empty() {
+            list.number += 1;
+            self.commit(&list)?;
+        }
+        self.sweep(&list);
+        Ok(dropped)
+    }
+
+    fn lock(&self) -> Result<Option<Lock>> {
+        self.lock_with(|file| match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+            Ok(()) => Ok(true),
+        })
+    }
+
+    fn wait_for_lock(&self) -> Result<Option<Lock>> {
+        self.lock_with(|file| file.lock().map(|()| true))
+    }
+
+    /// The lock, held until it is dropped; none where the file system has no locks.
+    fn lock_with(&self, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Lock>> {
+        let path = self.folder.join("catalog.lock");
+        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = open.map_err(Error::io("write", &path))?;
+        match lock(&file) {
+            Ok(true) => Ok(Some(Lock(file))),
+            Ok(false) => {
+                let problem =
+                    "somebody else is changing the catalog; try again when they are done".to_owned();
+                Err(Error::CatalogBusy { folder: self.folder.clone(), problem })
+            }
+            Err(error) => {
+                debug!(%error, "no locks here; the catalog relies on the numbers of its lists");
+                Ok(None)
+            }
+        }
+    }
+}
