@@ -18,6 +18,7 @@ const TURNS: usize = 9;
 
 /// What a sweep found at one beam.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Point {
     /// The beam.
     pub ef: usize,
@@ -104,6 +105,7 @@ pub fn measure(
 
 /// What ranking candidates took, and of what it consists.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct RankTimes {
     /// With [`RankOptions::exact`], ascending.
     pub exact: Vec<Duration>,

@@ -54,12 +54,13 @@ mod vectors;
 pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use channels::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
 pub use error::{Error, Result};
+pub use half::f16;
 pub use index::{Builder, Found, Index, Info, OpenOptions, Plan, Residency, SearchOptions};
 pub use limits::MAX_DIM;
 pub use progress::{Progress, Stage};
 pub use rank::{Candidates, RankOptions, Ranked, RowHandles};
 pub use top::Hit;
-pub use vectors::{MAX_NORM, Matrix};
+pub use vectors::{EmbeddingValue, MAX_NORM, Matrix};
 
 /// The programs in the guides, compiled and run as tests.
 #[cfg(doctest)]
