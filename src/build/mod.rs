@@ -172,7 +172,7 @@ impl IndexBuilder {
         self.finish(rows, started)
     }
 
-    /// Builds the index of `(item id, embedding)` pairs, the embeddings of `f32` or [`f16`](crate::f16); otherwise as
+    /// Builds the index of `(item id, embedding)` pairs, the embeddings of `f32` or [`f16`](struct@crate::f16); otherwise as
     /// [`IndexBuilder::build`].
     ///
     /// ```

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// Rows scored at a time where all are.
 const BLOCK: usize = 64;
 
-/// A value of an embedding that is handed over in memory: `f32`, or [`f16`]. An index keeps `f32`, and holds what was
+/// A value of an embedding that is handed over in memory: `f32` or [`f16`](struct@f16). An index keeps `f32`, and holds what was
 /// an `f16` exactly.
 pub trait EmbeddingValue: Copy {
     /// The value as an index keeps it.
