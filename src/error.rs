@@ -16,14 +16,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The operating system refused: a missing file, no permission, a full disk. It may work when tried
     /// again.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {cause}", path.display())]
     Io {
         /// What was attempted, as a verb: "open", "read", "write", ...
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
+        /// What the operating system said. It is part of the text, and so not its [`source`](std::error::Error::source).
+        cause: io::Error,
     },
 
     /// A dump (or an iterator of rows) holds something that cannot be indexed.
@@ -161,7 +161,7 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
         let path = path.to_owned();
-        move |source| Error::Io { action, path, source }
+        move |error| Error::Io { action, path, cause: without_path(error) }
     }
 
     pub(crate) fn dump(origin: &Path, problem: impl Into<String>) -> Error {
@@ -170,6 +170,14 @@ impl Error {
 
     pub(crate) fn dump_row(origin: &Path, row: u64, problem: impl Into<String>) -> Error {
         Error::BadDump { origin: origin.display().to_string(), row: Some(row), problem: problem.into() }
+    }
+}
+
+/// What the system said, without the path that `tempfile` puts behind it: ours is the one the caller knows.
+fn without_path(error: io::Error) -> io::Error {
+    match error.to_string().split_once(" at path \"") {
+        Some((said, _)) => io::Error::new(error.kind(), said.to_owned()),
+        None => error,
     }
 }
 

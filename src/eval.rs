@@ -119,6 +119,7 @@ pub fn measure(
 
 /// The times of ranks and of their parts. Each list has one entry a call, in ascending order.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct RankTimes {
     /// Ranks by id with [`RankOptions::exact`].
     pub exact: Vec<Duration>,

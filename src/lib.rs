@@ -68,6 +68,7 @@ mod vectors;
 
 pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use error::{Error, Result};
+pub use half::f16;
 pub use index::{
     Builder, Candidates, Channel, ChannelHit, Found, Index, Info, MAX_CHANNELS, OpenOptions, Plan,
     RankOptions, Ranked, RankedChannels, Residency, RowHandles, SearchOptions,
@@ -75,7 +76,7 @@ pub use index::{
 pub use limits::MAX_DIM;
 pub use progress::{Progress, Stage};
 pub use top::Hit;
-pub use vectors::{MAX_NORM, Matrix};
+pub use vectors::{EmbeddingValue, MAX_NORM, Matrix};
 
 /// The programs in the guides, compiled and run as tests.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@ use crate::{Error, Result};
 
 /// How far a build has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
@@ -17,6 +18,7 @@ pub struct Progress {
 
 /// The stages of a build, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stage {
     /// Rows are read, checked and written.
     Rows,
@@ -34,6 +36,22 @@ pub enum Stage {
     Calibrate,
     /// The rest is written, and the file synced and moved into place.
     Publish,
+}
+
+impl Stage {
+    /// The stage in one word, as `itemdex build` shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Rows => "rows",
+            Stage::Order => "order",
+            Stage::Try => "try",
+            Stage::Graph => "graph",
+            Stage::Users => "users",
+            Stage::Connect => "connect",
+            Stage::Calibrate => "calibrate",
+            Stage::Publish => "publish",
+        }
+    }
 }
 
 pub(crate) type ProgressFn = dyn Fn(Progress) + Send + Sync;

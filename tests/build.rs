@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::*;
 use itemdex::dump::Dump;
-use itemdex::{Builder, Error, Index, IndexBuilder, Matrix, Quantization, Result, SearchOptions, Stage};
+use itemdex::{Builder, Error, Index, IndexBuilder, Matrix, Quantization, Result, SearchOptions, Stage, f16};
 
 #[cfg(feature = "hnsw_rs")]
 const BUILDERS: [Builder; 2] = [Builder::Native, Builder::HnswRs];
@@ -294,6 +294,51 @@ fn a_place_that_cannot_be_written_is_named() {
     // Nobody, not even root, creates files here.
     #[cfg(target_os = "linux")]
     assert!(message(Path::new("/proc/self/items.itemdex")).starts_with("cannot create a file beside /proc"));
+}
+
+#[test]
+fn an_error_says_what_the_system_said_once() {
+    let error = builder().build_from([(1, [1.0f32])], "/nowhere/items.itemdex").unwrap_err();
+    let mut said = vec![error.to_string()];
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        said.push(cause.to_string());
+        source = cause.source();
+    }
+    let said = said.join("\n");
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    assert_eq!(said.matches("/nowhere").count(), 1, "{said}");
+}
+
+#[test]
+fn rows_of_f16_are_kept_exactly() {
+    let values = [[0.5, -2.0], [65504.0, 0.000061], [f16::MIN_POSITIVE_SUBNORMAL.to_f32(), -0.0]];
+    let rows = values.map(|row| row.map(f16::from_f32));
+    let folder = tempfile::tempdir().unwrap();
+    let [arrays, vectors] = ["arrays", "vectors"].map(|name| folder.path().join(name));
+    builder().build_from((0..).zip(rows), &arrays).unwrap();
+    builder().build_from((0..).zip(&rows.map(Vec::from)), &vectors).unwrap();
+    for path in [arrays, vectors] {
+        let index = Index::open(path).unwrap();
+        for (id, row) in (0..).zip(rows) {
+            assert_eq!(index.get(id), Some(&row.map(f16::to_f32)[..]));
+        }
+    }
+    assert_eq!(
+        refusal(|path| builder().build_from([(1, [f16::INFINITY])], path)),
+        "the items given: row 0: value 0 is inf; every value must be finite"
+    );
+}
+
+#[test]
+fn a_dump_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("items.fvecs");
+    let bytes = [1i32.to_le_bytes(), 0.5f32.to_le_bytes()].concat();
+    fs::write(&path, &bytes).unwrap();
+    let error = builder().build(Dump::open(&path).unwrap(), &path).unwrap_err();
+    assert!(matches!(error, Error::BadOption { option: "out", .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn an_unknown_extension_is_refused() {
 fn empty_dumps_are_refused() {
     let folder = Folder::new();
     for name in ["e.npy", "e.fbin", "e.fvecs"] {
-        assert_eq!(folder.refusal(name, ""), format!("{name}: the dump is empty: the file has no bytes"));
+        assert_eq!(folder.refusal(name, ""), format!("{name}: it is empty: the file has no bytes"));
     }
     let no_rows = "the dump is empty; an index needs at least one row";
     assert_eq!(folder.refusal("e.fbin", fbin(0, 3, &[])), format!("e.fbin: {no_rows}"));
@@ -282,6 +282,8 @@ mod parquet_files {
     };
     use arrow::datatypes::{Float32Type, Float64Type};
     use parquet::arrow::ArrowWriter;
+    use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+    use parquet::file::properties::{WriterProperties, WriterVersion};
 
     use super::*;
 
@@ -395,6 +397,82 @@ mod parquet_files {
             refusal(vec![("id", ids([1, 2, 3])), ("embedding", lists(holed))]),
             "v.parquet: row 1: its embedding holds a null"
         );
+    }
+
+    #[test]
+    fn pages_of_every_kind_are_read() {
+        let folder = Folder::new();
+        let columns: [(&str, ArrayRef); 2] =
+            [("id", ids((0..50_000).map(|id| id / 7 + id))), ("embedding", lists(rows(50_000, 3)))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let compressions = [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::LZ4_RAW,
+            Compression::ZSTD(ZstdLevel::default()),
+        ];
+        for (number, compression) in compressions.into_iter().enumerate() {
+            for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+                let properties = WriterProperties::builder()
+                    .set_compression(compression)
+                    .set_writer_version(version)
+                    .set_dictionary_enabled(number % 2 == 0)
+                    .set_write_page_header_statistics(number % 2 == 1)
+                    .set_data_page_row_count_limit(3_000)
+                    .set_max_row_group_row_count(Some(20_000))
+                    .build();
+                let mut bytes = Vec::new();
+                let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+                writer.write(&batch).unwrap();
+                writer.close().unwrap();
+                let (ids, read) = read_all(Dump::open(folder.file("v.parquet", bytes)).unwrap()).unwrap();
+                assert!(ids.into_iter().eq((0..50_000).map(|id| id / 7 + id)), "{compression}, {version:?}");
+                assert!(
+                    read.into_iter().eq((0..150_000).map(|value| value as f32)),
+                    "{compression}, {version:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_that_asks_for_more_memory_than_it_can_fill_is_refused() {
+        let folder = Folder::new();
+        let row = || Some((0..4).map(|_| Some(1.0)));
+        let lists: ArrayRef =
+            Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>((0..200_000).map(|_| row())));
+        let batch = RecordBatch::try_from_iter([("embedding", lists)]).unwrap();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_dictionary_enabled(false)
+            .set_data_page_size_limit(1 << 30)
+            .set_data_page_row_count_limit(1 << 30)
+            .build();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let page = writer.close().unwrap().row_group(0).column(0).data_page_offset() as usize;
+        let open = |bytes: &[u8]| {
+            let path = folder.file("v.parquet", bytes);
+            Dump::options().without_ids().open(path).and_then(Dump::into_matrix)
+        };
+        assert_eq!(open(&bytes).unwrap().len(), 200_000);
+        // The second field of the header, in four bytes of seven bits each: from some megabytes to 134.
+        assert!(
+            bytes[page + 2] == 0x15
+                && bytes[page + 6] < 0x80
+                && bytes[page + 3..page + 6].iter().all(|&byte| byte >= 0x80)
+        );
+        bytes[page + 3..page + 7].copy_from_slice(&[0xFE, 0xFF, 0xFF, 0x7F]);
+        let message = folder.message(open(&bytes));
+        assert!(
+            message.starts_with(&format!(
+                "v.parquet: it cannot be read as parquet: the page at byte {page} says"
+            )),
+            "{message}"
+        );
+        assert!(message.contains("unpack to 134217727;"), "{message}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl IndexBuilder {
         let ids: Vec<u64> = order.iter().map(|&row| written.ids[row as usize]).collect();
         let table = IdTable::build(&ids).map_err(|Duplicate { id, first, second }| {
             let [a, b] = [first, second].map(|place| u64::from(order[place as usize]));
-            Error::DuplicateId { origin: written.origin.clone(), id, first: a.min(b), second: a.max(b) }
+            Error::DuplicateId { origin: written.id_origin.clone(), id, first: a.min(b), second: a.max(b) }
         })?;
         for (number, chunk) in order.chunks(ROWS_A_TICK).enumerate() {
             watch.tick(Stage::Order, number * ROWS_A_TICK, total)?;

@@ -22,7 +22,7 @@ use crate::dump::Dump;
 use crate::index::Builder;
 use crate::limits::{MAX_DIM, MAX_M, MIN_M, check_model_version};
 use crate::progress::{Progress, ProgressFn, Watch};
-use crate::vectors::{Matrix, problem_with};
+use crate::vectors::{EmbeddingValue, Matrix, problem_with};
 use crate::{Error, Result};
 
 /// Builds index files.
@@ -52,6 +52,7 @@ pub struct IndexBuilder {
 
 /// Over what a search walks; what it finds is always scored in `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Quantization {
     /// `i8` rows beside the `f32` ones: a quarter more bytes, and faster walks.
     I8,
@@ -157,17 +158,22 @@ impl IndexBuilder {
     ///
     /// # Errors
     /// [`Error::BadDump`] and [`Error::DuplicateId`] for what the dump holds, [`Error::BadOption`] for this
-    /// builder's options and the user sample, [`Error::Io`], [`Error::Cancelled`]. In each case `out` is as it was.
+    /// builder's options, the user sample, and an `out` that is a file of the dump, [`Error::Io`], [`Error::Cancelled`]. In each case `out` is as it was.
     pub fn build(&self, dump: Dump, out: impl AsRef<Path>) -> Result<BuildReport> {
         let started = Instant::now();
         self.check(dump.dim())?;
-        let origin = dump.path().display().to_string();
-        let mut rows = RowWriter::create(out.as_ref(), dump.dim(), origin)?;
+        if dump.reads(out.as_ref()) {
+            let problem = format!("{} is a file of the dump; name another", out.as_ref().display());
+            return Err(Error::BadOption { option: "out", problem });
+        }
+        let origins = [dump.path(), dump.id_path()].map(|path| path.display().to_string());
+        let mut rows = RowWriter::create(out.as_ref(), dump.dim(), origins)?;
         rows.write_dump(dump, &self.watch())?;
         self.finish(rows, started)
     }
 
-    /// Builds the index of `(item id, embedding)` pairs; otherwise as [`IndexBuilder::build`].
+    /// Builds the index of `(item id, embedding)` pairs, the embeddings of `f32` or [`f16`](struct@crate::f16); otherwise as
+    /// [`IndexBuilder::build`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -181,7 +187,7 @@ impl IndexBuilder {
     ///
     /// # Errors
     /// As [`IndexBuilder::build`]; rows are counted in the iterator's order.
-    pub fn build_from<V: AsRef<[f32]>>(
+    pub fn build_from<T: EmbeddingValue, V: AsRef<[T]>>(
         &self,
         items: impl IntoIterator<Item = (u64, V)>,
         out: impl AsRef<Path>,
@@ -190,7 +196,7 @@ impl IndexBuilder {
         let mut items = items.into_iter().peekable();
         let dim = items.peek().map_or(1, |(_, embedding)| embedding.as_ref().len());
         self.check(dim)?;
-        let mut rows = RowWriter::create(out.as_ref(), dim, "the items given".to_owned())?;
+        let mut rows = RowWriter::create(out.as_ref(), dim, ["the items given"; 2].map(str::to_owned))?;
         rows.write_items(items, &self.watch())?;
         self.finish(rows, started)
     }

@@ -7,7 +7,7 @@ use crate::dump::{Batch, Dump};
 use crate::file::FileWriter;
 use crate::limits::MAX_ROWS;
 use crate::progress::{Stage, Watch};
-use crate::vectors::{Rows, pad, problem_with};
+use crate::vectors::{EmbeddingValue, Rows, pad, problem_with};
 use crate::{Error, Result};
 
 /// Batches that the reader may be ahead of the writer.
@@ -20,17 +20,19 @@ pub(super) const ROWS_A_TICK: usize = 4096;
 pub(super) struct RowWriter {
     pub file: FileWriter,
     pub dim: usize,
-    /// What the rows come from, for errors.
-    pub origin: String,
+    /// What the rows come from, and what their ids come from, for errors.
+    origin: String,
+    pub id_origin: String,
     pub ids: Vec<u64>,
     pub squared_norms: Vec<f32>,
     padded: Vec<f32>,
 }
 
 impl RowWriter {
-    pub fn create(out: &Path, dim: usize, origin: String) -> Result<RowWriter> {
+    pub fn create(out: &Path, dim: usize, [origin, id_origin]: [String; 2]) -> Result<RowWriter> {
         let file = FileWriter::create(out)?;
-        Ok(RowWriter { file, dim, origin, ids: Vec::new(), squared_norms: Vec::new(), padded: Vec::new() })
+        let (ids, squared_norms, padded) = Default::default();
+        Ok(RowWriter { file, dim, origin, id_origin, ids, squared_norms, padded })
     }
 
     /// Writes a whole dump, which a thread of its own reads ahead.
@@ -50,16 +52,19 @@ impl RowWriter {
         })
     }
 
-    pub fn write_items<V: AsRef<[f32]>>(
+    pub fn write_items<T: EmbeddingValue, V: AsRef<[T]>>(
         &mut self,
         items: impl Iterator<Item = (u64, V)>,
         watch: &Watch<'_>,
     ) -> Result<()> {
+        let mut row = Vec::new();
         for (id, embedding) in items {
             if self.ids.len().is_multiple_of(ROWS_A_TICK) {
                 watch.tick(Stage::Rows, self.ids.len(), 0)?;
             }
-            self.write(id, embedding.as_ref())?;
+            row.clear();
+            row.extend(embedding.as_ref().iter().map(|value| value.to_f32()));
+            self.write(id, &row)?;
         }
         Ok(())
     }

@@ -94,7 +94,7 @@ pub(crate) fn print_current(catalog: &Catalog, generation: &Generation, json: bo
 
 fn described(catalog: &Catalog, generation: &Generation) -> Value {
     json!({
-        "generation": generation.number, "path": catalog.path_of(generation),
+        "generation": generation.number, "path": catalog.path_of(generation).display().to_string(),
         "model_version": generation.model_version, "rows": generation.rows, "dim": generation.dim,
         "bytes": generation.bytes, "log_position": generation.log_position, "withdrawn": generation.withdrawn,
     })

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use itemdex::dump::{Dump, IdLists};
 use itemdex::live::Catalog;
 use itemdex::{
-    BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, SearchOptions, Stage,
+    BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, SearchOptions,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -21,6 +21,10 @@ use crate::{Build, Rank, Search};
 pub(crate) enum Failure {
     /// The library said so.
     Work(itemdex::Error),
+    /// The library said so of the user at this row of the file.
+    OfUser(usize, itemdex::Error),
+    /// A value of the command line cannot work.
+    Usage(String),
     /// Standard output cannot be written.
     Output(io::Error),
     /// Something only the command line could know.
@@ -31,8 +35,21 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Work(error) => error.fmt(f),
+            Failure::OfUser(user, error) => write!(f, "user {user}: {error}"),
             Failure::Output(error) => write!(f, "cannot write the output: {error}"),
-            Failure::Said(text) => f.write_str(text),
+            Failure::Said(text) | Failure::Usage(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Failure {
+    /// 2 where another command line would have worked, otherwise 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_)
+            | Failure::Work(itemdex::Error::BadOption { .. })
+            | Failure::OfUser(_, itemdex::Error::BadOption { .. }) => 2,
+            _ => 1,
         }
     }
 }
@@ -87,8 +104,12 @@ pub(crate) fn build(args: &Build) -> Done {
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
-    if let Some(users) = &args.users {
-        builder = builder.user_sample(read_users(users)?);
+    if let Some(path) = &args.users {
+        let users = open_users(path)?;
+        if let Some(out) = args.target.out.as_ref().filter(|&out| users.reads(out)) {
+            return Err(Failure::Usage(format!("out: {} is the user sample; name another", out.display())));
+        }
+        builder = builder.user_sample(users.into_matrix()?);
     }
     builder = builder.builder(match args.builder {
         crate::Builder::Native => Builder::Native,
@@ -97,38 +118,45 @@ pub(crate) fn build(args: &Build) -> Done {
     });
     let meter = Arc::new(Meter::new());
     builder = builder.cancel_when(interrupted()?).on_progress(show_on(&meter));
-    let (published, report) = match (&args.target.publish, &args.target.out) {
+    let (path, generation, report) = match (&args.target.publish, &args.target.out) {
         (Some(folder), _) => {
             let catalog = Catalog::create(folder)?;
             let made = catalog.publish_made(|path| builder.build(dump, path), &(&args.placement).into());
             meter.clear();
             let (generation, report) = made?;
-            (catalog.path_of(&generation), report)
+            (catalog.path_of(&generation), Some(generation.number), report)
         }
         (None, out) => {
             let out = out.clone().unwrap_or_default();
             let report = builder.build(dump, &out);
             meter.clear();
-            (out, report?)
+            (out, None, report?)
         }
     };
-    print_report(&report, &published, args.json)
+    print_report(&report, &path, generation, args.json)
 }
 
-fn print_report(report: &BuildReport, path: &Path, json: bool) -> Done {
+/// `generation` is the number of the one that was published, if the index went to a catalog.
+fn print_report(report: &BuildReport, path: &Path, generation: Option<u64>, json: bool) -> Done {
     let mut out = output();
     if json {
         let seconds = report.total_time.as_secs_f64();
         let (rows, dim, bytes) = (report.rows, report.dim, report.bytes);
         let (copies, linked) = (report.copies, report.linked);
         let (rows_seconds, graph_seconds) = (report.rows_time.as_secs_f64(), report.graph_time.as_secs_f64());
-        let document = json!({
-            "path": path, "rows": rows, "dim": dim, "bytes": bytes, "copies": copies, "linked": linked,
+        let mut document = json!({
+            "path": path.display().to_string(), "rows": rows, "dim": dim, "bytes": bytes, "copies": copies, "linked": linked,
             "rows_seconds": rows_seconds, "graph_seconds": graph_seconds, "seconds": seconds,
         });
+        if let Some(generation) = generation {
+            document["generation"] = generation.into();
+        }
         writeln!(out, "{document}")?;
     } else {
         writeln!(out, "built    {}", path.display())?;
+        if let Some(generation) = generation {
+            writeln!(out, "current  generation {generation}")?;
+        }
         writeln!(out, "rows     {} x {}", report.rows, report.dim)?;
         writeln!(out, "bytes    {}", report.bytes)?;
         writeln!(out, "copies   {} rows equal an earlier one", report.copies)?;
@@ -183,14 +211,18 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
     Ok(out.flush()?)
 }
 
-pub(crate) fn verify(path: &Path) -> Done {
+pub(crate) fn verify(path: &Path, json: bool) -> Done {
     let index = Index::open(path)?;
     let meter = Meter::new();
     let checks = index.verify(|check| meter.show(check, 0, 0));
     meter.clear();
     checks?;
     let mut out = output();
-    writeln!(out, "{}: {} rows, everything holds", path.display(), index.len())?;
+    let (path, rows) = (path.display().to_string(), index.len());
+    match json {
+        true => writeln!(out, "{}", json!({"path": path, "rows": rows, "holds": true}))?,
+        false => writeln!(out, "{path}: {rows} rows, everything holds")?,
+    }
     Ok(out.flush()?)
 }
 
@@ -206,7 +238,7 @@ pub(crate) fn search(args: &Search) -> Done {
     }
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
-        let hits = index.search_with(embedding, &options).map_err(|error| of_user(user, &error))?.hits;
+        let hits = index.search_with(embedding, &options).map_err(|error| Failure::OfUser(user, error))?.hits;
         print_hits(&mut out, user, None, &hits, args.json)?;
     }
     Ok(out.flush()?)
@@ -225,14 +257,10 @@ pub(crate) fn rank(args: &Rank) -> Done {
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
         let list = candidates.list(user);
-        let ranked = index.rank(embedding, list, args.k).map_err(|error| of_user(user, &error))?;
+        let ranked = index.rank(embedding, list, args.k).map_err(|error| Failure::OfUser(user, error))?;
         print_hits(&mut out, user, Some(ranked.unknown.len()), &ranked.hits, args.json)?;
     }
     Ok(out.flush()?)
-}
-
-fn of_user(user: usize, error: &itemdex::Error) -> Failure {
-    Failure::Said(format!("user {user}: {error}"))
 }
 
 fn print_hits(out: &mut impl Write, user: usize, unknown: Option<usize>, hits: &[Hit], json: bool) -> Done {
@@ -257,7 +285,11 @@ pub(crate) fn output() -> BufWriter<StdoutLock<'static>> {
 }
 
 pub(crate) fn read_users(path: &Path) -> Result<Matrix, Failure> {
-    Ok(Dump::options().without_ids().open(path)?.into_matrix()?)
+    Ok(open_users(path)?.into_matrix()?)
+}
+
+fn open_users(path: &Path) -> Result<Dump, Failure> {
+    Ok(Dump::options().without_ids().open(path)?)
 }
 
 /// A flag that becomes true when the user interrupts, so that a build can clean up after itself.
@@ -271,17 +303,5 @@ fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
 
 pub(crate) fn show_on(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
     let meter = Arc::clone(meter);
-    move |progress| {
-        let stage = match progress.stage {
-            Stage::Rows => "rows",
-            Stage::Order => "order",
-            Stage::Try => "try",
-            Stage::Graph => "graph",
-            Stage::Users => "users",
-            Stage::Connect => "connect",
-            Stage::Calibrate => "calibrate",
-            Stage::Publish => "publish",
-        };
-        meter.show(stage, progress.done, progress.total);
-    }
+    move |progress| meter.show(progress.stage.name(), progress.done, progress.total)
 }

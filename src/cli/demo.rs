@@ -93,7 +93,7 @@ impl Data {
 }
 
 fn read_names(path: &Path) -> Result<HashMap<u64, String>, Failure> {
-    let failed = |error| Error::Io { action: "read", path: path.to_owned(), source: error };
+    let failed = |error| Error::Io { action: "read", path: path.to_owned(), cause: error };
     let lines = BufReader::new(GzDecoder::new(File::open(path).map_err(failed)?)).lines();
     let mut names = HashMap::new();
     for line in lines.skip(1) {
@@ -117,10 +117,10 @@ fn out_path(args: &Demo) -> Result<PathBuf, Failure> {
         return Ok(out.clone());
     }
     let folder = std::env::temp_dir().join("itemdex-demo");
-    fs::create_dir_all(&folder).map_err(|source| Error::Io {
+    fs::create_dir_all(&folder).map_err(|cause| Error::Io {
         action: "create",
         path: folder.clone(),
-        source,
+        cause,
     })?;
     Ok(folder.join("completejourney.itemdex"))
 }

@@ -21,10 +21,23 @@ pub(crate) fn eval(args: &Eval) -> Done {
     let index = OpenOptions::new().resident(args.resident).open(&args.index)?;
     let users = read_users(&args.users)?;
     if let Some(candidates) = args.rank {
+        if candidates > index.len() {
+            let (rows, index) = (index.len(), args.index.display());
+            let problem = format!("rank: {index} has {rows} items; give at most so many candidates");
+            return Err(Failure::Usage(problem));
+        }
         return rank(&index, &users, candidates, args);
     }
+    let asked = asked(args);
+    // Before the exact answers, which take long: whether all of it can be asked.
+    for (options, _) in &asked {
+        index.search_with(users.row(0), options)?;
+    }
     let truth = truth(&index, &users, args.k)?;
-    let points = sweep(&index, &users, &truth, args)?;
+    let points = asked
+        .into_iter()
+        .map(|(options, target)| Ok((measure(&index, &users, &truth, &options, args.threads)?, target)));
+    let points = points.collect::<Result<Vec<Measured>, Failure>>()?;
     if let Some(path) = &args.plot {
         plot(path, args.k, &points)
             .map_err(|error| Failure::Said(format!("cannot draw {}: {error}", path.display())))?;
@@ -59,23 +72,26 @@ pub(crate) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<H
     Ok(truth?)
 }
 
-fn sweep(index: &Index, users: &Matrix, truth: &[Vec<Hit>], args: &Eval) -> Result<Vec<Measured>, Failure> {
+/// The searches to measure: each beam once, and the recalls.
+fn asked(args: &Eval) -> Vec<(SearchOptions, Option<f32>)> {
     let mut beams = args.ef.clone();
     beams.sort_unstable();
     beams.dedup();
     let by_beam = beams.iter().map(|&ef| (SearchOptions::new(args.k).ef(ef), None));
     let by_recall =
         args.recall.iter().map(|&recall| (SearchOptions::new(args.k).recall(recall), Some(recall)));
-    let point = |(options, target)| Ok((measure(index, users, truth, &options, args.threads)?, target));
-    by_beam.chain(by_recall).map(point).collect()
+    by_beam.chain(by_recall).collect()
 }
 
 /// How fast candidates are ranked, and what of that is memory.
 fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
+    let meter = Meter::new();
+    meter.show("rank", 0, 0);
     let times = measure_rank(index, users, candidates, args.k, args.calls as usize)?;
     let threads =
         (args.threads > 1).then(|| measure_rank_threads(index, users, candidates, args.k, args.threads));
     let threads = threads.transpose()?;
+    meter.clear();
     let us = |times: &[Duration], q| quantile(times, q).as_nanos() as f64 / 1e3;
     let overlap = times.overlap;
     let parts = [

@@ -15,6 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -38,7 +39,12 @@ enum Command {
         json: bool,
     },
     /// Check every checksum, every id, every value and every link of an index file
-    Verify { index: PathBuf },
+    Verify {
+        index: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
     /// Find the best items of the whole index for each user
     Search(Search),
     /// Score a list of candidate items exactly for each user
@@ -235,7 +241,7 @@ struct Eval {
     #[arg(long, value_name = "SHARE,SHARE,...", value_delimiter = ',')]
     recall: Vec<f32>,
     /// Threads that query at once
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: usize,
     /// Time ranking instead, of so many candidates drawn at random; with --threads above 1, its throughput too
     #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plot"])]
@@ -265,11 +271,11 @@ struct Demo {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::from_default_env()).init();
+    log();
     let done = match CommandLine::parse().command {
         Command::Build(build) => commands::build(&build),
         Command::Info { index, json } => commands::info(&index, json),
-        Command::Verify { index } => commands::verify(&index),
+        Command::Verify { index, json } => commands::verify(&index, json),
         Command::Search(search) => commands::search(&search),
         Command::Rank(rank) => commands::rank(&rank),
         Command::Eval(eval) => eval::eval(&eval),
@@ -286,8 +292,22 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::FAILURE
+            progress::say(format_args!("error: {failure}"));
+            failure.exit_code().into()
         }
     }
+}
+
+/// Logs to standard error what `RUST_LOG` asks for. A standard error that cannot be written is no reason to stop.
+fn log() {
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter = EnvFilter::try_new(asked).unwrap_or_else(|error| {
+        progress::say(format_args!("{}: {error}", EnvFilter::DEFAULT_ENV));
+        EnvFilter::default()
+    });
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .init();
 }

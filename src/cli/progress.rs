@@ -1,4 +1,5 @@
-use std::io::IsTerminal;
+use std::fmt::Arguments;
+use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -6,6 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Without a terminal, a line at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Writes a line to standard error, if that can be written: whoever reads it may have left, and the work goes on.
+pub(crate) fn say(line: Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// Shows how far long work has come, on standard error: a bar on a terminal, plain lines otherwise.
 pub(crate) struct Meter(Mutex<State>);
@@ -18,7 +24,7 @@ struct State {
 
 impl Meter {
     pub fn new() -> Meter {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{msg:<10} {wide_bar} {human_pos}/{human_len} {eta}");
             ProgressBar::new(0).with_style(style.expect("the template is well formed"))
         });
@@ -34,9 +40,9 @@ impl Meter {
             bar.set_position(done);
         } else if state.stage != stage || state.last_line.elapsed() >= LINE_EVERY {
             match (done, total) {
-                (0, _) => eprintln!("{stage}"),
-                (_, 0) => eprintln!("{stage}: {done}"),
-                _ => eprintln!("{stage}: {done} of {total}"),
+                (0, _) => say(format_args!("{stage}")),
+                (_, 0) => say(format_args!("{stage}: {done}")),
+                _ => say(format_args!("{stage}: {done} of {total}")),
             }
             state.last_line = Instant::now();
         }

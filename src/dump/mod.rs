@@ -16,9 +16,12 @@
 
 mod npy;
 #[cfg(feature = "parquet")]
+mod pages;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod records;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use records::Records;
@@ -66,6 +69,7 @@ enum Embeddings {
 
 /// Some rows of a dump. [`Dump::read`] reuses its buffers.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Batch {
     /// The item id of each row.
     pub ids: Vec<u64>,
@@ -116,7 +120,13 @@ impl DumpOptions {
         let path = path.as_ref();
         let (embeddings, dim, rows) = self.open_embeddings(path)?;
         if rows == 0 {
-            return Err(Error::dump(path, "the dump is empty; an index needs at least one row"));
+            return Err(Error::dump(
+                path,
+                match self.without_ids {
+                    true => "it is empty: it holds no embeddings",
+                    false => "the dump is empty; an index needs at least one row",
+                },
+            ));
         }
         if !(1..=MAX_DIM).contains(&dim) {
             return Err(Error::dump(
@@ -198,6 +208,18 @@ impl Dump {
     /// The file with the embeddings.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file with the ids: the file with the embeddings where ids are a column of it, or row numbers.
+    pub fn id_path(&self) -> &Path {
+        self.ids.as_ref().map_or(&self.path, Records::path)
+    }
+
+    /// Whether `path` leads to a file of this dump, under whatever name: writing there would destroy it.
+    pub fn reads(&self, path: impl AsRef<Path>) -> bool {
+        let file = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        let there = file(path.as_ref());
+        there.is_some() && [self.path(), self.id_path()].into_iter().any(|read| file(read) == there)
     }
 
     /// How many values an embedding has, 1 to [`MAX_DIM`].

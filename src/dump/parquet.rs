@@ -8,9 +8,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Schema, UInt64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::metadata::ParquetMetaData;
 
-use super::{Batch, records};
+use super::{Batch, pages, records};
 use crate::{Error, Result};
 
 /// Rows decoded at once.
@@ -35,17 +35,11 @@ impl Columns {
         let file = records::open(path)?;
         let builder = decoded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let mut chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
-        let start = |chunk: &ColumnChunkMetaData| {
-            chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset())
-        };
-        if chunks.any(|chunk| start(chunk) < 0 || chunk.compressed_size() < 0) {
-            return Err(Error::dump(path, "it cannot be read as parquet: a column lies outside of the file"));
-        }
         let schema = builder.schema();
         let vector = column(path, schema, vector_column, "--vector-column")?;
         let id = id_column.map(|name| column(path, schema, name, "--id-column")).transpose()?;
         let wanted = ProjectionMask::roots(builder.parquet_schema(), id.into_iter().chain([vector]));
+        check_pages(path, builder.metadata(), &wanted)?;
         let reader = decoded(path, || builder.with_projection(wanted).with_batch_size(BATCH_ROWS).build())?;
         let mut columns = Columns {
             path: path.to_owned(),
@@ -183,6 +177,31 @@ impl Columns {
     fn bad_row(&self, row: usize, problem: String) -> Error {
         Error::dump_row(&self.path, self.next + row as u64, problem)
     }
+}
+
+/// Refuses what the parquet crate would not check itself: columns that lie outside of the file, and pages that ask for
+/// much more memory than they have bytes.
+fn check_pages(path: &Path, metadata: &ParquetMetaData, wanted: &ProjectionMask) -> Result<()> {
+    let file = records::open(path)?;
+    let length = records::length(path, &file)?;
+    for group in metadata.row_groups() {
+        for (number, chunk) in group.columns().iter().enumerate() {
+            let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+            let end = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
+            let end = end.and_then(|(start, size)| start.checked_add(size)).filter(|&end| end <= length);
+            let Some(end) = end else {
+                let problem = "it cannot be read as parquet: a column lies outside of the file";
+                return Err(Error::dump(path, problem));
+            };
+            if wanted.leaf_included(number)
+                && let Some(problem) =
+                    pages::problem(&file, start as u64..end).map_err(Error::io("read", path))?
+            {
+                return Err(Error::dump(path, format!("it cannot be read as parquet: {problem}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn column(path: &Path, schema: &Schema, name: &str, option: &str) -> Result<usize> {

@@ -98,6 +98,10 @@ impl Records {
         Records::new(path, file, Layout { start: 0, value: Value::F32, prefix: 4, width, rows })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn width(&self) -> usize {
         self.layout.width
     }
@@ -180,7 +184,7 @@ pub(super) fn open(path: &Path) -> Result<File> {
     }
     let file = File::open(path).map_err(Error::io("open", path))?;
     match length(path, &file)? {
-        0 => Err(Error::dump(path, "the dump is empty: the file has no bytes")),
+        0 => Err(Error::dump(path, "it is empty: the file has no bytes")),
         _ => Ok(file),
     }
 }

@@ -200,11 +200,9 @@ fn concerning(model_version: &str, change: &Change) -> Option<Fresh> {
 /// The error of a group, for each of it.
 fn again(error: &Error) -> Error {
     match error {
-        Error::Io { action, path, source } => Error::Io {
-            action,
-            path: path.clone(),
-            source: io::Error::new(source.kind(), source.to_string()),
-        },
+        Error::Io { action, path, cause } => {
+            Error::Io { action, path: path.clone(), cause: io::Error::new(cause.kind(), cause.to_string()) }
+        }
         other => unreachable!("writing a log fails with {other}"),
     }
 }

@@ -1,10 +1,31 @@
 use std::ops::Range;
 
+use half::f16;
+
 use super::kernels::{self, prefetch};
 use crate::{Error, Result};
 
 /// Rows scored at a time by [`Rows::score_all`].
 const BLOCK: usize = 64;
+
+/// A value of an embedding that is handed over in memory: `f32` or [`f16`](struct@f16). An index keeps `f32`, and holds what was
+/// an `f16` exactly.
+pub trait EmbeddingValue: Copy {
+    /// The value as an index keeps it.
+    fn to_f32(self) -> f32;
+}
+
+impl EmbeddingValue for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl EmbeddingValue for f16 {
+    fn to_f32(self) -> f32 {
+        self.into()
+    }
+}
 
 /// A dense row-major matrix of `f32` with one embedding a row: a user sample, or a set of users to answer.
 #[derive(Debug, Clone, PartialEq)]

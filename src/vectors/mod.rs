@@ -7,7 +7,7 @@ mod quantized;
 
 pub(crate) use augmented::Augmented;
 pub(crate) use kernels::prefetch;
-pub use matrix::Matrix;
+pub use matrix::{EmbeddingValue, Matrix};
 pub(crate) use matrix::{Rows, pad, stride_of};
 pub(crate) use quantized::{Quantized, QuantizedRows, UserBounds, quantized_stride};
 

@@ -183,6 +183,7 @@ fn a_build_publishes_what_it_built() {
     let report = json(build().args(["--log-position", "5"]));
     let current = place.checked_current();
     assert_eq!((current.log_position, report["rows"].as_u64()), (Some(5), Some(current.rows)));
+    assert_eq!(report["generation"], current.number);
     assert_eq!(report["path"].as_str().map(Path::new), Some(&*place.catalog.path_of(&current)));
     assert!(said(&run(build().args(["--out", "elsewhere"]), 2)).contains("cannot be used with"));
     assert_eq!(place.files(), place.listed());
@@ -292,10 +293,10 @@ fn of_two_publishers_one_is_told_that_the_other_was_first() {
             |path| {
                 // One that makes its file in place keeps nobody waiting.
                 second().unwrap();
-                fs::copy(&large, path).map(|_| ()).map_err(|source| Error::Io {
+                fs::copy(&large, path).map(|_| ()).map_err(|cause| Error::Io {
                     action: "copy",
                     path: large.clone(),
-                    source,
+                    cause,
                 })?;
                 let lock = File::open(place.catalog.folder().join("catalog.lock")).unwrap();
                 lock.lock().unwrap();

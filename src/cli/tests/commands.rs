@@ -3,8 +3,10 @@
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -209,6 +211,126 @@ fn wrong_usage_exits_with_2_and_failed_work_with_1() {
     let said = String::from_utf8(failed.stderr).unwrap();
     assert_eq!(said, "error: cannot open /missing.itemdex: No such file or directory (os error 2)\n");
     run(itemdex().arg("--help"), 0);
+}
+
+#[test]
+fn wrong_values_are_wrong_usage() {
+    let small = Small::built();
+    let refused = |command: &mut Command| {
+        let output = run(command, 2);
+        assert!(output.stdout.is_empty());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (option, value) in [("--threads", "0"), ("--m", "1"), ("--m", "129"), ("--ef-construction", "0")] {
+        let mut build = itemdex();
+        build.args(["build", "--model-version", "v1", "--items"]).arg(&small.items);
+        build.args(["--out", "/nowhere/items.itemdex", option, value]);
+        let said = refused(&mut build);
+        assert!(said.contains(&format!("{value} is not within")), "{said}");
+    }
+    for version in ["", "two\nlines", "\u{1b}[2J"] {
+        let mut build = itemdex();
+        build.args(["build", "--out", "/nowhere/items.itemdex", "--model-version", version, "--items"]);
+        let said = refused(build.arg(&small.items));
+        assert!(said.starts_with("error: model version: it ") && !said.contains('\u{1b}'), "{said}");
+    }
+    refused(small.ask("search").args(["--recall", "0"]));
+    refused(small.ask("search").args(["--recall", "1.01"]));
+    refused(small.ask("eval").args(["--threads", "0"]));
+    refused(small.ask("eval").args(["--recall", "0.9,0"]));
+    let said = refused(small.ask("eval").args(["--rank", "99999999"]));
+    assert!(said.ends_with("has 3000 items; give at most so many candidates\n"), "{said}");
+}
+
+#[test]
+fn a_standard_error_that_cannot_be_written_ends_no_work() {
+    let small = small();
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
+    for stderr in [closed(), full()] {
+        let output = small.build().env("RUST_LOG", "trace").stderr(stderr).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        Index::open(&small.index).unwrap().verify(|_| ()).unwrap();
+        fs::remove_file(&small.index).unwrap();
+    }
+    for stderr in [closed(), full()] {
+        let failed = small.ask("info").env("RUST_LOG", "no=such=filter").stderr(stderr).output().unwrap();
+        assert_eq!(failed.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn a_path_that_is_no_text_is_printed_as_well_as_it_can_be() {
+    let mut small = small();
+    small.index = small.folder.path().join(OsStr::from_bytes(b"items-\xFF.itemdex"));
+    let printed = format!("{}/items-\u{FFFD}.itemdex", small.folder.path().display());
+    assert_eq!(json(small.build().arg("--json"))["path"], printed);
+    let verified = json(small.ask("verify").arg("--json"));
+    assert_eq!(verified, serde_json::json!({"path": printed, "rows": 3000, "holds": true}));
+    let mut build = itemdex();
+    build.args(["build", "--json", "--model-version", "v1", "--items"]).arg(&small.items);
+    build.arg("--publish").arg(small.folder.path().join(OsStr::from_bytes(b"catalog-\xFF")));
+    let published = json(&mut build);
+    assert_eq!(published["generation"], 1);
+    assert!(published["path"].as_str().unwrap().contains("/catalog-\u{FFFD}/"), "{published}");
+}
+
+#[test]
+fn an_index_is_not_written_over_what_it_is_built_from() {
+    let small = small();
+    let ids = small.folder.path().join("ids.npy");
+    npy(&ids, &[3_000], 0..3_000);
+    let inputs = [&small.items, &ids, &small.users];
+    let before = inputs.map(|path| fs::read(path).unwrap());
+    let link = small.folder.path().join("link");
+    for (input, other) in [(0, false), (0, true), (1, false), (2, false), (2, true)] {
+        let mut build = itemdex();
+        build.args(["build", "--model-version", "v1", "--items"]).arg(&small.items);
+        build.arg("--ids").arg(&ids).arg("--users").arg(&small.users).arg("--out");
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(inputs[input], &link).unwrap();
+        build.arg(if other { &link } else { inputs[input] });
+        let said = String::from_utf8(run(&mut build, 2).stderr).unwrap();
+        assert!(said.contains("; name another"), "{said}");
+    }
+    assert!(inputs.map(|path| fs::read(path).unwrap()) == before);
+}
+
+#[test]
+fn faults_of_files_are_told_of_the_file_that_has_them() {
+    let small = Small::built();
+    let said = |command: &mut Command| String::from_utf8(run(command, 1).stderr).unwrap();
+    let ids = small.folder.path().join("ids.npy");
+    npy(&ids, &[3_000], (0..3_000).map(|id| id % 2_999));
+    let twice = said(small.build().arg("--ids").arg(&ids));
+    let expected = format!(
+        "error: {}: item id 0 stands at row 0 and again at row 2999; give every item one row\n",
+        ids.display()
+    );
+    assert!(twice.ends_with(&expected), "{twice}");
+
+    let users = small.users.display().to_string();
+    write_fbin(&small.users, &[], 64);
+    assert_eq!(
+        said(&mut small.ask("search")),
+        format!("error: {users}: it is empty: it holds no embeddings\n")
+    );
+    fs::write(&small.users, "").unwrap();
+    assert_eq!(
+        said(&mut small.ask("search")),
+        format!("error: {users}: it is empty: the file has no bytes\n")
+    );
+
+    let out = small.folder.path().join("missing/items.itemdex");
+    let mut build = itemdex();
+    build.args(["build", "--model-version", "v1", "--items"]).arg(&small.items).arg("--out").arg(&out);
+    let missing = "No such file or directory (os error 2)";
+    let expected = format!("error: cannot create a file beside {}: {missing}\n", out.display());
+    assert_eq!(said(&mut build), expected);
 }
 
 #[test]
