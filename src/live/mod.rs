@@ -14,6 +14,8 @@ mod lock;
 mod log;
 #[cfg(feature = "metrics")]
 mod meters;
+#[cfg(test)]
+mod model;
 mod options;
 mod overlay;
 mod pending;

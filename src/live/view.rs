@@ -199,6 +199,12 @@ impl View {
         self.get(id).is_some()
     }
 
+    /// Every item with its embedding, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
+        let of_generation = self.held.index.iter().filter(|item| !self.overlay.has(item.0));
+        of_generation.chain(self.overlay.iter())
+    }
+
     /// The best `k` items for a user, best first: the hits of [`View::search_with`] with default options.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use super::Catalog;
 use super::list::{GENERATION, Generation, List, Retention};
 use super::staging::Staging;
 use crate::live::change::{POSITIONS, seconds};
+use crate::live::faults;
 use crate::{Error, Index, Result};
 
 /// How to publish.
@@ -151,7 +152,8 @@ impl Catalog {
             withdrawn: false,
         };
         let path = self.path_of(&generation);
-        fs::rename(&staged, &path).map_err(Error::io("move into place", &path))?;
+        let moved = faults::before(&path).and_then(|()| fs::rename(&staged, &path));
+        moved.map_err(Error::io("move into place", &path))?;
         list.generations.push(generation.clone());
         list.cut(options.retention);
         list.release(options.log_position, seconds());
@@ -159,7 +161,7 @@ impl Catalog {
             // Where only the folder could not be synced, the list holds.
             let holds = !matches!(error, Error::CatalogBusy { .. }) && self.newest()? == Some(list.number);
             if !holds {
-                let _ = fs::remove_file(&path);
+                let _ = faults::before(&path).and_then(|()| fs::remove_file(&path));
             }
             return Err(error);
         }

@@ -1,14 +1,16 @@
 //! The bytes of a log: a header, then frames.
 //!
 //! ```text
-//! header   mark [u8; 8]   format u32   numbering u32   next u64   dropped_to u64   checksum u64
+//! header   mark [u8; 8]   format u32   numbering u32   next u64   dropped_to u64
+//!          length u64     checksum u64
 //! frame    mark [u8; 8]   length u32   flags u32       time u64   checksum u64     then `length` bytes of records
 //! record   position u64   kind u8      version length u8   dim u16   id u64
 //!          and for an upsert the model version and `dim` values of f32
 //! ```
 //!
-//! All little-endian. A frame holds the changes that were made durable together. Format 1, which is read too, has neither
-//! `dropped_to` in its header nor `time` in its frames, and numbers changes itself.
+//! All little-endian. A frame holds the changes that were made durable together. The header's length is that of the file when it
+//! was written anew: so much of it was on disk before it had its name, and no crash tears it. Format 1, which is read too, has
+//! neither `dropped_to` nor that length in its header nor `time` in its frames, and numbers changes itself.
 
 use std::path::Path;
 
@@ -67,6 +69,7 @@ struct RawHeader {
     numbering: u32,
     next: u64,
     dropped_to: u64,
+    length: u64,
     checksum: u64,
 }
 
@@ -96,17 +99,19 @@ pub(super) struct Contents {
 
 /// The bytes of a log with these records.
 pub(super) fn to_bytes(header: Header, records: &[Record]) -> Vec<u8> {
-    let Header { numbering, next, dropped_to } = header;
-    let numbering = numbering as u32;
-    let mut raw = RawHeader { magic: MAGIC, format: FORMAT, numbering, next, dropped_to, checksum: 0 };
-    raw.checksum = xxh3_64(&bytemuck::bytes_of(&raw)[..HEADER - 8]);
-    let mut bytes = bytemuck::bytes_of(&raw).to_vec();
+    let mut bytes = vec![0; HEADER];
     for of_one_time in records.chunk_by(|a, b| a.time == b.time) {
         for records in of_one_time.chunks(RECORDS_A_FRAME) {
             let changes = records.iter().map(|record| (record.position, &record.change));
             bytes.extend(frame_of(changes, AFTER_SYNC, records[0].time));
         }
     }
+    let Header { numbering, next, dropped_to } = header;
+    let (numbering, length) = (numbering as u32, bytes.len() as u64);
+    let mut raw =
+        RawHeader { magic: MAGIC, format: FORMAT, numbering, next, dropped_to, length, checksum: 0 };
+    raw.checksum = xxh3_64(&bytemuck::bytes_of(&raw)[..HEADER - 8]);
+    bytes[..HEADER].copy_from_slice(bytemuck::bytes_of(&raw));
     bytes
 }
 
@@ -209,6 +214,9 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Contents> {
         || !records.is_sorted_by_key(|record| record.position)
     {
         return damaged(header_length, "its positions do not ascend");
+    }
+    if format == FORMAT && (at as u64) < word(32) {
+        return damaged(at, "a frame does not hold that was on disk before the log had its name");
     }
     if let Some(problem) = behind_torn(&bytes[at..], frame_length, bytes.len()) {
         return damaged(at, problem);

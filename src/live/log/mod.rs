@@ -440,6 +440,14 @@ fn create(path: &Path, numbering: Numbering, begin: Beginning) -> Result<()> {
     create().map_err(Error::io("write", path))
 }
 
+/// The last position of the log at `path`, and its changes.
+#[cfg(test)]
+pub(super) fn contents(path: &Path) -> Result<(u64, Vec<(u64, Change)>)> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let Contents { header, records, .. } = parse(&bytes, path)?;
+    Ok((header.next - 1, records.into_iter().map(|record| (record.position, record.change)).collect()))
+}
+
 /// What tests/fuzz does with a log, without the threads that would take most of its time: what is read of it stands in it the
 /// next time too, with what was added.
 #[cfg(fuzzing)]
