@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use itemdex::live::{Catalog, LiveIndex, LiveOptions, PublishOptions, SyncPolicy};
+use itemdex::live::{Catalog, LiveIndex, LiveOptions, PublishOptions, Retention, SyncPolicy};
 use itemdex::{Channel, ChannelHit, Error, Hit, IndexBuilder, RankOptions, SearchOptions};
 
 /// What your user tower is: it computes the embedding of a user in the version it is asked for.
@@ -103,7 +103,7 @@ fn main() -> itemdex::Result<()> {
         assert!(recommend_cached(&live, "2026-11-23", &cached)?.is_some());
 
         // When no user embedding of the old version is left: retire it.
-        Catalog::open(&catalog)?.prune(2, true)?;
+        Catalog::open(&catalog)?.prune(Retention::new().versions(1))?;
         live.refresh()?;
         assert!(recommend_cached(&live, "2026-11-23", &cached)?.is_none());
         stop.store(true, Ordering::Relaxed);

@@ -144,14 +144,97 @@ pub enum Error {
         held: Vec<String>,
     },
 
-    /// There are as many fresh items as the limit allows. The change was not made.
+    /// The model version was retired from the catalog, so that no generation will have the item.
     #[error(
-        "there are {limit} fresh or deleted items, which is the limit; publish a generation that has them, with its log position"
+        "model version {model_version:?} is retired; send embeddings of a version that serves or is to come"
+    )]
+    RetiredModel {
+        /// The version of the embedding.
+        model_version: String,
+    },
+
+    /// There are as many fresh items of a model version as the limit allows. Items that are among them can still be replaced,
+    /// and any item can be deleted.
+    #[error(
+        "there are {limit} fresh or deleted items of model version {model_version:?}, which is the limit; publish a generation that has them, with its log position"
     )]
     OverlayFull {
-        /// The limit, in items of one model version.
+        /// The version of the embedding.
+        model_version: String,
+        /// The limit.
         limit: usize,
     },
+
+    /// As many changes wait for the log as may. Nothing was logged; try again, or wait with `LiveIndex::send`.
+    #[error("{waiting} batches of changes wait for the log already; try again later")]
+    QueueFull {
+        /// How many wait.
+        waiting: usize,
+    },
+
+    /// A log numbers its changes itself, and the caller brought positions, or the other way round.
+    #[error("{}: {}", path.display(), match fed {
+        true => "positions of this log come from whoever feeds it; open it with LiveOptions::fed_log and call apply with a position for each change",
+        false => "this log numbers its changes itself; open it with LiveOptions::log and call upsert, delete or write, or move it away and feed a new one",
+    })]
+    Numbering {
+        /// The log.
+        path: PathBuf,
+        /// Whether the log is fed.
+        fed: bool,
+    },
+
+    /// A log that numbers its changes itself has not come to a position that a generation claims to have, as after an older
+    /// copy of the log was restored. Changes logged now would be taken for ones that the generation has.
+    #[error("{}: the log ends at position {log}, but generation {generation} of the catalog has the changes up to position {catalog}; restore a log that goes as far, or move this one away: a new one begins behind position {catalog}, and what only this log has is lost", path.display())]
+    LogBehind {
+        /// The log.
+        path: PathBuf,
+        /// The last position in the log.
+        log: u64,
+        /// The position that the generation was published with.
+        catalog: u64,
+        /// The generation's number.
+        generation: u64,
+    },
+
+    /// The log does not have all that came after a generation's dump was taken any more.
+    #[error("generation {generation}: its dump was taken at position {dump} of the log, and {} has dropped changes up to position {dropped_to}; publish a dump that was taken later, and reserve its position meanwhile (itemdex catalog reserve)", path.display())]
+    RecordsDropped {
+        /// The log.
+        path: PathBuf,
+        /// The generation's number.
+        generation: u64,
+        /// The position that the generation was published with; 0 without one.
+        dump: u64,
+        /// Records up to here may be gone.
+        dropped_to: u64,
+    },
+
+    /// The log was moved, removed or replaced while the process had it open. Nothing is logged until it is back, or the
+    /// process is started anew.
+    #[error("{}: the log was moved or replaced while it was in use; move it back, or restart the process with the log that is to hold", path.display())]
+    LogReplaced {
+        /// Where the log was.
+        path: PathBuf,
+    },
+
+    /// A generation was found bad, and what served before goes on.
+    #[error("generation {generation} is refused: {problem}")]
+    Refused {
+        /// The generation's number.
+        generation: u64,
+        /// What was wrong.
+        problem: String,
+    },
+
+    /// The process was forked since the `LiveIndex` was opened: its threads are in the parent only.
+    #[error("this process was forked from the one that opened the LiveIndex; open one here")]
+    Forked,
+
+    /// The threads of the `LiveIndex` have ended.
+    #[error("the LiveIndex is shutting down")]
+    Closed,
 
     /// The caller cancelled the work.
     #[error("cancelled")]

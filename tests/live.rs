@@ -15,7 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use itemdex::live::{Catalog, Generation, LiveIndex, LiveOptions, PublishOptions, SyncPolicy, View};
+use itemdex::live::{
+    Catalog, Generation, LiveIndex, LiveOptions, PublishOptions, Retention, SyncPolicy, View,
+};
 use itemdex::{Channel, ChannelHit, Error, Hit, IndexBuilder, Quantization, RankOptions, SearchOptions};
 use proptest::prelude::*;
 
@@ -32,9 +34,9 @@ impl Place {
         self.folder.path().join("fresh.log")
     }
 
-    /// Follows the catalog only when told to, so that a test says when.
+    /// Follows the catalog only when told to, so that a test says when, and keeps in the log what is needed only.
     fn options(&self) -> LiveOptions {
-        LiveOptions::new().poll(Duration::from_secs(3600)).log(self.log())
+        LiveOptions::new().poll(Duration::from_secs(3600)).log(self.log()).retain(0, Duration::ZERO)
     }
 
     fn open(&self) -> LiveIndex {
@@ -220,7 +222,7 @@ fn two_model_versions_serve_at_once() {
     let error = live.for_model("v3").err().unwrap();
     assert_eq!(error.to_string(), "no generation of model version \"v3\" serves; there is [\"v2\", \"v1\"]");
     assert!(matches!(error, Error::UnknownModel { .. }));
-    place.catalog.prune(1, true).unwrap();
+    place.catalog.prune(Retention::new().keep(1).versions(1)).unwrap();
     live.refresh().unwrap();
     assert_eq!(live.model_versions(), ["v2"]);
 }
@@ -310,7 +312,7 @@ fn what_serves_of_a_version_goes_on_where_all_that_is_listed_of_it_is_bad() {
     live.refresh().unwrap();
     assert_eq!(number(&live), good.number);
     assert_eq!(place.catalog.rollback(None).unwrap().number, 3);
-    live.refresh().unwrap();
+    assert!(matches!(live.refresh(), Err(Error::Refused { generation: 3, .. })));
     assert_eq!(live.model_versions(), ["v0"]);
     place.publish("v1", &old, keep_one);
     live.refresh().unwrap();
@@ -450,7 +452,7 @@ fn a_generation_drops_what_its_dump_has_and_keeps_what_came_later() {
     assert_serves(&live.current(), &expected, &[gone, gone_later]);
     place.catalog.rollback(Some(2)).unwrap();
     let before = fs::metadata(place.log()).unwrap().len();
-    place.catalog.prune(1, true).unwrap();
+    place.catalog.prune(Retention::new().keep(1).versions(1)).unwrap();
     live.refresh().unwrap();
     assert!(fs::metadata(place.log()).unwrap().len() < before, "nobody needs the older entries now");
     drop(live);
@@ -488,8 +490,7 @@ fn embeddings_that_cannot_be_indexed_and_a_full_overlay_are_errors() {
     for id in 0..3 {
         live.upsert("v1", id << 40 | 5, &[1.0; DIM]).unwrap();
     }
-    assert!(matches!(live.upsert("v1", 9 << 40, &[1.0; DIM]), Err(Error::OverlayFull { limit: 3 })));
-    assert!(matches!(live.delete(9 << 40), Err(Error::OverlayFull { .. })));
+    assert!(matches!(live.upsert("v1", 9 << 40, &[1.0; DIM]), Err(Error::OverlayFull { limit: 3, .. })));
     let position = live.status().log_position.unwrap();
     assert_eq!(position, 3);
     place.publish("v1", &items(50, DIM, 1), PublishOptions::new().log_position(position).keep(1));

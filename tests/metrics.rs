@@ -68,7 +68,7 @@ fn what_serves_is_measured() {
     }
     let started = std::time::Instant::now();
     // The last that a look sets, and what the searches above bring.
-    while values.counter("itemdex_searches_total{generation=1}") != Some(3)
+    while values.counter("itemdex_queries_total{model_version=v1}") != Some(3)
         || values.gauge("itemdex_log_position{}") != Some(1.0)
     {
         assert!(started.elapsed() < Duration::from_secs(60));

@@ -1,15 +1,16 @@
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use itemdex::live::{Catalog, Generation, PublishOptions};
+use itemdex::live::{Catalog, Generation, PublishOptions, Retention};
 use serde_json::{Value, json};
 
 use crate::commands::{Done, output};
-use crate::{Placement, Prune, Publish};
+use crate::{CatalogCommand, Placement, Prune, Publish};
 
 impl From<&Placement> for PublishOptions {
     fn from(placement: &Placement) -> PublishOptions {
-        let options = PublishOptions::new().keep(placement.keep);
+        let options = PublishOptions::new().keep(placement.keep).versions(placement.versions);
         match placement.log_position {
             Some(position) => options.log_position(position),
             None => options,
@@ -23,8 +24,30 @@ pub(crate) fn publish(args: &Publish) -> Done {
     print_current(&catalog, &generation, args.json)
 }
 
-pub(crate) fn list(folder: &Path, json: bool) -> Done {
+pub(crate) fn catalog(args: &crate::Catalog) -> Done {
+    match (&args.command, &args.catalog) {
+        (Some(CatalogCommand::Reserve { catalog, log_position, hours, json }), _) => {
+            reserve(catalog, *log_position, *hours, *json)
+        }
+        (None, Some(folder)) => list(folder, args.json),
+        (None, None) => unreachable!("the command line takes a catalog or a command"),
+    }
+}
+
+fn reserve(folder: &Path, log_position: u64, hours: u32, json: bool) -> Done {
+    let hold = Duration::from_secs(3600 * u64::from(hours));
+    let reservation = Catalog::open(folder)?.reserve(log_position, hold)?;
+    let mut out = output();
+    match json {
+        true => writeln!(out, "{}", serde_json::to_string(&reservation)?)?,
+        false => writeln!(out, "reserved  position {log_position} for {hours} hours")?,
+    }
+    Ok(out.flush()?)
+}
+
+fn list(folder: &Path, json: bool) -> Done {
     let catalog = Catalog::open(folder)?;
+    let reservations = catalog.reservations()?;
     let generations = catalog.generations()?;
     let current = generations.iter().rev().find(|generation| !generation.withdrawn);
     let current = current.map(|generation| generation.number);
@@ -32,7 +55,11 @@ pub(crate) fn list(folder: &Path, json: bool) -> Done {
     if json {
         let generations: Vec<_> =
             generations.iter().map(|generation| described(&catalog, generation)).collect();
-        writeln!(out, "{}", json!({"current": current, "generations": generations}))?;
+        writeln!(
+            out,
+            "{}",
+            json!({"current": current, "generations": generations, "reservations": reservations})
+        )?;
         return Ok(out.flush()?);
     }
     writeln!(
@@ -53,6 +80,9 @@ pub(crate) fn list(folder: &Path, json: bool) -> Done {
             generation.number, generation.model_version, generation.rows, generation.bytes
         )?;
     }
+    for reservation in reservations {
+        writeln!(out, "reserved  position {}", reservation.log_position)?;
+    }
     Ok(out.flush()?)
 }
 
@@ -64,7 +94,8 @@ pub(crate) fn rollback(folder: &Path, to: Option<u64>, json: bool) -> Done {
 
 pub(crate) fn prune(args: &Prune) -> Done {
     let catalog = Catalog::open(&args.catalog)?;
-    let dropped = catalog.prune(args.keep, args.retire_previous_version)?;
+    let versions = if args.retire_previous_version { 1 } else { args.versions };
+    let dropped = catalog.prune(Retention::new().keep(args.keep).versions(versions))?;
     let numbers: Vec<_> = dropped.iter().map(|generation| generation.number).collect();
     let bytes: u64 = dropped.iter().map(|generation| generation.bytes).sum();
     let mut out = output();

@@ -53,13 +53,8 @@ enum Command {
     Eval(Eval),
     /// Copy an index file into a catalog of generations, verify it there, and make it current
     Publish(Publish),
-    /// List the generations of a catalog
-    Catalog {
-        catalog: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-    },
+    /// List the generations of a catalog, or reserve a position of the log for a dump
+    Catalog(Catalog),
     /// Make an earlier generation current again
     Rollback {
         catalog: PathBuf,
@@ -125,7 +120,7 @@ struct Build {
 #[group(required = true, multiple = false)]
 struct Target {
     /// The index file to write
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["log_position", "keep"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["log_position", "keep", "versions"])]
     out: Option<PathBuf>,
     /// The catalog to publish to instead
     #[arg(long, value_name = "CATALOG")]
@@ -138,9 +133,41 @@ struct Placement {
     /// The position of the log of fresh items that the dump was taken at
     #[arg(long, value_name = "N")]
     log_position: Option<u64>,
-    /// How many generations of the model version to keep
+    /// How many generations of each model version to keep
     #[arg(long, value_name = "N", default_value_t = 2)]
     keep: usize,
+    /// How many model versions to keep; the others are retired
+    #[arg(long, value_name = "M", default_value_t = 2)]
+    versions: usize,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Catalog {
+    #[arg(required = true)]
+    catalog: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<CatalogCommand>,
+}
+
+#[derive(Subcommand)]
+enum CatalogCommand {
+    /// Have logs of fresh items keep what comes behind a position, until a dump taken there is published with it
+    Reserve {
+        catalog: PathBuf,
+        /// The position of the log of fresh items that the dump is taken at
+        #[arg(long, value_name = "N")]
+        log_position: u64,
+        /// How long to hold it if nothing is published with it
+        #[arg(long, value_name = "H", default_value_t = 24)]
+        hours: u32,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -159,11 +186,14 @@ struct Publish {
 #[derive(Args)]
 struct Prune {
     catalog: PathBuf,
-    /// How many generations of the current model version to keep
+    /// How many generations of each model version to keep
     #[arg(long, value_name = "N")]
     keep: usize,
-    /// Drop the newest generation of the previous model version too
-    #[arg(long)]
+    /// How many model versions to keep; the others are retired
+    #[arg(long, value_name = "M", default_value_t = 2)]
+    versions: usize,
+    /// Keep the current model version only
+    #[arg(long, conflicts_with = "versions")]
     retire_previous_version: bool,
     /// Print one JSON document
     #[arg(long)]
@@ -280,7 +310,7 @@ fn main() -> ExitCode {
         Command::Rank(rank) => commands::rank(&rank),
         Command::Eval(eval) => eval::eval(&eval),
         Command::Publish(publish) => catalog::publish(&publish),
-        Command::Catalog { catalog, json } => catalog::list(&catalog, json),
+        Command::Catalog(catalog) => catalog::catalog(&catalog),
         Command::Rollback { catalog, to, json } => catalog::rollback(&catalog, to, json),
         Command::Prune(prune) => catalog::prune(&prune),
         Command::Demo(demo) => demo::demo(&demo),

@@ -1,4 +1,5 @@
-//! The thread that follows the catalog.
+//! The thread that follows the catalog: it opens generations, lays the log's changes over them, swaps them in, and drops what
+//! the log need not keep.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -10,13 +11,15 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, error, info, info_span, warn};
 
-use super::catalog::Generation;
-use super::fresh::{Writer, locked};
-use super::serving::Serving;
+use super::catalog::{Generation, List};
+use super::change::{Numbering, seconds};
+use super::fresh::{Waiting, Writer, known, locked, replayed, with_records};
+use super::log::{Kept, Record, Snapshot};
 #[cfg(feature = "metrics")]
-use super::status::Status;
+use super::meters::Meters;
+use super::serving::Serving;
 use super::view::{Held, View};
-use crate::{Error, Index, Result};
+use crate::{Error, Index, OpenOptions, Result};
 
 /// Rows that a new generation is searched for before it serves.
 const SELF_CHECKS: usize = 16;
@@ -50,19 +53,46 @@ pub(super) fn watch(folder: &Path, wake: Sender<Wake>) -> Option<RecommendedWatc
     }
 }
 
-/// The thread that follows the catalog.
 pub(super) struct Follower {
     serving: Arc<Serving>,
     writer: Arc<Mutex<Writer>>,
-    /// The number of the list that serves.
+    retention: Kept,
+    open: OpenOptions,
+    /// The list that serves; none as long as it is to be read again.
     seen: Option<u64>,
+    /// The newest generation of a model version that is refused, and why.
+    refused: Option<(u64, String)>,
     /// Every generation that is mapped. When no view has it any more, it is unmapped here, not in a request.
     held: Vec<Arc<Held>>,
+    #[cfg(feature = "metrics")]
+    meters: Meters,
+}
+
+/// The log while a list is taken up: a snapshot of it and all its records. Without a log there are none.
+#[derive(Default)]
+struct Replay {
+    snapshot: Option<Snapshot>,
+    records: Vec<Record>,
 }
 
 impl Follower {
-    pub fn new(serving: Arc<Serving>, writer: Arc<Mutex<Writer>>) -> Follower {
-        Follower { serving, writer, seen: None, held: Vec::new() }
+    pub fn new(
+        serving: Arc<Serving>,
+        writer: Arc<Mutex<Writer>>,
+        retention: Kept,
+        open: OpenOptions,
+    ) -> Follower {
+        Follower {
+            serving,
+            writer,
+            retention,
+            open,
+            seen: None,
+            refused: None,
+            held: Vec::new(),
+            #[cfg(feature = "metrics")]
+            meters: Meters::default(),
+        }
     }
 
     pub fn run(mut self, wakes: &Receiver<Wake>, poll: Duration) {
@@ -73,28 +103,41 @@ impl Follower {
                 Ok(Wake::Refresh(answer)) => Some(answer),
                 Ok(Wake::Look) | Err(RecvTimeoutError::Timeout) => None,
             };
-            let refreshed = self.look();
-            if let Some(answer) = answer {
-                let _ = answer.send(refreshed);
+            if self.serving.is_shutting_down() {
+                return;
             }
-            self.unmap();
+            let looked = self.look();
+            if let Some(answer) = answer {
+                let _ = answer.send(looked);
+            }
             #[cfg(feature = "metrics")]
-            super::meters::set(&Status::of(&self.serving, &locked(&self.writer)));
+            self.meters.set(&self.serving, &self.held);
+            self.unmap();
         }
     }
 
-    /// Serves what the catalog has, and notes what kept it from that.
+    /// Serves what the catalog has; whether that is anything new. Notes what kept it from that.
     pub fn look(&mut self) -> Result<bool> {
-        let refreshed = self.refresh();
-        if let Err(error) = &refreshed {
-            let text = error.to_string();
-            let mut health = self.serving.health();
-            if health.last_error.as_ref() != Some(&text) {
-                error!(%error, "cannot serve what the catalog has; what served before goes on");
-            }
-            health.last_error = Some(text);
+        let looked = self.refresh();
+        let grown = locked(&self.writer).log.as_ref().is_some_and(|log| log.has_grown());
+        if grown {
+            // What the catalog needs is not known while it cannot be read; what is superseded nobody needs.
+            let floor = self.serving.catalog.read().map_or(0, |list| list.floor(seconds()));
+            self.compact(Replay::default(), floor);
         }
-        refreshed
+        let mut health = self.serving.health();
+        let text = looked.as_ref().err().map(Error::to_string);
+        if let Some(error) = &text
+            && health.last_error.as_ref() != Some(error)
+        {
+            error!(error, "cannot serve what the catalog has; what served before goes on");
+        }
+        health.last_error = text;
+        if looked.is_ok() {
+            health.last_refresh = Some(SystemTime::now());
+        }
+        drop(health);
+        looked
     }
 
     /// Drops the generations that nobody has any more.
@@ -106,23 +149,70 @@ impl Follower {
         }
     }
 
-    /// Serves what the catalog has; whether that is anything new.
     fn refresh(&mut self) -> Result<bool> {
         if self.seen.is_some() && self.serving.catalog.newest()? == self.seen {
-            self.refreshed();
-            return Ok(false);
+            return self.unless_refused(false);
         }
         let list = self.serving.catalog.read()?;
         let _span = info_span!("refresh", list = list.number).entered();
-        let (mut serving, mut trouble): (Vec<Arc<Held>>, _) = (Vec::new(), None);
-        // Where the newest of a version is bad, the one before it serves.
+        let (chosen, trouble) = self.choose(&list);
+        if chosen.is_empty() {
+            return Err(trouble.unwrap_or_else(|| Error::NoGeneration {
+                folder: self.serving.catalog.folder().to_owned(),
+                problem: "the catalog has no generation that can serve; publish one".to_owned(),
+            }));
+        }
+        let before = self.numbers();
+        let replay = self.install(&chosen, &list)?;
+        let changed = self.numbers() != before;
+        if changed {
+            info!(generations = ?self.numbers(), "serving");
+        }
+        let files: HashSet<&String> = list.generations.iter().map(|generation| &generation.file).collect();
+        self.serving.health().refused.retain(|file, _| files.contains(file));
+        self.compact(replay, list.floor(seconds()));
+        match trouble {
+            // Tried again at the next look, unless it is for good.
+            Some(error) if is_passing(&error) => Err(error),
+            _ => {
+                self.seen = Some(list.number);
+                trouble.map_or(Ok(changed), Err)
+            }
+        }
+    }
+
+    /// The numbers of the generations that serve.
+    fn numbers(&self) -> Vec<u64> {
+        self.serving.views().iter().map(|view| view.generation().number).collect()
+    }
+
+    fn unless_refused(&self, changed: bool) -> Result<bool> {
+        match self.refused.clone() {
+            Some((generation, problem)) => Err(Error::Refused { generation, problem }),
+            None => Ok(changed),
+        }
+    }
+
+    /// The newest generation of each model version that can serve, newest first, and the first thing that kept a newer one
+    /// from it.
+    fn choose(&mut self, list: &List) -> (Vec<Arc<Held>>, Option<Error>) {
+        let (mut chosen, mut trouble): (Vec<Arc<Held>>, Option<Error>) = (Vec::new(), None);
+        let mut tried = HashSet::new();
+        self.refused = None;
         for generation in list.serving() {
-            if serving.iter().any(|held| held.generation.model_version == generation.model_version) {
+            if chosen.iter().any(|held| held.generation.model_version == generation.model_version) {
                 continue;
             }
+            let newest = tried.insert(&generation.model_version);
             match self.take_up(generation) {
-                Ok(held) => serving.extend(held),
-                Err(error) => trouble = trouble.or(Some(error)),
+                Ok(held) => chosen.push(held),
+                Err(error) => {
+                    if newest && self.refused.is_none() && !is_passing(&error) {
+                        let refused = self.serving.health().refused.get(&generation.file).cloned();
+                        self.refused = refused;
+                    }
+                    trouble = trouble.or(Some(error));
+                }
             }
         }
         // Where nothing that is listed of a version can serve, what serves of it goes on, unless it was withdrawn.
@@ -130,66 +220,45 @@ impl Follower {
             let of_version = |one: &Generation| one.model_version == view.model_version();
             let withdrawn = |one: &Generation| one.withdrawn && one.number == view.generation().number;
             if list.serving().any(of_version)
-                && !serving.iter().any(|held| of_version(&held.generation))
+                && !chosen.iter().any(|held| of_version(&held.generation))
                 && !list.generations.iter().any(withdrawn)
             {
-                serving.push(Arc::clone(&view.held));
+                chosen.push(Arc::clone(&view.held));
             }
         }
-        serving.sort_by_key(|held| Reverse(held.generation.number));
-        if serving.is_empty() {
-            return Err(trouble.unwrap_or_else(|| Error::NoGeneration {
-                folder: self.serving.catalog.folder().to_owned(),
-                problem: "the catalog has no generation that can serve; publish one".to_owned(),
-            }));
+        chosen.sort_by_key(|held| Reverse(held.generation.number));
+        (chosen, trouble)
+    }
+
+    /// The generation, opened and checked, unless it is open or was refused before.
+    fn take_up(&mut self, generation: &Generation) -> Result<Arc<Held>> {
+        let serves = |view: &&Arc<View>| view.generation().file == generation.file;
+        if let Some(view) = self.serving.views().iter().find(serves) {
+            return Ok(Arc::clone(&view.held));
         }
-        let numbers =
-            |views: &[Arc<View>]| views.iter().map(|view| view.generation().number).collect::<Vec<_>>();
-        let before = numbers(&self.serving.views());
-        locked(&self.writer).install(&self.serving, &serving, &list)?;
-        let now = numbers(&self.serving.views());
-        if now != before {
-            info!(generations = ?now, "serving");
+        if let Some((generation, problem)) = self.serving.health().refused.get(&generation.file).cloned() {
+            return Err(Error::Refused { generation, problem });
         }
-        let files: HashSet<&String> = list.generations.iter().map(|generation| &generation.file).collect();
-        self.serving.health().refused.retain(|file, _| files.contains(file));
-        match trouble {
-            // Tried again at the next look, unless it is for good.
-            Some(error) => Err(error),
+        let held = self.held.iter().find(|held| held.generation.file == generation.file).cloned();
+        let taken = self.check_position(generation).and_then(|()| match held {
+            Some(held) => Ok(held),
             None => {
-                self.seen = Some(list.number);
-                self.refreshed();
-                Ok(now != before)
+                let opened = self.serving.opening(|| self.open(generation));
+                let index = opened.unwrap_or(Err(Error::Closed))?;
+                let held = Held::new(index, generation.clone(), self.serving.sampling.clone());
+                Ok(Arc::new(held))
             }
-        }
-    }
-
-    fn refreshed(&self) {
-        let mut health = self.serving.health();
-        health.last_refresh = Some(SystemTime::now());
-        if health.refused.is_empty() {
-            health.last_error = None;
-        }
-    }
-
-    /// The generation, opened and checked, unless it is open; none where it was refused before.
-    fn take_up(&mut self, generation: &Generation) -> Result<Option<Arc<Held>>> {
-        if self.serving.health().refused.contains_key(&generation.file) {
-            return Ok(None);
-        }
-        if let Some(held) = self.held.iter().find(|held| held.generation.file == generation.file) {
-            return Ok(Some(Arc::clone(held)));
-        }
-        match self.open(generation) {
-            Ok(index) => {
-                let held = Arc::new(Held::new(index, generation.clone(), self.serving.sampling.clone()));
-                self.held.push(Arc::clone(&held));
-                Ok(Some(held))
+        });
+        match taken {
+            Ok(held) => {
+                if !self.held.iter().any(|other| Arc::ptr_eq(other, &held)) {
+                    self.held.push(Arc::clone(&held));
+                }
+                Ok(held)
             }
             Err(error) => {
                 error!(number = generation.number, %error, "refused a generation");
-                // What the system would not do now it may do later.
-                if !matches!(error, Error::Io { .. }) {
+                if !is_passing(&error) {
                     let reason = (generation.number, error.to_string());
                     self.serving.health().refused.insert(generation.file.clone(), reason);
                 }
@@ -198,11 +267,29 @@ impl Follower {
         }
     }
 
+    /// Checks that the log has all that came after the dump of a generation, and nothing else at its position.
+    fn check_position(&self, generation: &Generation) -> Result<()> {
+        let mut writer = locked(&self.writer);
+        let Some(log) = &mut writer.log else { return Ok(()) };
+        let (path, dump, dropped_to) = (log.path().to_owned(), generation.position(), log.dropped_to());
+        let generation = generation.number;
+        if dump < dropped_to {
+            return Err(Error::RecordsDropped { path, generation, dump, dropped_to });
+        }
+        if log.numbering() == Numbering::Own && dump > log.position() {
+            let behind = Error::LogBehind { path, log: log.position(), catalog: dump, generation };
+            // What is logged from now on is behind the generation's position, and so is never taken for what it has.
+            log.skip_to(dump);
+            return Err(behind);
+        }
+        Ok(())
+    }
+
     /// Reads all of a generation, so that its pages are in memory, checks it, and searches it once or twice.
     fn open(&self, generation: &Generation) -> Result<Index> {
         let path = self.serving.catalog.path_of(generation);
         let _span = info_span!("open", number = generation.number).entered();
-        let index = Index::open(&path)?;
+        let index = self.open.open(&path)?;
         if index.fingerprint() != generation.fingerprint {
             let problem = "it is not the file that was published".to_owned();
             return Err(Error::Damaged { path, offset: 0, problem });
@@ -213,4 +300,81 @@ impl Follower {
         }
         Ok(index)
     }
+
+    /// Serves these generations, each under the changes in the log that its dump does not have.
+    ///
+    /// The log is read without the writer. What was logged meanwhile is laid over in a second round, and what was logged
+    /// during that, which is little, under the writer's lock.
+    fn install(&self, chosen: &[Arc<Held>], list: &List) -> Result<Replay> {
+        let before = self.serving.views();
+        let serves = |held: &Arc<Held>, views: &[Arc<View>]| {
+            views.iter().find(|view| Arc::ptr_eq(&view.held, held)).cloned()
+        };
+        let replay = self.read_log()?;
+        let new = chosen.iter().filter(|held| serves(held, &before).is_none());
+        let mut new: Vec<Arc<View>> = new.map(|held| replayed(held, &replay.records)).collect();
+        let mut seen = replay.snapshot.clone();
+        let mut later = Vec::new();
+        let mut catch_up = |now: Option<Snapshot>| -> Result<()> {
+            if let (Some(seen), Some(now)) = (&mut seen, now) {
+                let records = now.since(seen)?;
+                new.iter_mut().for_each(|view| *view = with_records(view, &records));
+                *seen = now;
+                later.extend(records);
+            }
+            Ok(())
+        };
+        catch_up(self.snapshot())?;
+        let mut writer = locked(&self.writer);
+        catch_up(writer.log.as_ref().map(|log| log.snapshot()))?;
+        let now = self.serving.views();
+        let view = |held| serves(held, &now).or_else(|| serves(held, &new)).expect("a view of each");
+        let views: Vec<_> = chosen.iter().map(view).collect();
+        let mut waiting = Waiting::default();
+        let records = replay.records.iter().chain(&later).map(|record| &record.change);
+        waiting.add(records, &known(&views, &list.retired));
+        writer.install(&self.serving, views, waiting, &list.retired);
+        Ok(replay)
+    }
+
+    fn snapshot(&self) -> Option<Snapshot> {
+        locked(&self.writer).log.as_ref().map(|log| log.snapshot())
+    }
+
+    fn read_log(&self) -> Result<Replay> {
+        let snapshot = self.snapshot();
+        let records = snapshot.as_ref().map_or(Ok(Vec::new()), Snapshot::read)?;
+        Ok(Replay { snapshot, records })
+    }
+
+    /// Writes the log anew without what nobody needs. Where that fails, the log goes on as it is.
+    fn compact(&self, replay: Replay, floor: u64) {
+        if let Err(error) = self.try_compact(replay, floor) {
+            warn!(%error, "cannot drop old records of the log; it will be tried again when it has grown");
+        }
+        if let Some(log) = &mut locked(&self.writer).log {
+            log.set_compacted();
+        }
+    }
+
+    fn try_compact(&self, replay: Replay, floor: u64) -> Result<()> {
+        let replay = match replay.snapshot {
+            Some(_) => replay,
+            None => self.read_log()?,
+        };
+        let Some(snapshot) = replay.snapshot else { return Ok(()) };
+        let Some(mut rewrite) = snapshot.compacted(replay.records, floor, self.retention)? else {
+            return Ok(());
+        };
+        self.snapshot().map_or(Ok(()), |now| rewrite.catch_up(&now))?;
+        let mut writer = locked(&self.writer);
+        let replaced = writer.log.as_mut().map_or(Ok(()), |log| log.replace(rewrite));
+        writer.tell(&self.serving);
+        replaced
+    }
+}
+
+/// Whether something may go better the next time.
+fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Io { .. } | Error::LogReplaced { .. } | Error::Closed)
 }

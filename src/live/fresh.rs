@@ -1,20 +1,23 @@
 //! Changes on their way: into the log, then into the overlays, then before readers.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use tracing::{error, warn};
 
-use super::catalog::List;
-use super::log::{Change, Log, Record};
+use super::change::{Batch, Change, Changes};
+use super::log::{Log, Record};
 use super::overlay::{Fresh, Overlay};
+use super::pending::{Applied, Reply};
 use super::serving::Serving;
 use super::view::{Held, View};
+use crate::ids::NONE;
 use crate::{Error, Result};
 
-/// Changes that share a sync at most.
+/// Changes that share a sync at most, unless one batch has more.
 const GROUP: usize = 512;
 
 /// A warning comes when an overlay is so full, in tenths of its limit.
@@ -23,159 +26,305 @@ const WARN_AT: usize = 7;
 /// How long to wait for changes where nothing is to be synced.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// A change, and whom to tell.
+/// A batch, and whom to tell what became of it.
 pub(super) struct Request {
-    pub change: Change,
-    pub reply: Sender<Result<u64>>,
+    pub batch: Batch,
+    pub reply: Reply,
 }
 
-/// What changes what serves, one at a time.
+/// What changes what serves, one change at a time. It is held over a write and its sync, and over nothing longer.
 pub(super) struct Writer {
+    /// None without one, and once the process shuts down.
     pub log: Option<Log>,
     limit: usize,
-    /// Upserts of model versions that nobody serves yet.
-    pub waiting: usize,
+    waiting: Waiting,
+    /// Model versions that were in the catalog and are not any more.
+    retired: Vec<String>,
     /// Whether the warning was given since there was room.
     warned: bool,
 }
 
-impl Writer {
-    pub fn new(log: Option<Log>, limit: usize) -> Writer {
-        Writer { log, limit, waiting: 0, warned: false }
+/// Items of model versions that nobody serves yet.
+#[derive(Default)]
+pub(super) struct Waiting(HashMap<String, HashSet<u64>>);
+
+impl Waiting {
+    pub fn len(&self) -> usize {
+        self.0.values().map(HashSet::len).sum()
     }
 
-    /// Serves these generations, each under the changes in the log that its dump does not have.
-    pub fn install(&mut self, serving: &Serving, held: &[Arc<Held>], list: &List) -> Result<()> {
-        let before = serving.views();
-        let same = |held: &Arc<Held>| before.iter().find(|view| Arc::ptr_eq(&view.held, held)).cloned();
-        let records = match &self.log {
-            Some(log) if held.iter().any(|held| same(held).is_none()) => log.records()?,
-            _ => Vec::new(),
-        };
-        let view = |held| same(held).unwrap_or_else(|| replayed(held, &records));
-        serving.serve(held.iter().map(view).collect());
-        if let Some(log) = &mut self.log
-            && let Err(error) = log.compact(list)
-        {
-            warn!(%error, "cannot drop old records of the log; it will be tried with the next generation");
+    /// Takes up the upserts among these records whose model version is not one of `known`.
+    pub fn add<'a>(&mut self, records: impl Iterator<Item = &'a Change>, known: &[&str]) {
+        for change in records {
+            if let Change::Upsert { model_version, id, .. } = change
+                && !known.contains(&&**model_version)
+            {
+                self.0.entry(model_version.clone()).or_default().insert(*id);
+            }
         }
+    }
+}
+
+/// The new places that the batches of one write take, by model version.
+#[derive(Default)]
+struct Taken<'a> {
+    ids: HashMap<&'a str, HashSet<u64>>,
+    /// Those of the batch at hand, which gives them back if it is refused.
+    of_batch: Vec<(&'a str, u64)>,
+}
+
+impl Taken<'_> {
+    fn give_back(&mut self) {
+        for (version, id) in self.of_batch.drain(..) {
+            self.ids.entry(version).or_default().remove(&id);
+        }
+    }
+}
+
+impl Writer {
+    pub fn new(log: Option<Log>, limit: usize) -> Writer {
+        let (waiting, retired) = (Waiting::default(), Vec::new());
+        Writer { log, limit, waiting, retired, warned: false }
+    }
+
+    /// Serves these views from now on.
+    pub fn install(
+        &mut self,
+        serving: &Serving,
+        views: Vec<Arc<View>>,
+        waiting: Waiting,
+        retired: &[String],
+    ) {
+        serving.serve(views);
+        (self.waiting, self.retired, self.warned) = (waiting, retired.to_vec(), false);
+        self.tell(serving);
+    }
+
+    /// Says in the status where the log stands.
+    pub fn tell(&self, serving: &Serving) {
         if let Some(log) = &self.log {
-            let waits = |record: &Record| match &record.change {
-                Change::Upsert { model_version, .. } => {
-                    held.iter().all(|one| one.index.model_version() != model_version)
-                }
-                Change::Delete { .. } => false,
-            };
-            self.waiting = log.records()?.iter().filter(|record| waits(record)).count();
+            let mut health = serving.health();
+            let told = health.log.get_or_insert_default();
+            (told.position, told.dropped_to) = (log.position(), log.dropped_to());
+            told.waiting = self.waiting.len();
         }
-        self.warned = false;
+    }
+
+    /// Logs batches together and serves them.
+    fn write(&mut self, serving: &Serving, requests: Vec<Request>) {
+        let views = serving.views();
+        let Some(log) = &self.log else { return };
+        let (mut last, mut taken) = (log.position(), Taken::default());
+        let (mut changes, mut accepted) = (Vec::new(), Vec::new());
+        for Request { batch, reply } in &requests {
+            taken.of_batch.clear();
+            match self.admit(batch, last, &views, &mut taken) {
+                Ok((admitted, applied)) => {
+                    last = applied.position;
+                    changes.extend(admitted);
+                    accepted.push((reply, applied));
+                }
+                Err(error) => {
+                    taken.give_back();
+                    reply.send(Err(error));
+                }
+            }
+        }
+        if !changes.is_empty() && !self.log_and_serve(serving, &views, &changes, &accepted) {
+            return;
+        }
+        accepted.into_iter().for_each(|(reply, applied)| reply.send(Ok(applied)));
+        self.warn_when_full(&serving.views());
+    }
+
+    /// The changes of a batch that are to be logged, with their positions, behind `last`.
+    fn admit<'a>(
+        &self,
+        batch: &'a Batch,
+        last: u64,
+        views: &[Arc<View>],
+        taken: &mut Taken<'a>,
+    ) -> Result<(Vec<(u64, Change)>, Applied)> {
+        let mut applied = Applied { position: last, applied: 0, already_there: 0, retired: 0 };
+        let mut admitted = Vec::new();
+        let mut admit = |position, change: &'a Change| -> Result<()> {
+            if let Some(version) = self.retired_version(change, views) {
+                applied.retired += 1;
+                return match &batch.0 {
+                    Changes::Own(_) => Err(Error::RetiredModel { model_version: version.to_owned() }),
+                    Changes::Fed(_) => Ok(()),
+                };
+            }
+            self.take_place(position, change, views, taken)?;
+            applied.applied += 1;
+            applied.position = position;
+            admitted.push((position, change.clone()));
+            Ok(())
+        };
+        match &batch.0 {
+            Changes::Own(changes) => {
+                (last + 1..).zip(changes).try_for_each(|(at, change)| admit(at, change))?
+            }
+            Changes::Fed(changes) => {
+                let new = changes.partition_point(|(position, _)| *position <= last);
+                changes[new..].iter().try_for_each(|(position, change)| admit(*position, change))?;
+                applied.already_there = new;
+            }
+        }
+        Ok((admitted, applied))
+    }
+
+    /// The model version of an upsert, where it is retired.
+    fn retired_version<'a>(&self, change: &'a Change, views: &[Arc<View>]) -> Option<&'a str> {
+        let Change::Upsert { model_version, .. } = change else { return None };
+        let serves = views.iter().any(|view| view.model_version() == model_version);
+        (!serves && self.retired.contains(model_version)).then_some(model_version)
+    }
+
+    /// Finds an upsert a place in the overlay of its model version, or among what waits for that. Deletions need none.
+    fn take_place<'a>(
+        &self,
+        position: u64,
+        change: &'a Change,
+        views: &[Arc<View>],
+        taken: &mut Taken<'a>,
+    ) -> Result<()> {
+        let Change::Upsert { model_version, id, .. } = change else { return Ok(()) };
+        let (has, places) = match views.iter().find(|view| view.model_version() == model_version) {
+            Some(view) if position <= view.position() => return Ok(()),
+            Some(view) => (view.overlay.has(*id), view.overlay.items),
+            None => {
+                let waiting = self.waiting.0.get(model_version);
+                (waiting.is_some_and(|ids| ids.contains(id)), waiting.map_or(0, HashSet::len))
+            }
+        };
+        let new = taken.ids.entry(model_version).or_default();
+        if has || new.contains(id) {
+            return Ok(());
+        }
+        if places + new.len() >= self.limit {
+            let model_version = model_version.clone();
+            return Err(Error::OverlayFull { model_version, limit: self.limit });
+        }
+        new.insert(*id);
+        taken.of_batch.push((model_version, *id));
         Ok(())
     }
 
-    /// Logs changes together and serves them.
-    fn write(&mut self, serving: &Serving, requests: Vec<Request>) {
-        let before = serving.views();
-        let room = |view: &Arc<View>| self.limit.saturating_sub(view.overlay.items);
-        let mut rooms: Vec<usize> = before.iter().map(room).collect();
-        let mut room_waiting = self.limit.saturating_sub(self.waiting);
-        let (mut accepted, mut waiting) = (Vec::new(), 0);
-        for request in requests {
-            // Where the change takes a place: an upsert with its model version, a deletion with all.
-            let serves = |view: &Arc<View>| match &request.change {
-                Change::Upsert { model_version, .. } => view.model_version() == model_version,
-                Change::Delete { .. } => true,
-            };
-            let mut places: Vec<&mut usize> = rooms
-                .iter_mut()
-                .zip(&*before)
-                .filter(|(_, view)| serves(view))
-                .map(|(room, _)| room)
-                .collect();
-            let waits = places.is_empty();
-            if waits {
-                places.push(&mut room_waiting);
-            }
-            if places.iter().any(|places| **places == 0) {
-                let _ = request.reply.send(Err(Error::OverlayFull { limit: self.limit }));
-                continue;
-            }
-            places.into_iter().for_each(|places| *places -= 1);
-            waiting += usize::from(waits);
-            accepted.push(request);
+    /// Whether that went well; if not, all were told.
+    fn log_and_serve(
+        &mut self,
+        serving: &Serving,
+        views: &[Arc<View>],
+        changes: &[(u64, Change)],
+        accepted: &[(&Reply, Applied)],
+    ) -> bool {
+        let Some(log) = &mut self.log else { return false };
+        let logged = log.append(changes);
+        note(serving, &logged);
+        if let Err(error) = logged {
+            accepted.iter().for_each(|(reply, _)| reply.send(Err(again(&error))));
+            return false;
         }
-        let Some(log) = self.log.as_mut().filter(|_| !accepted.is_empty()) else { return };
-        let first = match log.append(accepted.iter().map(|request| &request.change)) {
-            Ok(first) => first,
-            Err(error) => {
-                error!(%error, "cannot log fresh items");
-                accepted.iter().for_each(|request| drop(request.reply.send(Err(again(&error)))));
-                return;
-            }
-        };
-        self.waiting += waiting;
-        let with = |view: &Arc<View>| {
-            let changes =
-                accepted.iter().filter_map(|request| concerning(view.model_version(), &request.change));
-            laid_over(&view.held, &view.overlay, changes)
-        };
-        let views: Vec<_> = before.iter().map(with).collect();
-        let fullest = views.iter().map(|view| view.overlay.items).max().unwrap_or(0);
-        serving.serve(views);
-        for (position, request) in (first..).zip(&accepted) {
-            let _ = request.reply.send(Ok(position));
-        }
-        if fullest.max(self.waiting) * 10 >= self.limit * WARN_AT && !self.warned {
+        serving.serve(views.iter().map(|view| laid_over(view, changes.iter().map(by_position))).collect());
+        let known = known(views, &self.retired);
+        self.waiting.add(changes.iter().map(|(_, change)| change), &known);
+        self.tell(serving);
+        true
+    }
+
+    fn warn_when_full(&mut self, views: &[Arc<View>]) {
+        let waiting = self.waiting.0.iter().map(|(version, ids)| (&**version, ids.len()));
+        let laid = views.iter().map(|view| (view.model_version(), view.overlay.items));
+        let fullest = laid.chain(waiting).max_by_key(|(_, fresh)| *fresh);
+        if let Some((model_version, fresh)) = fullest.filter(|(_, fresh)| fresh * 10 >= self.limit * WARN_AT)
+            && !self.warned
+        {
             let limit = self.limit;
-            warn!(fresh = fullest, limit, "the overlay fills up; publish a generation with its log position");
+            warn!(
+                model_version,
+                fresh, limit, "the overlay fills up; publish a generation with its log position"
+            );
             self.warned = true;
         }
-        if log.has_grown()
-            && let Err(error) = serving.catalog.read().and_then(|list| log.compact(&list))
-        {
-            warn!(%error, "cannot drop superseded records of the log");
-        }
     }
+}
+
+/// The model versions whose upserts do not wait: those that serve, and those retired.
+pub(super) fn known<'a>(views: &'a [Arc<View>], retired: &'a [String]) -> Vec<&'a str> {
+    views.iter().map(|view| view.model_version()).chain(retired.iter().map(String::as_str)).collect()
+}
+
+/// Keeps for the status whether changes are logged.
+fn note(serving: &Serving, logged: &Result<()>) {
+    let error = logged.as_ref().err().map(Error::to_string);
+    let mut health = serving.health();
+    let told = health.log.get_or_insert_default();
+    if let Some(error) = &error
+        && told.error.as_ref() != Some(error)
+    {
+        error!(error, "cannot log fresh items");
+    }
+    told.error = error;
 }
 
 pub(super) fn locked(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
     writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Takes changes until nobody can send any, each with those that came while the ones before were synced.
-pub(super) fn run(serving: &Serving, writer: &Mutex<Writer>, requests: &Receiver<Request>) {
+/// Takes batches until nobody can send any, each with those that came while the ones before were synced. `grown` is called
+/// when the log should be written anew.
+pub(super) fn run(serving: &Serving, writer: &Mutex<Writer>, requests: &Receiver<Request>, grown: impl Fn()) {
     loop {
         let due = locked(writer).log.as_ref().and_then(Log::sync_due);
         match requests.recv_timeout(due.unwrap_or(IDLE)) {
             Ok(first) => {
+                let mut changes = first.batch.len();
                 let mut group = vec![first];
-                group.extend(requests.try_iter().take(GROUP - 1));
-                locked(writer).write(serving, group);
+                while changes < GROUP
+                    && let Ok(next) = requests.try_recv()
+                {
+                    changes += next.batch.len();
+                    group.push(next);
+                }
+                let mut writer = locked(writer);
+                writer.write(serving, group);
+                if writer.log.as_ref().is_some_and(Log::has_grown) {
+                    grown();
+                }
             }
-            Err(RecvTimeoutError::Timeout) => sync(writer),
-            Err(RecvTimeoutError::Disconnected) => return sync(writer),
+            Err(RecvTimeoutError::Timeout) => sync(serving, writer),
+            Err(RecvTimeoutError::Disconnected) => return sync(serving, writer),
         }
     }
 }
 
-fn sync(writer: &Mutex<Writer>) {
+fn sync(serving: &Serving, writer: &Mutex<Writer>) {
     if let Some(log) = &mut locked(writer).log
         && log.sync_due().is_some()
-        && let Err(error) = log.sync()
     {
-        error!(%error, "cannot sync the log of fresh items");
+        note(serving, &log.sync());
     }
 }
 
-/// A generation under those changes of the log that its dump does not have.
-fn replayed(held: &Arc<Held>, records: &[Record]) -> Arc<View> {
-    let had = held.generation.log_position.unwrap_or(0);
-    let later = records.iter().filter(|record| record.position > had);
-    let changes = later.filter_map(|record| concerning(held.index.model_version(), &record.change));
-    laid_over(held, &Overlay::default(), changes)
+/// A generation under those of these records that its dump does not have.
+pub(super) fn replayed(held: &Arc<Held>, records: &[Record]) -> Arc<View> {
+    let bare = View { held: Arc::clone(held), overlay: Overlay::default() };
+    with_records(&bare, records)
 }
 
-fn laid_over(held: &Arc<Held>, overlay: &Overlay, changes: impl Iterator<Item = Fresh>) -> Arc<View> {
-    let dim = held.index.dim();
+/// A view with later records.
+pub(super) fn with_records(view: &View, records: &[Record]) -> Arc<View> {
+    laid_over(view, records.iter().map(|record| (record.position, &record.change)))
+}
+
+fn by_position((position, change): &(u64, Change)) -> (u64, &Change) {
+    (*position, change)
+}
+
+/// A view with those of later changes that the dump of its generation does not have.
+fn laid_over<'a>(view: &View, changes: impl Iterator<Item = (u64, &'a Change)>) -> Arc<View> {
+    let (index, had, dim) = (&view.held.index, view.position(), view.dim());
     let fits = |fresh: &Fresh| {
         let fits = fresh.embedding.as_ref().is_none_or(|embedding| embedding.len() == dim);
         if !fits {
@@ -183,8 +332,11 @@ fn laid_over(held: &Arc<Held>, overlay: &Overlay, changes: impl Iterator<Item = 
         }
         fits
     };
-    let overlay = overlay.with(changes.filter(fits), dim, |id| held.index.contains(id));
-    Arc::new(View { held: Arc::clone(held), overlay })
+    let later = changes.filter(|(position, _)| *position > had);
+    let fresh = later.filter_map(|(_, change)| concerning(view.model_version(), change)).filter(fits);
+    let map = index.ranking().map;
+    let overlay = view.overlay.with(fresh, dim, |id| map.row(id).unwrap_or(NONE));
+    Arc::new(View { held: Arc::clone(&view.held), overlay })
 }
 
 /// What a change means for a model version.
@@ -202,6 +354,10 @@ fn again(error: &Error) -> Error {
     match error {
         Error::Io { action, path, cause } => {
             Error::Io { action, path: path.clone(), cause: io::Error::new(cause.kind(), cause.to_string()) }
+        }
+        Error::LogReplaced { path } => Error::LogReplaced { path: path.clone() },
+        Error::Damaged { path, offset, problem } => {
+            Error::Damaged { path: path.clone(), offset: *offset, problem: problem.clone() }
         }
         other => unreachable!("writing a log fails with {other}"),
     }

@@ -1,32 +1,36 @@
-use std::io;
+//! A catalog in service.
+
+use std::mem;
 use std::path::Path;
+use std::process;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Sender, TrySendError, bounded};
 use notify::RecommendedWatcher;
 use tracing::error;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Generation, List};
+use super::change::{Batch, Change, Numbering};
 use super::follower::{Follower, Wake, watch};
 use super::fresh::{Request, Writer, locked, run};
-use super::log::{Change, Log};
+use super::log::{Beginning, Log, SyncPolicy};
 use super::options::LiveOptions;
+use super::pending::{Applied, Pending, pending};
 use super::recall::sample;
 use super::serving::Serving;
 use super::status::Status;
 use super::view::View;
-use crate::limits::{MAX_DIM, check_model_version};
-use crate::vectors::problem_with;
 use crate::{Error, Result};
 
-/// Requests that wait for the log at most; further callers wait for their place among them.
+/// Batches that wait for the log at most; further callers wait for their place among them.
 const QUEUE: usize = 1024;
 
 /// A catalog in service: follows it in the background, and answers from what is current.
 ///
-/// `Send + Sync`; share one behind an `Arc`. [`LiveIndex::current`] takes no lock and does not wait for anything. Dropped,
-/// it stops its threads; the views handed out stay.
+/// `Send + Sync`; share one behind an `Arc`. [`LiveIndex::current`] takes no lock and waits for nothing. Dropped, it stops its
+/// threads, and the views handed out stay. A process that forks has its threads in the parent only: the child can ask the
+/// views, and gets [`Error::Forked`] for changes and refreshes.
 ///
 /// ```
 /// use itemdex::IndexBuilder;
@@ -50,8 +54,18 @@ pub struct LiveIndex {
     follower: Option<JoinHandle<()>>,
     wake: Sender<Wake>,
     /// Ends notices when dropped; none where there are none to be had.
-    _watcher: Option<RecommendedWatcher>,
-    fresh: Option<(Sender<Request>, JoinHandle<()>)>,
+    watcher: Option<RecommendedWatcher>,
+    fresh: Option<Fresh>,
+    /// The process that the threads are in.
+    process: u32,
+}
+
+/// The way into the log.
+struct Fresh {
+    requests: Sender<Request>,
+    numbering: Numbering,
+    path: std::path::PathBuf,
+    thread: JoinHandle<()>,
 }
 
 impl LiveOptions {
@@ -59,7 +73,8 @@ impl LiveOptions {
     ///
     /// # Errors
     /// [`Error::NoGeneration`] where the catalog has none that can serve, [`Error::Damaged`] for its list or the log,
-    /// [`Error::BadOption`], [`Error::Io`].
+    /// [`Error::Numbering`] for a log that is fed and should not be, or the other way round, [`Error::LogBehind`] for a log that
+    /// numbers itself and has not come to where the catalog is, [`Error::BadOption`], [`Error::Io`].
     pub fn open(self, catalog: impl AsRef<Path>) -> Result<LiveIndex> {
         LiveIndex::start(Catalog::open(catalog)?, self)
     }
@@ -75,30 +90,26 @@ impl LiveIndex {
     }
 
     fn start(catalog: Catalog, options: LiveOptions) -> Result<LiveIndex> {
+        options.check()?;
         let folder = catalog.folder().to_owned();
-        if !(0.0..=1.0).contains(&options.sample) {
-            let problem = format!("{} is not within 0 to 1", options.sample);
-            return Err(Error::BadOption { option: "sample_recall", problem });
-        }
+        let started = || Error::io("start a thread for", &folder);
         let sampling = match options.sample > 0.0 {
-            true => Some(sample(options.sample).map_err(Error::io("start a thread for", &folder))?),
+            true => Some(sample(options.sample).map_err(started())?),
             false => None,
         };
         let list = catalog.read()?;
         let log = match &options.log {
-            Some(path) => {
-                // A log that was lost begins where no generation has its changes.
-                let positions = list.generations.iter().filter_map(|generation| generation.log_position);
-                Some(Log::open(path, options.sync, positions.max().unwrap_or(0).saturating_add(1))?)
-            }
+            Some((path, numbering)) => Some(open_log(path, *numbering, options.sync, &list)?),
             None => None,
         };
+        let log_path = log.as_ref().map(|log| (log.path().to_owned(), log.numbering()));
         let serving = Arc::new(Serving::new(catalog, sampling));
         let writer = Arc::new(Mutex::new(Writer::new(log, options.fresh_limit)));
         let (wake, wakes) = bounded(16);
         // Watched before it is read, so that no change falls between.
         let watcher = watch(&folder, wake.clone());
-        let mut follower = Follower::new(Arc::clone(&serving), Arc::clone(&writer));
+        let mut follower =
+            Follower::new(Arc::clone(&serving), Arc::clone(&writer), options.retention, options.open);
         // A generation that is bad is not what keeps a process from starting, if another can serve.
         if let Err(error) = follower.look()
             && serving.views().is_empty()
@@ -107,17 +118,18 @@ impl LiveIndex {
         }
         let poll = options.poll;
         let spawn = thread::Builder::new().name("itemdex-follow".to_owned());
-        let follower = spawn
-            .spawn(move || follower.run(&wakes, poll))
-            .map_err(Error::io("start a thread for", &folder))?;
-        let mut live =
-            LiveIndex { serving, writer, follower: Some(follower), wake, _watcher: watcher, fresh: None };
-        if options.log.is_some() {
+        let follower = spawn.spawn(move || follower.run(&wakes, poll)).map_err(started())?;
+        let (follower, process) = (Some(follower), process::id());
+        let mut live = LiveIndex { serving, writer, follower, wake, watcher, fresh: None, process };
+        if let Some((path, numbering)) = log_path {
             let (requests, received) = bounded(QUEUE);
             let (serving, writer) = (Arc::clone(&live.serving), Arc::clone(&live.writer));
+            let wake = live.wake.clone();
+            // Where the queue is full, the follower is to look anyway.
+            let grown = move || drop(wake.try_send(Wake::Look));
             let spawn = thread::Builder::new().name("itemdex-log".to_owned());
-            let thread = spawn.spawn(move || run(&serving, &writer, &received));
-            live.fresh = Some((requests, thread.map_err(Error::io("start a thread for", &folder))?));
+            let thread = spawn.spawn(move || run(&serving, &writer, &received, grown)).map_err(started())?;
+            live.fresh = Some(Fresh { requests, numbering, path, thread });
         }
         Ok(live)
     }
@@ -132,9 +144,7 @@ impl LiveIndex {
     /// # Errors
     /// [`Error::UnknownModel`], which names the versions that there are.
     pub fn for_model(&self, model_version: &str) -> Result<Arc<View>> {
-        let serving = self.serving.views();
-        let found = serving.iter().find(|view| view.model_version() == model_version);
-        found.cloned().ok_or_else(|| Error::UnknownModel {
+        self.serving.of_version(model_version).ok_or_else(|| Error::UnknownModel {
             asked: model_version.to_owned(),
             held: self.model_versions(),
         })
@@ -148,87 +158,176 @@ impl LiveIndex {
     /// Looks at the catalog now, and returns when what it has serves: whether anything changed.
     ///
     /// # Errors
-    /// What kept it from serving what the catalog has; what served before goes on.
+    /// What kept it from serving what the catalog has; what served before goes on. As long as the newest generation of a model
+    /// version is refused, that is [`Error::Refused`].
     pub fn refresh(&self) -> Result<bool> {
+        self.check_process()?;
         let (reply, answer) = bounded(1);
-        let stopped =
-            || Error::io("follow", self.serving.catalog.folder())(io::Error::other("its thread ended"));
-        self.wake.send(Wake::Refresh(reply)).map_err(|_| stopped())?;
-        answer.recv().map_err(|_| stopped())?
+        self.wake.send(Wake::Refresh(reply)).map_err(|_| Error::Closed)?;
+        answer.recv().map_err(|_| Error::Closed)?
     }
 
     /// Puts an item in, or a new embedding in place of an item's: every view handed out from when this returns has it.
-    /// Returns its position in the log.
+    /// Returns its position in the log, which numbers its changes itself.
     ///
     /// The embedding is of `model_version`, and only that version's generation gets it. A version that no generation serves
     /// yet is taken too, and its items appear with its first generation, so that a new model's items can be fed
-    /// before its index is there. Calls made at once share a sync: for throughput, call from several threads.
+    /// before its index is there. Calls made at once share a sync: for throughput, call from several threads, or send
+    /// [`LiveIndex::write`] many at once.
     ///
     /// # Errors
-    /// [`Error::BadOption`] for an embedding that cannot be indexed and where there is no log, [`Error::OverlayFull`],
-    /// [`Error::Io`]; then nothing has changed.
+    /// As [`LiveIndex::send`].
     pub fn upsert(&self, model_version: &str, id: u64, embedding: &[f32]) -> Result<u64> {
-        check_model_version(model_version)?;
-        let bad = |problem| Err(Error::BadOption { option: "embedding", problem });
-        let dim = self.for_model(model_version).map(|view| view.dim()).ok();
-        match embedding.len() {
-            found if !(1..=MAX_DIM).contains(&found) => {
-                return bad(format!("it has {found} values, not 1 to {MAX_DIM}"));
-            }
-            found if dim.is_some_and(|dim| dim != found) => {
-                return bad(format!(
-                    "it has {found} values, model version {model_version} has dim {}",
-                    dim.unwrap_or(0)
-                ));
-            }
-            _ => {}
-        }
-        if let Some(problem) = problem_with(embedding) {
-            return bad(problem);
-        }
-        let (model_version, embedding) = (model_version.to_owned(), embedding.to_vec());
-        self.change(Change::Upsert { model_version, id, embedding })
+        Ok(self.send(Change::upsert(model_version, id, embedding))?.wait()?.position)
     }
 
     /// Takes an item out, of every model version: no view handed out from when this returns has it. An item that is not
-    /// there is no error. Returns the deletion's position in the log.
+    /// there is no error. Returns the deletion's position in the log, which numbers its changes itself.
     ///
     /// # Errors
-    /// As [`LiveIndex::upsert`].
+    /// As [`LiveIndex::send`], but never [`Error::OverlayFull`].
     pub fn delete(&self, id: u64) -> Result<u64> {
-        self.change(Change::Delete { id })
+        Ok(self.send(Change::delete(id))?.wait()?.position)
     }
 
-    fn change(&self, change: Change) -> Result<u64> {
-        let Some((requests, _)) = &self.fresh else {
+    /// Logs changes together, in one write and one sync, and has requests see them at one instant: all of them, or after an
+    /// error none. For a log that numbers its changes itself.
+    ///
+    /// # Errors
+    /// As [`LiveIndex::send`].
+    pub fn write(&self, changes: &[Change]) -> Result<Applied> {
+        self.send(changes.to_vec())?.wait()
+    }
+
+    /// Logs changes at the positions that they have, in one write and one sync: for a log that is fed
+    /// ([`LiveOptions::fed_log`]).
+    ///
+    /// Positions ascend, from 1 on, and may leave some out, as the offsets of a Kafka partition do (add 1: they begin with 0).
+    /// Changes at one position go into one call. What is at or before the log's last position is there already, and is not
+    /// applied again, so that a call can be repeated until it succeeds. One feeder calls this at a time, and after a start it
+    /// goes on behind [`Status::log_position`].
+    ///
+    /// # Errors
+    /// As [`LiveIndex::send`]. Then no change of the call is applied.
+    ///
+    /// ```
+    /// # use itemdex::IndexBuilder;
+    /// # use itemdex::live::{Catalog, PublishOptions};
+    /// use itemdex::live::{Change, LiveOptions};
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let catalog = Catalog::create(folder.path().join("catalog"))?;
+    /// # let build = |path: &std::path::Path| IndexBuilder::new("v1").build_from([(7, [1.0, 0.5])], path);
+    /// # catalog.publish_made(build, &PublishOptions::new())?;
+    /// let live = LiveOptions::new().fed_log(folder.path().join("fresh.log")).open(catalog.folder())?;
+    /// let changes = [(41, Change::upsert("v1", 8, [0.5, 1.0])), (44, Change::delete(7))];
+    /// let applied = live.apply(&changes)?;
+    /// assert_eq!((applied.position, applied.applied), (44, 2));
+    /// assert_eq!(live.apply(&changes)?.already_there, 2);
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn apply(&self, changes: &[(u64, Change)]) -> Result<Applied> {
+        self.send(changes.to_vec())?.wait()
+    }
+
+    /// Hands changes over to the log, and returns what to wait for, or to await. Waits where the log is too far behind.
+    ///
+    /// `batch` is a [`Change`] or a vector of them, or for a log that is fed a vector of pairs of a position and a [`Change`].
+    /// They are logged in the order of the calls, all of a batch or none.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] for an embedding that cannot be indexed, for positions that do not ascend, and where there is no log;
+    /// [`Error::Numbering`] for positions where the log numbers itself, or the other way round; [`Error::Forked`]. And of what
+    /// is waited for: [`Error::OverlayFull`], [`Error::RetiredModel`] (where the log numbers itself; a feeder is told how many),
+    /// [`Error::LogReplaced`], [`Error::Io`]. Then nothing of the batch is there.
+    pub fn send(&self, batch: impl Into<Batch>) -> Result<Pending> {
+        let (fresh, request, answer) = self.request(batch.into())?;
+        fresh.requests.send(request).map_err(|_| Error::Closed)?;
+        Ok(answer)
+    }
+
+    /// The same, which never waits.
+    ///
+    /// # Errors
+    /// As [`LiveIndex::send`]; [`Error::QueueFull`] where the log is too far behind.
+    pub fn try_send(&self, batch: impl Into<Batch>) -> Result<Pending> {
+        let (fresh, request, answer) = self.request(batch.into())?;
+        match fresh.requests.try_send(request) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(Error::QueueFull { waiting: QUEUE }),
+            Err(TrySendError::Disconnected(_)) => Err(Error::Closed),
+        }
+    }
+
+    fn request(&self, batch: Batch) -> Result<(&Fresh, Request, Pending)> {
+        self.check_process()?;
+        let Some(fresh) = &self.fresh else {
             let problem = "this LiveIndex was opened without one; give LiveOptions::log a path".to_owned();
             return Err(Error::BadOption { option: "log", problem });
         };
-        let stopped = || {
-            Error::io("log a change of", self.serving.catalog.folder())(io::Error::other("its thread ended"))
-        };
-        let (reply, answer) = bounded(1);
-        requests.send(Request { change, reply }).map_err(|_| stopped())?;
-        answer.recv().map_err(|_| stopped())?
+        if batch.numbering() != fresh.numbering {
+            let fed = fresh.numbering == Numbering::Fed;
+            return Err(Error::Numbering { path: fresh.path.clone(), fed });
+        }
+        batch.check(|model_version| self.serving.of_version(model_version).map(|view| view.dim()))?;
+        let (reply, answer) = pending();
+        Ok((fresh, Request { batch, reply }, answer))
     }
 
-    /// What serves, how it fares, and what went wrong.
+    /// What serves, how it fares, and what went wrong. Waits for no file.
     pub fn status(&self) -> Status {
-        Status::of(&self.serving, &locked(&self.writer))
+        Status::of(&self.serving)
+    }
+
+    fn check_process(&self) -> Result<()> {
+        match process::id() == self.process {
+            true => Ok(()),
+            false => Err(Error::Forked),
+        }
     }
 }
 
 impl Drop for LiveIndex {
     fn drop(&mut self) {
-        let _ = self.wake.send(Wake::Stop);
-        let log = self.fresh.take().map(|(requests, thread)| {
-            drop(requests);
-            thread
-        });
-        for thread in self.follower.take().into_iter().chain(log) {
+        if self.check_process().is_err() {
+            // Threads and locks are the parent's.
+            mem::forget((self.follower.take(), self.watcher.take(), self.fresh.take()));
+            return;
+        }
+        let opening = self.serving.shut_down();
+        let _ = self.wake.try_send(Wake::Stop);
+        let log = self.fresh.take().map(|fresh| fresh.thread);
+        // One that reads a large file ends when it is through, and serves nothing of it.
+        let follower = self.follower.take().filter(|_| !opening);
+        for thread in follower.into_iter().chain(log) {
             if thread.join().is_err() {
                 error!("a thread of the live index panicked");
             }
         }
+        locked(&self.writer).log = None;
+    }
+}
+
+/// Opens the log, or begins one where the catalog is.
+fn open_log(path: &Path, numbering: Numbering, sync: SyncPolicy, list: &List) -> Result<Log> {
+    let ahead = list.generations.iter().max_by_key(|generation| generation.position());
+    let highest = ahead.map_or(0, Generation::position);
+    // A log that is fed gets again what the oldest generation lacks that may serve. One that numbers itself cannot.
+    let lowest = list.serving().map(Generation::position).min().unwrap_or(0);
+    let before = match numbering {
+        Numbering::Own => highest,
+        Numbering::Fed => lowest,
+    };
+    let log = Log::open(path, sync, numbering, Beginning { next: before + 1, dropped_to: lowest })?;
+    match ahead {
+        Some(generation) if numbering == Numbering::Own && highest > log.position() => {
+            Err(Error::LogBehind {
+                path: log.path().to_owned(),
+                log: log.position(),
+                catalog: highest,
+                generation: generation.number,
+            })
+        }
+        _ => Ok(log),
     }
 }

@@ -5,6 +5,8 @@
 //! generations. The guide to running it is `docs/serving.md` in the repository.
 
 mod catalog;
+mod change;
+mod faults;
 mod follower;
 mod fresh;
 mod live_index;
@@ -12,20 +14,24 @@ mod lock;
 mod log;
 #[cfg(feature = "metrics")]
 mod meters;
+#[cfg(test)]
+mod model;
 mod options;
 mod overlay;
-mod positions;
+mod pending;
 mod recall;
 mod serving;
 mod status;
 mod view;
 
-pub use catalog::{Catalog, Generation, PublishOptions};
+pub use catalog::{Catalog, Generation, PublishOptions, Reservation, Retention};
+pub use change::{Batch, Change};
 pub use live_index::LiveIndex;
 pub use log::SyncPolicy;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use log::fuzz as fuzz_log;
 pub use options::LiveOptions;
+pub use pending::{Applied, Pending};
 pub use status::{GenerationStatus, Status};
 pub use view::View;

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::log::SyncPolicy;
+use super::change::Numbering;
+use super::log::{Kept, SyncPolicy};
+use crate::{Error, OpenOptions, Result};
 
 /// How to follow a catalog.
 ///
@@ -21,30 +23,46 @@ use super::log::SyncPolicy;
 #[derive(Debug, Clone)]
 pub struct LiveOptions {
     pub(super) poll: Duration,
-    pub(super) log: Option<PathBuf>,
+    pub(super) log: Option<(PathBuf, Numbering)>,
     pub(super) sync: SyncPolicy,
+    pub(super) retention: Kept,
     pub(super) fresh_limit: usize,
     pub(super) sample: f64,
+    pub(super) open: OpenOptions,
 }
 
 impl LiveOptions {
     /// Follows the catalog, takes no fresh items, samples nothing.
     pub fn new() -> LiveOptions {
-        let poll = Duration::from_secs(2);
-        LiveOptions { poll, log: None, sync: SyncPolicy::Always, fresh_limit: 100_000, sample: 0.0 }
+        LiveOptions {
+            poll: Duration::from_secs(2),
+            log: None,
+            sync: SyncPolicy::Always,
+            retention: Kept { bytes: 256 << 20, age: Duration::from_secs(6 * 3600) },
+            fresh_limit: 100_000,
+            sample: 0.0,
+            open: OpenOptions::new(),
+        }
     }
 
     /// How often to look at the catalog where no notice of a change came: notices do not cross from host to host on a
-    /// shared file system. 2 seconds by default.
+    /// shared file system. 2 seconds by default, 1 millisecond at least.
     pub fn poll(mut self, every: Duration) -> LiveOptions {
         self.poll = every;
         self
     }
 
-    /// Takes fresh items, and keeps them in the log at this path, which is made where there is none. One `LiveIndex`
-    /// uses a log at a time.
+    /// Takes fresh items, and keeps them in the log at this path, which is made where there is none. The log numbers them:
+    /// this is for a single host. One `LiveIndex` uses a log at a time.
     pub fn log(mut self, path: impl Into<PathBuf>) -> LiveOptions {
-        self.log = Some(path.into());
+        self.log = Some((path.into(), Numbering::Own));
+        self
+    }
+
+    /// The same, where whoever feeds the log gives each change its position ([`LiveIndex::apply`](super::LiveIndex::apply)), so
+    /// that positions mean the same on every host.
+    pub fn fed_log(mut self, path: impl Into<PathBuf>) -> LiveOptions {
+        self.log = Some((path.into(), Numbering::Fed));
         self
     }
 
@@ -54,17 +72,43 @@ impl LiveOptions {
         self
     }
 
-    /// The most fresh or deleted items to lay over a generation, by default 100,000: each is scored in every search.
+    /// What the log keeps of the changes that every generation in the catalog has: the newest, as long as they are younger than
+    /// `age` and fit into `bytes`. By default 6 hours and 256 MB.
+    ///
+    /// A generation whose dump was taken so long ago can be published without a reservation.
+    pub fn retain(mut self, bytes: u64, age: Duration) -> LiveOptions {
+        self.retention = Kept { bytes, age };
+        self
+    }
+
+    /// The most fresh or deleted items of a model version, by default 100,000: each is scored in every search.
     pub fn fresh_limit(mut self, items: usize) -> LiveOptions {
         self.fresh_limit = items;
         self
     }
 
     /// Compares this share of the searches, 0 to 1, with the exact answer, on a thread that takes a twentieth of a core at
-    /// most; [`GenerationStatus::recall`] has the result. None by default.
+    /// most; [`GenerationStatus::recall`](super::GenerationStatus::recall) has the result. None by default.
     pub fn sample_recall(mut self, share: f64) -> LiveOptions {
         self.sample = share;
         self
+    }
+
+    /// How index files are opened: mapped by default, or resident, prefaulted or locked.
+    pub fn open_with(mut self, options: OpenOptions) -> LiveOptions {
+        self.open = options;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let bad = |option, problem| Err(Error::BadOption { option, problem });
+        if !(0.0..=1.0).contains(&self.sample) {
+            return bad("sample_recall", format!("{} is not within 0 to 1", self.sample));
+        }
+        if self.poll < Duration::from_millis(1) {
+            return bad("poll", format!("{:?} is no time to rest; give 1 millisecond at least", self.poll));
+        }
+        Ok(())
     }
 }
 

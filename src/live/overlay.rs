@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::Hit;
 use crate::ids::{IdMap, IdTable, NONE};
 use crate::top::TopK;
-use crate::vectors::{Rows, pad, stride_of};
+use crate::vectors::{Rows, stride_of};
 
 /// How many ids are looked up together, so that their cache misses overlap.
 pub(super) const BULK: usize = 256;
@@ -28,7 +28,7 @@ pub(super) struct Fresh {
 #[derive(Clone, Default)]
 pub(super) struct Overlay {
     segments: Vec<Segment>,
-    /// Items it says something about; of them deleted; of them in the generation.
+    /// Items it says something about, how many of them are deleted, and how many the generation has.
     pub items: usize,
     pub deleted: usize,
     pub hidden: usize,
@@ -42,30 +42,38 @@ struct Segment {
 
 struct SegmentRows {
     dim: usize,
+    /// Those with an embedding first, then those deleted.
     ids: Vec<u64>,
-    /// Padded; zeros for what is deleted.
+    /// The embeddings, padded.
     values: Vec<f32>,
     table: IdTable,
-    /// Whether the generation has the item too.
-    hides: Vec<bool>,
+    /// The row of the generation that each item hides, [`NONE`] where the generation does not have it.
+    hides: Vec<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Present,
     Deleted,
-    /// A later segment has the item.
+    /// A later segment has the item, or nothing is said of it any more.
     Superseded,
 }
 
+/// An item of a segment to be: its id, the row it hides, and its embedding unless it is deleted.
+type Entry<'a> = (u64, u32, Option<&'a [f32]>);
+
 impl Segment {
-    fn new(dim: usize, rows: impl Iterator<Item = (u64, State, bool, Vec<f32>)>) -> Segment {
-        let (mut ids, mut states, mut hides, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (id, state, hidden, padded) in rows {
-            ids.push(id);
-            states.push(state);
-            hides.push(hidden);
-            values.extend(padded);
+    fn new(dim: usize, mut entries: Vec<Entry<'_>>) -> Segment {
+        entries.sort_by_key(|entry| entry.2.is_none());
+        let ids: Vec<u64> = entries.iter().map(|entry| entry.0).collect();
+        let hides = entries.iter().map(|entry| entry.1).collect();
+        let stride = stride_of(dim);
+        let mut values = Vec::with_capacity(stride * entries.len());
+        let mut states = vec![State::Deleted; entries.len()];
+        for (embedding, state) in entries.iter().filter_map(|entry| entry.2).zip(&mut states) {
+            values.extend_from_slice(embedding);
+            values.resize(values.len().next_multiple_of(stride), 0.0);
+            *state = State::Present;
         }
         let table = IdTable::build(&ids).unwrap_or_else(|_| unreachable!("every id stands once"));
         Segment { rows: Arc::new(SegmentRows { dim, ids, values, table, hides }), states: Arc::new(states) }
@@ -79,11 +87,12 @@ impl Segment {
         Rows::new(&self.rows.values, self.rows.dim)
     }
 
-    /// The rows that no later segment has.
-    fn live(&self) -> impl Iterator<Item = (u64, State, bool, Vec<f32>)> {
+    /// The items that no later segment has.
+    fn live(&self) -> impl Iterator<Item = Entry<'_>> {
         let live = self.states.iter().enumerate().filter(|(_, state)| **state != State::Superseded);
         live.map(|(row, &state)| {
-            (self.rows.ids[row], state, self.rows.hides[row], self.rows().padded(row as u32).to_vec())
+            let embedding = (state == State::Present).then(|| self.rows().get(row as u32));
+            (self.rows.ids[row], self.rows.hides[row], embedding)
         })
     }
 }
@@ -98,12 +107,13 @@ pub(super) enum Said<'a> {
 }
 
 impl Overlay {
-    /// The overlay after these changes, the later of an id winning. `in_generation` tells what the generation has.
+    /// The overlay after these changes, of which the later one of an id counts. `row_of` tells where the generation has
+    /// an item, [`NONE`] where it does not. A deletion of an item that it does not have takes no place.
     pub fn with(
         &self,
         changes: impl Iterator<Item = Fresh>,
         dim: usize,
-        in_generation: impl Fn(u64) -> bool,
+        row_of: impl Fn(u64) -> u32,
     ) -> Overlay {
         let newest: HashMap<u64, Option<Vec<f32>>> =
             changes.map(|change| (change.id, change.embedding)).collect();
@@ -120,31 +130,26 @@ impl Overlay {
                 superseded.into_iter().for_each(|row| states[row as usize] = State::Superseded);
             }
         }
-        let rows = newest.into_iter().map(|(id, embedding)| {
-            let mut padded = vec![0.0; stride_of(dim)];
-            let state = match &embedding {
-                Some(embedding) => {
-                    pad(embedding, &mut padded);
-                    State::Present
-                }
-                None => State::Deleted,
-            };
-            (id, state, in_generation(id), padded)
-        });
-        segments.push(Segment::new(dim, rows));
+        let entries = newest.iter().map(|(&id, embedding)| (id, row_of(id), embedding.as_deref()));
+        let entries: Vec<_> =
+            entries.filter(|&(_, hides, embedding)| hides != NONE || embedding.is_some()).collect();
+        if !entries.is_empty() {
+            segments.push(Segment::new(dim, entries));
+        }
         while let [.., before, last] = &*segments
             && before.rows.ids.len() < GROWTH * last.rows.ids.len()
         {
-            let merged = Segment::new(dim, before.live().chain(last.live()));
+            let merged = Segment::new(dim, before.live().chain(last.live()).collect());
             segments.truncate(segments.len() - 2);
             segments.push(merged);
         }
+        segments.retain(|segment| segment.live().next().is_some());
         let mut overlay = Overlay { segments, items: 0, deleted: 0, hidden: 0 };
         for segment in &overlay.segments {
             for (&state, &hides) in segment.states.iter().zip(&segment.rows.hides) {
                 overlay.items += usize::from(state != State::Superseded);
                 overlay.deleted += usize::from(state == State::Deleted);
-                overlay.hidden += usize::from(state != State::Superseded && hides);
+                overlay.hidden += usize::from(state != State::Superseded && hides != NONE);
             }
         }
         overlay
@@ -152,6 +157,23 @@ impl Overlay {
 
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
+    }
+
+    /// Adds the rows of the generation that fresh items stand for, or that are deleted, in no order.
+    #[expect(dead_code, reason = "for the masked scan of a generation")]
+    pub fn hidden_rows(&self, into: &mut Vec<u32>) {
+        for segment in &self.segments {
+            let rows = segment.states.iter().zip(&segment.rows.hides);
+            into.extend(
+                rows.filter(|&(&state, &hides)| state != State::Superseded && hides != NONE).map(|row| row.1),
+            );
+        }
+    }
+
+    /// Every item that is present, with its embedding.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
+        let entries = self.segments.iter().flat_map(Segment::live);
+        entries.filter_map(|(id, _, embedding)| embedding.map(|embedding| (id, embedding)))
     }
 
     /// What it says of an id.
@@ -162,6 +184,11 @@ impl Overlay {
             }
         }
         Said::Nothing
+    }
+
+    /// Whether it says something of an id.
+    pub fn has(&self, id: u64) -> bool {
+        !matches!(self.find(id), Said::Nothing)
     }
 
     /// What it says of up to [`BULK`] ids.
@@ -180,7 +207,8 @@ impl Overlay {
     pub fn search(&self, user: &[f32], top: &mut TopK) {
         for segment in &self.segments {
             let (ids, states) = (&segment.rows.ids, &segment.states);
-            segment.rows().score_all(user, 0..ids.len() as u32, |row, score| {
+            let rows = segment.rows();
+            rows.score_all(user, 0..rows.len() as u32, |row, score| {
                 if states[row as usize] == State::Present {
                     top.offer(Hit { id: ids[row as usize], score });
                 }

@@ -1,4 +1,5 @@
-//! What requests see, and how the process that shows it to them fares.
+//! What requests see, and how the process that shows it to them fares. Nobody holds a lock of this room while files are
+//! read or written.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,20 +17,41 @@ pub(super) struct Serving {
     views: ArcSwap<Vec<Arc<View>>>,
     health: Mutex<Health>,
     pub sampling: Option<Sampling>,
+    shutdown: Mutex<Shutdown>,
 }
 
-/// How following the catalog goes.
+/// How following the catalog and logging changes go.
 #[derive(Default)]
 pub(super) struct Health {
     pub last_refresh: Option<SystemTime>,
+    /// What was wrong at the last look at the catalog.
     pub last_error: Option<String>,
     /// The files that are not to be tried again: the generation's number, and why.
     pub refused: HashMap<String, (u64, String)>,
+    /// None without a log.
+    pub log: Option<LogHealth>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct LogHealth {
+    pub position: u64,
+    pub dropped_to: u64,
+    pub waiting: usize,
+    /// Why changes are not logged.
+    pub error: Option<String>,
+}
+
+#[derive(Default)]
+struct Shutdown {
+    asked: bool,
+    /// Whether a generation is being opened, which takes as long as reading it.
+    opening: bool,
 }
 
 impl Serving {
     pub fn new(catalog: Catalog, sampling: Option<Sampling>) -> Serving {
-        Serving { catalog, views: ArcSwap::default(), health: Mutex::default(), sampling }
+        let (views, health, shutdown) = (ArcSwap::default(), Mutex::default(), Mutex::default());
+        Serving { catalog, views, health, sampling, shutdown }
     }
 
     pub fn views(&self) -> Arc<Vec<Arc<View>>> {
@@ -41,6 +63,11 @@ impl Serving {
         Arc::clone(&self.views.load()[0])
     }
 
+    /// The view of a model version, and the versions that serve where it does not.
+    pub fn of_version(&self, model_version: &str) -> Option<Arc<View>> {
+        self.views.load().iter().find(|view| view.model_version() == model_version).cloned()
+    }
+
     /// Hands these views out from now on. Only whoever holds the writer calls this.
     pub fn serve(&self, views: Vec<Arc<View>>) {
         self.views.store(Arc::new(views));
@@ -48,5 +75,34 @@ impl Serving {
 
     pub fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn shutdown(&self) -> MutexGuard<'_, Shutdown> {
+        self.shutdown.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Has the threads end; whether one of them is opening a generation, which it finishes first.
+    pub fn shut_down(&self) -> bool {
+        let mut shutdown = self.shutdown();
+        shutdown.asked = true;
+        shutdown.opening
+    }
+
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutdown().asked
+    }
+
+    /// Opens a generation with `open`, unless the process is shutting down.
+    pub fn opening<T>(&self, open: impl FnOnce() -> T) -> Option<T> {
+        {
+            let mut shutdown = self.shutdown();
+            shutdown.opening = !shutdown.asked;
+            if shutdown.asked {
+                return None;
+            }
+        }
+        let opened = open();
+        self.shutdown().opening = false;
+        Some(opened)
     }
 }

@@ -1,11 +1,8 @@
 //! What a live index is doing, as it tells its operator.
 
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::catalog::Generation;
-use super::fresh::Writer;
-use super::log::Log;
 use super::serving::Serving;
 use super::view::View;
 
@@ -17,13 +14,18 @@ pub struct Status {
     pub generations: Vec<GenerationStatus>,
     /// When what serves last changed or was found up to date.
     pub last_refresh: Option<SystemTime>,
-    /// The last thing that went wrong with following the catalog, until a refresh goes well.
+    /// What was wrong at the last look at the catalog: it could not be read, or the newest generation of a model version is
+    /// refused. None where all is well.
     pub last_error: Option<String>,
     /// Generations that were found bad and are not served: their numbers, and why.
     pub refused: Vec<(u64, String)>,
-    /// The position of the last change in the log; none without a log.
+    /// The position of the last change in the log; none without a log. A feeder goes on behind it.
     pub log_position: Option<u64>,
-    /// Upserts in the log of model versions that no generation serves yet.
+    /// The log may lack changes up to this position: it takes no generation whose dump is older. None without a log.
+    pub log_dropped_to: Option<u64>,
+    /// Why changes are not logged, until one is.
+    pub log_error: Option<String>,
+    /// Items in the log of model versions that no generation serves yet.
     pub waiting: usize,
 }
 
@@ -37,21 +39,29 @@ pub struct GenerationStatus {
     pub items: usize,
     /// Fresh or deleted items laid over it.
     pub fresh: usize,
-    /// Searches answered.
+    /// Queries answered, of every kind; each user of `search_many` and `rank_many` counts.
     pub queries: u64,
     /// The mean recall of the last 500 sampled searches, and how many there were; none without samples.
     pub recall: Option<(f64, usize)>,
 }
 
 impl Status {
-    pub(super) fn of(serving: &Serving, writer: &Writer) -> Status {
+    pub(super) fn of(serving: &Serving) -> Status {
         let generations = serving.views().iter().map(|view| GenerationStatus::of(view)).collect();
-        let (log_position, waiting) = (writer.log.as_ref().map(Log::position), writer.waiting);
         let health = serving.health();
         let mut refused: Vec<_> = health.refused.values().cloned().collect();
         refused.sort_unstable();
-        let (last_refresh, last_error) = (health.last_refresh, health.last_error.clone());
-        Status { generations, last_refresh, last_error, refused, log_position, waiting }
+        let log = health.log.as_ref();
+        Status {
+            generations,
+            last_refresh: health.last_refresh,
+            last_error: health.last_error.clone(),
+            refused,
+            log_position: log.map(|log| log.position),
+            log_dropped_to: log.map(|log| log.dropped_to),
+            log_error: log.and_then(|log| log.error.clone()),
+            waiting: log.map_or(0, |log| log.waiting),
+        }
     }
 }
 
@@ -61,7 +71,7 @@ impl GenerationStatus {
             generation: view.generation().clone(),
             items: view.len(),
             fresh: view.overlay.items,
-            queries: view.held.queries.load(Ordering::Relaxed),
+            queries: view.held.queries.count(),
             recall: view.held.recalls.mean(),
         }
     }

@@ -36,11 +36,29 @@ pub struct View {
 pub(super) struct Held {
     pub index: Index,
     pub generation: Generation,
-    pub queries: AtomicU64,
+    pub queries: Queries,
     /// What sampled searches found of the exact answer.
     pub recalls: Recalls,
     sampling: Option<Sampling>,
     workspaces: ArrayQueue<Workspace>,
+}
+
+/// Queries that a generation answered.
+#[derive(Default)]
+pub(super) struct Queries {
+    searches: AtomicU64,
+    others: AtomicU64,
+}
+
+impl Queries {
+    pub fn count(&self) -> u64 {
+        self.searches.load(Ordering::Relaxed) + self.others.load(Ordering::Relaxed)
+    }
+
+    /// Counts one that is no search.
+    fn add(&self) {
+        self.others.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Which searches are compared with the exact answer, and where to.
@@ -108,7 +126,7 @@ impl Held {
         Held {
             index,
             generation,
-            queries: AtomicU64::new(0),
+            queries: Queries::default(),
             recalls: Recalls::default(),
             sampling,
             workspaces,
@@ -135,6 +153,11 @@ impl View {
     /// The generation, as its catalog listed it when it was taken up.
     pub fn generation(&self) -> &Generation {
         &self.held.generation
+    }
+
+    /// The position of the log up to which the generation's dump has changes; 0 where the publisher gave none.
+    pub(super) fn position(&self) -> u64 {
+        self.held.generation.position()
     }
 
     /// The model version that the user embedding has to be of.
@@ -176,6 +199,12 @@ impl View {
         self.get(id).is_some()
     }
 
+    /// Every item with its embedding, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
+        let of_generation = self.held.index.iter().filter(|item| !self.overlay.has(item.0));
+        of_generation.chain(self.overlay.iter())
+    }
+
     /// The best `k` items for a user, best first: the hits of [`View::search_with`] with default options.
     ///
     /// # Errors
@@ -193,7 +222,7 @@ impl View {
     /// As [`Index::search_with`].
     pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
         let found = self.find(user, options)?;
-        let before = self.held.queries.fetch_add(1, Ordering::Relaxed);
+        let before = self.held.queries.searches.fetch_add(1, Ordering::Relaxed);
         if let Some(sampling) = &self.held.sampling {
             sampling.offer(before, user, &found.hits, options.k(), self);
         }

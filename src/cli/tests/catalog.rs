@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use itemdex::live::{Generation, PublishOptions};
+use itemdex::live::{Generation, PublishOptions, Retention};
 use itemdex::{Error, Index, IndexBuilder};
 use serde_json::Value;
 
@@ -62,6 +62,12 @@ impl Place {
     }
 }
 
+fn itemdex<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_itemdex"));
+    command.args(arguments);
+    command
+}
+
 fn json(command: &mut Command) -> Value {
     serde_json::from_slice(&run(command.arg("--json"), 0).stdout).unwrap()
 }
@@ -102,17 +108,72 @@ fn a_log_position_that_no_log_comes_to_is_an_error() {
 #[test]
 fn the_version_before_stays_until_told_otherwise() {
     let place = Place::new();
-    for (version, rows) in [("v1", 10), ("v1", 11), ("v2", 12), ("v2", 13), ("v2", 14)] {
+    for (version, rows) in [("v1", 10), ("v1", 11), ("v1", 12), ("v2", 13), ("v2", 14), ("v2", 15)] {
         place.publish(version, rows);
     }
-    assert_eq!(place.numbers(), [2, 4, 5]);
-    place.publish("v3", 15);
-    assert_eq!(place.numbers(), [5, 6]);
-    let dropped = place.catalog.prune(1, true).unwrap();
+    assert_eq!(place.numbers(), [2, 3, 5, 6]);
+    place.publish("v3", 16);
+    assert_eq!(place.numbers(), [5, 6, 7]);
+    let dropped = place.catalog.prune(Retention::new().keep(1)).unwrap();
     assert_eq!(dropped.iter().map(|generation| generation.rows).collect::<Vec<_>>(), [14]);
-    assert_eq!(place.numbers(), [6]);
+    place.catalog.prune(Retention::new().keep(1).versions(1)).unwrap();
+    assert_eq!(place.numbers(), [7]);
     assert_eq!(place.files(), place.listed());
-    assert!(place.catalog.prune(1, true).unwrap().is_empty());
+    assert!(place.catalog.prune(Retention::new().keep(1).versions(1)).unwrap().is_empty());
+}
+
+#[test]
+fn three_versions_stay_for_a_test_of_three() {
+    let place = Place::new();
+    let three = PublishOptions::new().versions(3).keep(1);
+    for (version, rows) in [("v1", 10), ("v2", 11), ("v3", 12), ("v1", 13), ("v2", 14), ("v4", 15)] {
+        place.catalog.publish(place.index(version, rows), &three).unwrap();
+    }
+    let versions = place.catalog.generations().unwrap().into_iter().map(|one| one.model_version);
+    assert_eq!(versions.collect::<Vec<_>>(), ["v1", "v2", "v4"]);
+}
+
+#[test]
+fn a_position_is_reserved_until_a_generation_is_published_with_it() {
+    let place = Place::new();
+    place.publish("v1", 10);
+    let hour = Duration::from_secs(3600);
+    for position in [40, 41, 41] {
+        place.catalog.reserve(position, hour).unwrap();
+    }
+    place.catalog.reserve(7, Duration::ZERO).unwrap();
+    let reserved = || -> Vec<u64> {
+        place.catalog.reservations().unwrap().iter().map(|reserved| reserved.log_position).collect()
+    };
+    assert_eq!(reserved(), [40, 41, 41], "one of no time is over");
+    place.publish("v1", 20);
+    place.catalog.publish(place.index("v1", 30), &PublishOptions::new().log_position(41)).unwrap();
+    assert_eq!(reserved(), [40, 41], "one builder is done, the other is not");
+    assert!(matches!(place.catalog.reserve(1 << 63, hour), Err(Error::BadOption { .. })));
+    let said = json(itemdex(["catalog", "reserve"]).arg(place.catalog.folder()).args([
+        "--log-position",
+        "50",
+        "--hours",
+        "2",
+    ]));
+    assert_eq!(said["log_position"], 50);
+    let listed = json(&mut place.command("catalog"));
+    assert_eq!(listed["reservations"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn lists_of_earlier_releases_are_read() {
+    let place = Place::new();
+    let first = place.publish("v1", 10);
+    let path = place.catalog.folder().join("catalog-0000000001.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let list = text.lines().next().unwrap().replace(",\"reservations\":[]", "");
+    assert!(!list.contains("reservations"));
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let sum = xxhash_rust::xxh3::xxh3_64(list.as_bytes());
+    fs::write(&path, format!("{list}\n{sum:016x}\n")).unwrap();
+    assert_eq!(place.catalog.current().unwrap(), Some(first));
+    place.catalog.reserve(3, Duration::from_secs(60)).unwrap();
 }
 
 #[test]
@@ -145,7 +206,7 @@ fn a_reader_keeps_a_generation_that_is_pruned() {
     let first = place.publish("v1", 50);
     let index = Index::open(place.catalog.path_of(&first)).unwrap();
     place.publish("v1", 60);
-    place.catalog.prune(1, false).unwrap();
+    place.catalog.prune(Retention::new().keep(1)).unwrap();
     assert!(!place.catalog.path_of(&first).exists());
     index.verify(|_| ()).unwrap();
     assert_eq!(index.search(&[1.0; 6], 5).unwrap().len(), 5);
@@ -257,10 +318,10 @@ fn a_generation_is_never_changed_only_removed() {
     assert_eq!(state(), before);
     place.catalog.rollback(None).unwrap();
     assert_eq!(state(), before);
-    place.catalog.prune(1, true).unwrap();
+    place.catalog.prune(Retention::new().keep(1).versions(1)).unwrap();
     assert_eq!(state(), before);
     place.publish("v1", 70);
-    place.catalog.prune(1, true).unwrap();
+    place.catalog.prune(Retention::new().keep(1).versions(1)).unwrap();
     assert!(!path.exists());
 }
 

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::Catalog;
 use super::list::{Affixes, GENERATION, List, number_in};
 use super::staging::{STAGING, Staging};
+use crate::live::faults;
 use crate::{Error, Result};
 
 /// Lists that are kept, for people who look into what happened.
@@ -64,8 +65,11 @@ impl Catalog {
     pub(super) fn commit(&self, list: &List) -> Result<()> {
         let path = self.list_path(list.number);
         let write = |mut file: NamedTempFile| {
+            faults::before(&path)?;
             file.write_all(list.to_text().as_bytes())?;
+            faults::before(&path)?;
             file.as_file().sync_all()?;
+            faults::before(&path)?;
             file.persist_noclobber(&path).map_err(|error| error.error)
         };
         let file = tempfile::Builder::new()
@@ -84,7 +88,7 @@ impl Catalog {
                 "somebody else changed the catalog meanwhile; look at it, then try again".to_owned();
             return Err(Error::CatalogBusy { folder: self.folder.clone(), problem });
         }
-        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        let synced = faults::before(&path).and_then(|()| File::open(&self.folder)?.sync_all());
         synced.map_err(Error::io("sync", &self.folder))
     }
 
@@ -97,6 +101,9 @@ impl Catalog {
                 number_in(&name, GENERATION).is_some_and(|number| number <= list.number) && !listed;
             let old_list = number_in(&name, LIST).is_some_and(|number| number + HISTORY <= list.number);
             let unfinished = name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1);
+            if faults::before(&path).is_err() {
+                return;
+            }
             let removed = match () {
                 () if old_file || old_list || unfinished => fs::remove_file(&path),
                 () if name.starts_with(STAGING) && Staging::is_abandoned(&path) => fs::remove_dir_all(&path),

@@ -46,6 +46,62 @@ pub struct Generation {
     pub withdrawn: bool,
 }
 
+impl Generation {
+    /// The position up to which its dump has the changes of the log; 0 where the publisher gave none.
+    pub(in crate::live) fn position(&self) -> u64 {
+        self.log_position.unwrap_or(0)
+    }
+}
+
+/// A position of the log that a generation to come will be published with: logs keep the changes behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Reservation {
+    /// The position.
+    pub log_position: u64,
+    /// Until when it holds, in seconds since 1970, unless a generation is published with it before.
+    pub until: u64,
+}
+
+/// Which generations stay when others are published, or when a catalog is pruned.
+///
+/// ```
+/// use itemdex::live::Retention;
+///
+/// let usual = Retention::new();
+/// let three_way_test = Retention::new().versions(3).keep(1);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    keep: usize,
+    versions: usize,
+}
+
+impl Retention {
+    /// The two newest generations of each of the two newest model versions.
+    pub fn new() -> Retention {
+        Retention { keep: 2, versions: 2 }
+    }
+
+    /// How many generations of each model version stay, at least 1.
+    pub fn keep(mut self, generations: usize) -> Retention {
+        self.keep = generations.max(1);
+        self
+    }
+
+    /// How many model versions stay, at least 1: the newest, by their newest generation. The others are retired.
+    pub fn versions(mut self, versions: usize) -> Retention {
+        self.versions = versions.max(1);
+        self
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention::new()
+    }
+}
+
 /// A list, as it stands in its file before its checksum.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::live) struct List {
@@ -55,12 +111,16 @@ pub(in crate::live) struct List {
     pub generations: Vec<Generation>,
     /// Model versions that were in the catalog and are not any more.
     pub retired: Vec<String>,
+    /// None in lists of earlier releases.
+    #[serde(default)]
+    pub reservations: Vec<Reservation>,
 }
 
 impl List {
     /// The list of a catalog to which nothing was published yet.
     pub fn empty() -> List {
-        List { format: FORMAT, number: 0, generations: Vec::new(), retired: Vec::new() }
+        let (generations, retired, reservations) = (Vec::new(), Vec::new(), Vec::new());
+        List { format: FORMAT, number: 0, generations, retired, reservations }
     }
 
     /// The newest generation that is not withdrawn.
@@ -84,19 +144,35 @@ impl List {
         newest
     }
 
-    /// Keeps the newest generations of the current model version and, where asked to, the newest of the version
-    /// before. Returns those that go.
-    pub fn cut(&mut self, keep: usize, previous_version: bool) -> Vec<Generation> {
+    /// The position that every generation to be served has: of those listed, those withdrawn included, and of those that a
+    /// position is reserved for at this time.
+    pub fn floor(&self, seconds: u64) -> u64 {
+        let listed = self.generations.iter().map(Generation::position);
+        let reserved = self.reservations.iter().filter(|reserved| reserved.until > seconds);
+        listed.chain(reserved.map(|reserved| reserved.log_position)).min().unwrap_or(0)
+    }
+
+    /// Ends reservations that are over at this time, and one of a position that a generation was published with.
+    pub fn release(&mut self, position: Option<u64>, seconds: u64) {
+        self.reservations.retain(|reserved| reserved.until > seconds);
+        let of_position = |reserved: &Reservation| Some(reserved.log_position) == position;
+        if let Some(at) = self.reservations.iter().position(of_position) {
+            self.reservations.remove(at);
+        }
+    }
+
+    /// Keeps what retention says. Returns the generations that go.
+    pub fn cut(&mut self, retention: Retention) -> Vec<Generation> {
         let newest = self.newest_of_each();
-        let Some(current) = newest.first().map(|current| current.model_version.clone()) else {
+        if newest.is_empty() {
             return Vec::new();
-        };
-        let of_current = self.serving().filter(|generation| generation.model_version == current);
-        let previous = newest.get(1).filter(|_| previous_version);
-        let kept: Vec<u64> = of_current
-            .take(keep.max(1))
-            .chain(previous.copied())
-            .map(|generation| generation.number)
+        }
+        let versions = newest.iter().take(retention.versions).map(|newest| &newest.model_version);
+        let kept: Vec<u64> = versions
+            .flat_map(|version| {
+                let of_version = self.serving().filter(move |one| one.model_version == *version);
+                of_version.take(retention.keep).map(|generation| generation.number)
+            })
             .collect();
         let stays = |generation: &Generation| kept.contains(&generation.number);
         let (stay, go): (Vec<_>, Vec<_>) = self.generations.drain(..).partition(stays);

@@ -20,14 +20,16 @@ mod staging;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::{debug, info};
 
-pub use list::Generation;
 pub(super) use list::List;
+pub use list::{Generation, Reservation, Retention};
 pub use publish::PublishOptions;
 
-use super::lock::Lock;
+use super::change::seconds;
+use super::lock::Locked;
 use crate::{Error, Result};
 
 /// A folder of generations, of which one is current.
@@ -134,17 +136,18 @@ impl Catalog {
         Ok(list.current().expect("the chosen generation is not withdrawn").clone())
     }
 
-    /// Drops all but the current generation, the `keep` newest of its model version, and, unless
-    /// `retire_previous_version` says otherwise, the newest of the model version before. Returns those dropped.
+    /// Drops the generations that retention does not keep, and returns them.
     ///
     /// A process that has one of them open can use it until it drops it.
     ///
     /// # Errors
     /// [`Error::CatalogBusy`], and as [`Catalog::generations`].
-    pub fn prune(&self, keep: usize, retire_previous_version: bool) -> Result<Vec<Generation>> {
+    pub fn prune(&self, retention: Retention) -> Result<Vec<Generation>> {
         let _lock = self.lock()?;
         let mut list = self.read()?;
-        let dropped = list.cut(keep, !retire_previous_version);
+        // Before the list is written, which may need the room.
+        self.sweep(&list);
+        let dropped = list.cut(retention);
         if !dropped.is_empty() {
             list.number += 1;
             self.commit(&list)?;
@@ -153,7 +156,39 @@ impl Catalog {
         Ok(dropped)
     }
 
-    fn lock(&self) -> Result<Option<Lock>> {
+    /// Has every log of fresh items keep what comes behind a position, for a dump that was taken there and is to be published
+    /// with it: until it is published, or for this time.
+    ///
+    /// To be called *before* the dump is taken, where building takes longer than logs keep changes anyway
+    /// ([`LiveOptions::retain`](super::LiveOptions::retain)).
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] for a position that no log comes to; [`Error::CatalogBusy`], and as [`Catalog::generations`].
+    pub fn reserve(&self, log_position: u64, hold: Duration) -> Result<Reservation> {
+        publish::check_position(log_position)?;
+        let _lock = self.lock()?;
+        let mut list = self.read()?;
+        let now = seconds();
+        list.release(None, now);
+        let reservation = Reservation { log_position, until: now.saturating_add(hold.as_secs()) };
+        list.reservations.push(reservation.clone());
+        list.number += 1;
+        self.commit(&list)?;
+        self.sweep(&list);
+        Ok(reservation)
+    }
+
+    /// The positions that are reserved now.
+    ///
+    /// # Errors
+    /// As [`Catalog::generations`].
+    pub fn reservations(&self) -> Result<Vec<Reservation>> {
+        let mut list = self.read()?;
+        list.release(None, seconds());
+        Ok(list.reservations)
+    }
+
+    fn lock(&self) -> Result<Option<Locked>> {
         self.lock_with(|file| match file.try_lock() {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
@@ -161,17 +196,17 @@ impl Catalog {
         })
     }
 
-    fn wait_for_lock(&self) -> Result<Option<Lock>> {
+    fn wait_for_lock(&self) -> Result<Option<Locked>> {
         self.lock_with(|file| file.lock().map(|()| true))
     }
 
     /// The lock, held until it is dropped; none where the file system has no locks.
-    fn lock_with(&self, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Lock>> {
+    fn lock_with(&self, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Locked>> {
         let path = self.folder.join("catalog.lock");
         let open = File::options().create(true).truncate(false).write(true).open(&path);
         let file = open.map_err(Error::io("write", &path))?;
         match lock(&file) {
-            Ok(true) => Ok(Some(Lock(file))),
+            Ok(true) => Ok(Some(Locked(file))),
             Ok(false) => {
                 let problem =
                     "somebody else is changing the catalog; try again when they are done".to_owned();

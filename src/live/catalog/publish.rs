@@ -7,9 +7,10 @@ use std::path::Path;
 use tracing::info;
 
 use super::Catalog;
-use super::list::{GENERATION, Generation, List};
+use super::list::{GENERATION, Generation, List, Retention};
 use super::staging::Staging;
-use crate::live::positions::MAX_POSITION;
+use crate::live::change::{POSITIONS, seconds};
+use crate::live::faults;
 use crate::{Error, Index, Result};
 
 /// How to publish.
@@ -23,37 +24,46 @@ use crate::{Error, Index, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublishOptions {
     log_position: Option<u64>,
-    keep: usize,
+    retention: Retention,
 }
 
 impl PublishOptions {
-    /// Keeps the two newest generations of the model version that is published, and the newest of the version before.
+    /// Keeps the two newest generations of each of the two newest model versions.
     pub fn new() -> PublishOptions {
-        PublishOptions { log_position: None, keep: 2 }
+        PublishOptions { log_position: None, retention: Retention::new() }
     }
 
-    /// The position of the log of fresh items at which the dump was taken: the dump has what was logged up to there.
+    /// The position of the log of fresh items at which the dump was taken: the dump has what was logged up to there. Ends a
+    /// reservation of that position ([`Catalog::reserve`]).
     pub fn log_position(mut self, position: u64) -> PublishOptions {
         self.log_position = Some(position);
         self
     }
 
-    /// How many generations of the model version to keep, the one published included; at least 1.
+    /// How many generations of each model version stay, the one published included; at least 1.
     pub fn keep(mut self, generations: usize) -> PublishOptions {
-        self.keep = generations;
+        self.retention = self.retention.keep(generations);
+        self
+    }
+
+    /// How many model versions stay, that of the generation published included; at least 1. The others are retired.
+    pub fn versions(mut self, versions: usize) -> PublishOptions {
+        self.retention = self.retention.versions(versions);
         self
     }
 
     fn check(&self) -> Result<()> {
-        match self.log_position {
-            Some(position) if position >= MAX_POSITION => {
-                let problem =
-                    format!("{position} is beyond what a log can come to; give what its status says");
-                Err(Error::BadOption { option: "log_position", problem })
-            }
-            _ => Ok(()),
-        }
+        self.log_position.map_or(Ok(()), check_position)
     }
+}
+
+/// Checks that a log can come to a position.
+pub(super) fn check_position(position: u64) -> Result<()> {
+    if position < POSITIONS {
+        return Ok(());
+    }
+    let problem = format!("{position} is beyond what a log can come to; give what its status says");
+    Err(Error::BadOption { option: "log_position", problem })
 }
 
 impl Default for PublishOptions {
@@ -142,14 +152,16 @@ impl Catalog {
             withdrawn: false,
         };
         let path = self.path_of(&generation);
-        fs::rename(&staged, &path).map_err(Error::io("move into place", &path))?;
+        let moved = faults::before(&path).and_then(|()| fs::rename(&staged, &path));
+        moved.map_err(Error::io("move into place", &path))?;
         list.generations.push(generation.clone());
-        list.cut(options.keep, true);
+        list.cut(options.retention);
+        list.release(options.log_position, seconds());
         if let Err(error) = self.commit(&list) {
             // Where only the folder could not be synced, the list holds.
             let holds = !matches!(error, Error::CatalogBusy { .. }) && self.newest()? == Some(list.number);
             if !holds {
-                let _ = fs::remove_file(&path);
+                let _ = faults::before(&path).and_then(|()| fs::remove_file(&path));
             }
             return Err(error);
         }

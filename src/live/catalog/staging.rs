@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tracing::debug;
 
-use crate::live::lock::Lock;
+use crate::live::lock::Locked;
 use crate::{Error, Result};
 
 /// How the names of staging folders begin.
@@ -16,7 +16,7 @@ pub(super) const STAGING: &str = "staging-";
 /// A folder for a generation on its way; removed when dropped. Its lock says that somebody works in it.
 pub(super) struct Staging {
     folder: TempDir,
-    _lock: Lock,
+    _lock: Locked,
 }
 
 impl Staging {
@@ -36,7 +36,7 @@ impl Staging {
                 }
                 Ok(()) => {}
             }
-            return Ok(Staging { folder, _lock: Lock(lock) });
+            return Ok(Staging { folder, _lock: Locked(lock) });
         }
     }
 

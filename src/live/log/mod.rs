@@ -1,194 +1,207 @@
 //! The log of fresh items: what was upserted and deleted, in order, on disk before it counts.
 //!
-//! A header, then frames. A frame holds the changes that were made durable together, and a checksum over them; it is
-//! written only when the frame before it is. So a crash can tear the last frame at most, of which nothing was
-//! acknowledged, and it is cut. A frame that does not hold with whole ones behind it is not a crash but damage, and is an error.
+//! A frame is written only when the frame before it is. So a crash tears the last frame at most, none of which was
+//! acknowledged, and opening cuts it. A frame that does not hold with whole ones behind it is not a crash but damage, and an
+//! error.
+//!
+//! A log is written anew, without the records that nobody needs, beside what is appended meanwhile: [`Log::snapshot`] and
+//! [`Rewrite`] do the long part without the log, [`Log::replace`] moves the new file into place.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
+mod compaction;
+mod format;
+
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bytemuck::{Pod, Zeroable};
 use tempfile::NamedTempFile;
-use tracing::{info, warn};
-use xxhash_rust::xxh3::xxh3_64;
+use tracing::{debug, info, warn};
 
-use super::catalog::List;
-use super::lock::Lock;
-use super::positions::MAX_POSITION;
-use crate::vectors::problem_with;
+use super::change::{Change, Numbering, seconds};
+use super::faults;
+use super::lock::Locked;
 use crate::{Error, Result};
-
-const MAGIC: [u8; 8] = *b"itemlog\0";
-const MARK: [u8; 8] = *b"\xf5frame\n\0";
-const FORMAT: u32 = 1;
-
-/// In a frame's flags: all before it was synced when it was written.
-const AFTER_SYNC: u32 = 1;
-
-/// A frame that does not follow on from a crash is not larger.
-const MAX_FRAME: usize = 1 << 30;
+pub(super) use compaction::Kept;
+pub(super) use format::Record;
+use format::{AFTER_SYNC, Contents, Header, SHORTEST_HEADER, frame_of, parse, read_frames, to_bytes};
 
 /// A log is written anew when it has doubled, and not below this.
 const SMALL: u64 = 16 << 20;
-
-/// Records a frame where a log is written anew.
-const RECORDS_A_FRAME: usize = 1024;
 
 /// When a change counts as kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncPolicy {
     /// On disk before it is acknowledged. Changes made at once share a sync.
     Always,
-    /// With the operating system when it is acknowledged, and on disk so much later: a process that is killed loses
-    /// nothing, a host that stops may lose this long.
+    /// With the operating system before it is acknowledged, and on disk within this time: a crash of the process loses
+    /// nothing, a power failure what came within this time.
     Every(Duration),
-    /// With the operating system when it is acknowledged, and on disk when that sees fit.
+    /// With the operating system before it is acknowledged, and on disk when the system writes it.
     Never,
 }
 
-/// A change to the items.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Change {
-    Upsert { model_version: String, id: u64, embedding: Vec<f32> },
-    Delete { id: u64 },
+/// Where a new log begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    pub next: u64,
+    pub dropped_to: u64,
 }
-
-/// A change and its place in the log.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Record {
-    pub position: u64,
-    pub change: Change,
-}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Header {
-    magic: [u8; 8],
-    format: u32,
-    reserved: u32,
-    /// The position of the next record, if there is none in the file.
-    next: u64,
-    checksum: u64,
-}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Frame {
-    mark: [u8; 8],
-    /// Bytes behind this.
-    length: u32,
-    flags: u32,
-    checksum: u64,
-}
-
-const HEADER: usize = size_of::<Header>();
-const FRAME: usize = size_of::<Frame>();
 
 pub(super) struct Log {
     path: PathBuf,
-    file: File,
+    /// Locked as long as this is in use.
+    file: Locked,
     policy: SyncPolicy,
-    /// Where the next frame goes; beyond it there may be rubbish of one that failed.
+    header: Header,
+    /// Where the next frame goes; beyond it there may be what is left of one that failed.
     end: u64,
-    next: u64,
     /// How much of it is synced.
     synced: u64,
     last_sync: Instant,
     /// The length at which it was last written anew.
     compacted: u64,
-    /// Held as long as this is.
-    _lock: Lock,
+    /// Whether a sync failed. What the system had not written by then it may never write.
+    tainted: bool,
+    /// Counts the files that this log was in.
+    file_number: u64,
 }
 
-/// What a log's bytes hold.
-struct Contents {
-    records: Vec<Record>,
-    next: u64,
-    /// Where the last whole frame ends.
-    end: usize,
+/// A log as it was at some moment, to be read without it.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    path: PathBuf,
+    inode: (u64, u64),
+    file_number: u64,
+    pub end: u64,
+    header: Header,
+}
+
+/// A log written anew, not in its place yet.
+pub(super) struct Rewrite {
+    file: NamedTempFile,
+    header: Header,
+    /// Its length, and how much of the old file it stands for.
+    length: u64,
+    of: Snapshot,
+}
+
+fn inode(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 impl Log {
-    /// Opens a log, or begins one at `first`. A torn end is cut.
-    pub fn open(path: &Path, policy: SyncPolicy, first: u64) -> Result<Log> {
-        let lock_path = path.with_added_extension("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(Error::io("write", &lock_path))?;
-        if lock.try_lock().is_err() {
-            let used = io::Error::new(io::ErrorKind::ResourceBusy, "another LiveIndex writes this log");
-            return Err(Error::io("lock", path)(used));
+    /// Opens a log, or begins one. A torn end is cut.
+    pub fn open(path: &Path, policy: SyncPolicy, numbering: Numbering, begin: Beginning) -> Result<Log> {
+        let (path, file) = open_locked(path, numbering, begin)?;
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let Contents { mut header, dropped_to, records, end } = parse(&bytes, &path)?;
+        if header.numbering != numbering {
+            return Err(Error::Numbering { path, fed: header.numbering == Numbering::Fed });
         }
-        let bytes = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            other => other.map_err(Error::io("read", path))?,
-        };
-        if bytes.len() < HEADER {
-            // The header is synced before the first change is accepted, so nothing was acknowledged.
-            let Written { folder, .. } = write_new(path, first, &[])?;
-            folder.sync_all().map_err(Error::io("sync the folder of", path))?;
-        }
-        let bytes =
-            if bytes.len() < HEADER { fs::read(path).map_err(Error::io("read", path))? } else { bytes };
-        let Contents { records, next, end } = parse(&bytes, path)?;
-        let file = File::options().read(true).write(true).open(path).map_err(Error::io("write", path))?;
         if end < bytes.len() {
             warn!(path = %path.display(), bytes = bytes.len() - end, "cut the torn end of the log; nothing of it was acknowledged");
-            file.set_len(end as u64).map_err(Error::io("cut", path))?;
+            file.0.set_len(end as u64).map_err(Error::io("cut", &path))?;
         }
-        file.sync_all().map_err(Error::io("sync", path))?;
-        info!(path = %path.display(), records = records.len(), next, "opened the log of fresh items");
-        let (path, end, last_sync) = (path.to_owned(), end as u64, Instant::now());
-        Ok(Log { path, file, policy, end, next, synced: end, last_sync, compacted: end, _lock: Lock(lock) })
+        file.0.sync_all().map_err(Error::io("sync", &path))?;
+        info!(path = %path.display(), records = records.len(), next = header.next, "opened the log of fresh items");
+        let end = end as u64;
+        let (synced, compacted, last_sync) = (end, end, Instant::now());
+        // A log of format 1 had what the generations of the catalog lacked, and does not say more.
+        header.dropped_to = dropped_to.unwrap_or_else(|| begin.dropped_to.min(header.next - 1));
+        let (tainted, file_number) = (false, 0);
+        let mut log =
+            Log { path, file, policy, header, end, synced, last_sync, compacted, tainted, file_number };
+        if dropped_to.is_none() {
+            log.rewrite(&records)?;
+        }
+        Ok(log)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn numbering(&self) -> Numbering {
+        self.header.numbering
     }
 
     /// The position of the last record, or of the last that there was.
     pub fn position(&self) -> u64 {
-        self.next - 1
+        self.header.next - 1
     }
 
-    /// All records, read again.
-    pub fn records(&self) -> Result<Vec<Record>> {
-        let bytes = fs::read(&self.path).map_err(Error::io("read", &self.path))?;
-        let whole = bytes.get(..self.end as usize).unwrap_or(&bytes);
-        Ok(parse(whole, &self.path)?.records)
+    /// Records up to here may be gone.
+    pub fn dropped_to(&self) -> u64 {
+        self.header.dropped_to
     }
 
-    /// Writes changes as one frame, and syncs it as the policy says. The error leaves the log as it was. Returns the
-    /// position of the first.
-    pub fn append<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) -> Result<u64> {
-        let first = self.next;
+    /// Leaves out positions up to this one.
+    pub fn skip_to(&mut self, position: u64) {
+        self.header.next = self.header.next.max(position + 1);
+    }
+
+    /// Writes changes, at least one, as one frame, and syncs it as the policy says. Positions ascend from beyond
+    /// [`Log::position`]. An error leaves the log as it was.
+    pub fn append(&mut self, changes: &[(u64, Change)]) -> Result<()> {
+        self.check_in_place()?;
+        if self.tainted {
+            self.rewrite_all()?;
+        }
         let flags = if self.synced == self.end { AFTER_SYNC } else { 0 };
-        let (frame, count) = frame_of((first..).zip(changes), flags);
+        let numbered = changes.iter().map(|(position, change)| (*position, change));
+        let frame = frame_of(numbered, flags, seconds());
         if let Err(error) = self.write(&frame) {
             // What stands behind the end is written over by the next frame, and cut when the log is opened.
-            let _ = self.file.set_len(self.end);
+            let _ = faults::before(&self.path).and_then(|()| self.file.0.set_len(self.end));
             return Err(Error::io("write", &self.path)(error));
         }
-        self.next += count;
-        Ok(first)
+        self.header.next = changes.last().map_or(self.header.next, |(position, _)| position + 1);
+        Ok(())
     }
 
     fn write(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.file.set_len(self.end)?;
-        self.file.write_all_at(frame, self.end)?;
+        faults::before(&self.path)?;
+        self.file.0.set_len(self.end)?;
+        faults::write_all_at(&self.file.0, &self.path, frame, self.end)?;
         let due = match self.policy {
             SyncPolicy::Always => true,
             SyncPolicy::Every(time) => self.last_sync.elapsed() >= time,
             SyncPolicy::Never => false,
         };
         if due {
-            self.file.sync_data()?;
-            self.last_sync = Instant::now();
+            self.sync_data()?;
         }
         self.end += frame.len() as u64;
         if due {
             self.synced = self.end;
         }
         Ok(())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.last_sync = Instant::now();
+        let synced = faults::sync(&self.file.0, &self.path);
+        self.tainted |= synced.is_err();
+        synced
+    }
+
+    /// Whether its name still leads to it.
+    pub fn check_in_place(&self) -> Result<()> {
+        let own = self.file.0.metadata().map_err(Error::io("look at", &self.path))?;
+        match fs::metadata(&self.path) {
+            Ok(named) if inode(&named) == inode(&own) => Ok(()),
+            Ok(_) => Err(Error::LogReplaced { path: self.path.clone() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::LogReplaced { path: self.path.clone() })
+            }
+            Err(error) => Err(Error::io("look at", &self.path)(error)),
+        }
     }
 
     /// How long until what is written has to be synced.
@@ -203,8 +216,10 @@ impl Log {
 
     /// Syncs what is written.
     pub fn sync(&mut self) -> Result<()> {
-        self.last_sync = Instant::now();
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        if self.tainted {
+            return self.rewrite_all();
+        }
+        self.sync_data().map_err(Error::io("sync", &self.path))?;
         self.synced = self.end;
         Ok(())
     }
@@ -214,185 +229,223 @@ impl Log {
         self.end > SMALL.max(2 * self.compacted)
     }
 
-    /// Writes the log anew with those records that a generation of the catalog may still need, and moves it into place.
-    pub fn compact(&mut self, list: &List) -> Result<()> {
-        let records = self.records()?;
-        let before = records.len();
-        let needed = needed(records, list);
+    /// Notes that it is not to be written anew before it has grown again.
+    pub fn set_compacted(&mut self) {
         self.compacted = self.end;
-        if needed.len() == before {
-            return Ok(());
-        }
+    }
+
+    /// The log as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let inode = self.file.0.metadata().as_ref().map_or((0, 0), inode);
+        let (path, file_number, end) = (self.path.clone(), self.file_number, self.end);
+        Snapshot { path, inode, file_number, end, header: self.header }
+    }
+
+    /// Writes the log anew, after a sync that failed.
+    fn rewrite_all(&mut self) -> Result<()> {
+        let records = self.snapshot().read()?;
+        self.rewrite(&records)?;
+        warn!(path = %self.path.display(), "wrote the log anew, since a sync of it had failed");
+        Ok(())
+    }
+
+    /// Writes the log anew with these records, all that it has.
+    fn rewrite(&mut self, records: &[Record]) -> Result<()> {
+        let header = Header { next: self.header.next, ..self.header };
+        let rewrite = Rewrite::write(self.snapshot(), header, records)?;
+        self.replace(rewrite)
+    }
+
+    /// Moves a log that was written anew into the place of this, with what was appended meanwhile.
+    pub fn replace(&mut self, mut rewrite: Rewrite) -> Result<()> {
+        self.check_in_place()?;
+        rewrite.catch_up(&self.snapshot())?;
+        let Rewrite { file, mut header, length, .. } = rewrite;
+        header.next = self.header.next;
         let path = &self.path;
-        let Written { file, length, folder } = write_new(path, self.next, &needed)?;
+        let folder = File::open(folder_of(path)).map_err(Error::io("open the folder of", path))?;
+        // Nobody else has it: a lock that is refused is a file system without locks.
+        let _ = file.as_file().try_lock();
+        faults::before(path).map_err(Error::io("write", path))?;
+        let file = file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
         // From here on changes go to the new file, whatever else fails: the old one has no name any more.
-        (self.file, self.end, self.synced, self.compacted) = (file, length, length, length);
-        folder.sync_all().map_err(Error::io("sync the folder of", path))?;
-        info!(before, after = needed.len(), "dropped records of the log that the catalog has");
+        (self.file, self.header, self.file_number) = (Locked(file), header, self.file_number + 1);
+        (self.end, self.synced, self.compacted) = (length, length, length);
+        let synced = faults::sync(&folder, path);
+        // Where its name is not on disk, the next change has it written once more.
+        self.tainted = synced.is_err();
+        synced.map_err(Error::io("sync the folder of", path))
+    }
+}
+
+impl Snapshot {
+    fn open(&self) -> Result<File> {
+        let path = &self.path;
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        match file.metadata() {
+            Ok(metadata) if inode(&metadata) == self.inode => Ok(file),
+            Ok(_) => Err(Error::LogReplaced { path: path.clone() }),
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
+    }
+
+    /// All records, read from the file.
+    pub fn read(&self) -> Result<Vec<Record>> {
+        let path = &self.path;
+        let mut bytes = vec![0; self.end as usize];
+        self.open()?.read_exact_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+        let Contents { records, end, .. } = parse(&bytes, path)?;
+        match end == bytes.len() {
+            true => Ok(records),
+            false => {
+                let problem = "a frame does not hold".to_owned();
+                Err(Error::Damaged { path: path.clone(), offset: end as u64, problem })
+            }
+        }
+    }
+
+    /// The records that came after an earlier snapshot.
+    pub fn since(&self, earlier: &Snapshot) -> Result<Vec<Record>> {
+        let bytes = self.bytes_since(earlier)?;
+        let mut records = Vec::new();
+        match read_frames(&bytes, &mut records) {
+            Some(()) => Ok(records),
+            None => {
+                let problem = "a frame does not hold".to_owned();
+                Err(Error::Damaged { path: self.path.clone(), offset: earlier.end, problem })
+            }
+        }
+    }
+
+    fn bytes_since(&self, earlier: &Snapshot) -> Result<Vec<u8>> {
+        if earlier.file_number != self.file_number {
+            return Err(Error::LogReplaced { path: self.path.clone() });
+        }
+        let mut bytes = vec![0; (self.end - earlier.end) as usize];
+        if !bytes.is_empty() {
+            let file = self.open()?;
+            file.read_exact_at(&mut bytes, earlier.end).map_err(Error::io("read", &self.path))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Writes a log without what may go of these records, which are all that this has, beside the old one; none where
+    /// all stay.
+    pub fn compacted(&self, records: Vec<Record>, floor: u64, kept: Kept) -> Result<Option<Rewrite>> {
+        let before = records.len();
+        let (records, dropped_to) = compaction::compact(records, floor, kept);
+        if records.len() == before {
+            return Ok(None);
+        }
+        let dropped_to = dropped_to.unwrap_or(0).max(self.header.dropped_to);
+        info!(
+            before,
+            after = records.len(),
+            dropped_to,
+            "writing the log anew without records that nobody needs"
+        );
+        Rewrite::write(self.clone(), Header { dropped_to, ..self.header }, &records).map(Some)
+    }
+}
+
+impl Rewrite {
+    fn write(of: Snapshot, header: Header, records: &[Record]) -> Result<Rewrite> {
+        let path = &of.path;
+        let bytes = to_bytes(header, records);
+        let file = faults::before(path)
+            .and_then(|()| NamedTempFile::with_prefix_in(".itemlog-", folder_of(path)))
+            .map_err(Error::io("write", path))?;
+        let mut rewrite = Rewrite { file, header, length: 0, of };
+        rewrite.write_on(&bytes)?;
+        Ok(rewrite)
+    }
+
+    /// Takes up what the log has got meanwhile.
+    pub fn catch_up(&mut self, now: &Snapshot) -> Result<()> {
+        let bytes = now.bytes_since(&self.of)?;
+        if !bytes.is_empty() {
+            self.write_on(&bytes)?;
+            self.of.end = now.end;
+        }
+        Ok(())
+    }
+
+    fn write_on(&mut self, bytes: &[u8]) -> Result<()> {
+        let (file, path) = (self.file.as_file(), &self.of.path);
+        let written =
+            faults::write_all_at(file, path, bytes, self.length).and_then(|()| faults::sync(file, path));
+        written.map_err(Error::io("write", path))?;
+        self.length += bytes.len() as u64;
         Ok(())
     }
 }
 
-/// The records that count for some generation of the catalog or for one to come: the newest of an item, and later than
-/// the dumps of all generations that it is laid over.
-fn needed(records: Vec<Record>, list: &List) -> Vec<Record> {
-    let had_by = |version: Option<&str>| {
-        let of_version =
-            list.generations.iter().filter(|one| version.is_none_or(|version| one.model_version == version));
-        of_version.map(|generation| generation.log_position.unwrap_or(0)).min().unwrap_or(0)
-    };
-    let had_by_all = had_by(None);
-    let (mut upserts, mut deletes) = (HashMap::new(), HashMap::new());
-    for record in &records {
-        match &record.change {
-            Change::Upsert { model_version, id, .. } => {
-                upserts.insert((model_version.clone(), *id), record.position)
+/// Opens and locks the file at `path`, which may be a symbolic link, and makes one where there is none.
+fn open_locked(path: &Path, numbering: Numbering, begin: Beginning) -> Result<(PathBuf, Locked)> {
+    loop {
+        let path = match fs::canonicalize(path) {
+            Ok(path) => path,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && fs::symlink_metadata(path).is_ok_and(|named| named.is_symlink()) =>
+            {
+                return Err(Error::io("follow the symbolic link", path)(error));
             }
-            Change::Delete { id } => deletes.insert(*id, record.position),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(path, numbering, begin)?;
+                continue;
+            }
+            Err(error) => return Err(Error::io("open", path)(error)),
         };
-    }
-    let is_needed = |record: &Record| match &record.change {
-        Change::Upsert { model_version, id, .. } => {
-            upserts.get(&(model_version.clone(), *id)) == Some(&record.position)
-                && deletes.get(id).is_none_or(|&deleted| deleted < record.position)
-                && !list.retired.contains(model_version)
-                && record.position > had_by(Some(model_version))
-        }
-        Change::Delete { id } => deletes.get(id) == Some(&record.position) && record.position > had_by_all,
-    };
-    records.into_iter().filter(is_needed).collect()
-}
-
-/// A log in its place.
-struct Written {
-    file: File,
-    length: u64,
-    /// Not synced yet.
-    folder: File,
-}
-
-/// Writes a log beside its place and moves it there; after an error the one that was there still is.
-fn write_new(path: &Path, next: u64, records: &[Record]) -> Result<Written> {
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    let mut header = Header { magic: MAGIC, format: FORMAT, reserved: 0, next, checksum: 0 };
-    header.checksum = xxh3_64(&bytemuck::bytes_of(&header)[..HEADER - 8]);
-    let mut bytes = bytemuck::bytes_of(&header).to_vec();
-    for records in records.chunks(RECORDS_A_FRAME) {
-        let changes = records.iter().map(|record| (record.position, &record.change));
-        bytes.extend(frame_of(changes, AFTER_SYNC).0);
-    }
-    let write = || {
-        let opened = File::open(folder)?;
-        let file = NamedTempFile::with_prefix_in(".itemlog-", folder)?;
-        file.as_file().write_all_at(&bytes, 0)?;
-        file.as_file().sync_all()?;
-        let file = file.persist(path).map_err(|error| error.error)?;
-        Ok(Written { file, length: bytes.len() as u64, folder: opened })
-    };
-    write().map_err(Error::io("write", path))
-}
-
-/// The bytes of a frame, and how many records it has.
-fn frame_of<'a>(changes: impl Iterator<Item = (u64, &'a Change)>, flags: u32) -> (Vec<u8>, u64) {
-    let mut bytes = vec![0; FRAME];
-    let mut count = 0;
-    for (position, change) in changes {
-        count += 1;
-        bytes.extend(position.to_le_bytes());
-        match change {
-            Change::Upsert { model_version, id, embedding } => {
-                bytes.extend([1, model_version.len() as u8]);
-                bytes.extend((embedding.len() as u16).to_le_bytes());
-                bytes.extend(id.to_le_bytes());
-                bytes.extend(model_version.as_bytes());
-                embedding.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        let file = File::options().read(true).write(true).open(&path).map_err(Error::io("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let used = io::Error::new(io::ErrorKind::ResourceBusy, "another LiveIndex writes this log");
+                return Err(Error::io("lock", &path)(used));
             }
-            Change::Delete { id } => {
-                bytes.extend([2, 0, 0, 0]);
-                bytes.extend(id.to_le_bytes());
+            Err(TryLockError::Error(error)) => debug!(%error, "no locks here; one process may write a log"),
+        }
+        let file = Locked(file);
+        let opened = file.0.metadata().map_err(Error::io("read", &path))?;
+        // The one who had it locked may have written it anew.
+        if fs::metadata(&path).is_ok_and(|named| inode(&named) == inode(&opened)) {
+            // The header is on disk before the first change is accepted, so there was none.
+            if opened.len() < SHORTEST_HEADER as u64 {
+                let header = Header { numbering, next: begin.next, dropped_to: begin.dropped_to };
+                let written = file.0.write_all_at(&to_bytes(header, &[]), 0).and_then(|()| file.0.sync_all());
+                written.map_err(Error::io("write", &path))?;
             }
+            return Ok((path, file));
         }
     }
-    let length = (bytes.len() - FRAME) as u32;
-    let mut frame = Frame { mark: MARK, length, flags, checksum: 0 };
-    frame.checksum = sum(&frame, &bytes[FRAME..]);
-    bytes[..FRAME].copy_from_slice(bytemuck::bytes_of(&frame));
-    (bytes, count)
 }
 
-fn sum(frame: &Frame, payload: &[u8]) -> u64 {
-    xxh3_64(payload) ^ xxh3_64(&bytemuck::bytes_of(frame)[..FRAME - 8])
-}
-
-/// The flags and payload of the frame that `bytes` begin with, if it is whole.
-fn whole_frame(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let frame: Frame = bytemuck::pod_read_unaligned(bytes.get(..FRAME)?);
-    let payload = bytes[FRAME..].get(..frame.length as usize)?;
-    let holds = frame.mark == MARK && payload.len() <= MAX_FRAME && frame.checksum == sum(&frame, payload);
-    holds.then_some((frame.flags, payload))
-}
-
-fn parse(bytes: &[u8], path: &Path) -> Result<Contents> {
-    let damaged = |offset: usize, problem: &str| {
-        Err(Error::Damaged { path: path.to_owned(), offset: offset as u64, problem: problem.to_owned() })
+/// Makes a log without records, unless somebody else does at this moment.
+fn create(path: &Path, numbering: Numbering, begin: Beginning) -> Result<()> {
+    let header = Header { numbering, next: begin.next, dropped_to: begin.dropped_to };
+    let create = || {
+        let folder = File::open(folder_of(path))?;
+        faults::before(path)?;
+        let file = NamedTempFile::with_prefix_in(".itemlog-", folder_of(path))?;
+        faults::write_all_at(file.as_file(), path, &to_bytes(header, &[]), 0)?;
+        faults::sync(file.as_file(), path)?;
+        faults::before(path)?;
+        match file.persist_noclobber(path) {
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => return Err(error.error),
+            _ => {}
+        }
+        folder.sync_all()
     };
-    let Some(header) = bytes.get(..HEADER) else { return damaged(0, "the log has no header") };
-    let header: Header = bytemuck::pod_read_unaligned(header);
-    if header.magic != MAGIC {
-        return damaged(0, "it is not a log of fresh items");
-    }
-    if header.checksum != xxh3_64(&bytemuck::bytes_of(&header)[..HEADER - 8]) {
-        return damaged(0, "the log's header does not match its checksum");
-    }
-    if header.format != FORMAT {
-        return Err(Error::UnknownFormat { path: path.to_owned(), found: header.format, supported: FORMAT });
-    }
-    let (mut records, mut last, mut at) = (Vec::new(), 0, HEADER);
-    while let Some((_, payload)) = whole_frame(&bytes[at..]) {
-        if read_records(payload, &mut records).is_none() {
-            return damaged(at, "a frame holds what is no change");
-        }
-        at += FRAME + payload.len();
-    }
-    for record in &records {
-        if record.position <= last {
-            return damaged(HEADER, "its positions do not ascend");
-        }
-        last = record.position;
-    }
-    let rest = &bytes[at..];
-    let marks = rest.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
-    let mut whole = marks.filter_map(|(place, _)| whole_frame(&rest[place..]));
-    if whole.any(|(flags, _)| flags & AFTER_SYNC != 0) {
-        return damaged(at, "a frame does not hold, and whole ones follow it");
-    }
-    if last.max(header.next) >= MAX_POSITION {
-        return damaged(HEADER, "its positions are beyond what a log can come to");
-    }
-    let next = (last + 1).max(header.next);
-    Ok(Contents { records, next, end: at })
+    create().map_err(Error::io("write", path))
 }
 
-fn read_records(mut bytes: &[u8], records: &mut Vec<Record>) -> Option<()> {
-    while !bytes.is_empty() {
-        let position = u64::from_le_bytes(*bytes.split_off(..8)?.as_array()?);
-        let &[kind, version, dim @ ..] = bytes.split_off(..4)?.as_array::<4>()?;
-        let id = u64::from_le_bytes(*bytes.split_off(..8)?.as_array()?);
-        let change = match kind {
-            1 => {
-                let model_version = str::from_utf8(bytes.split_off(..version.into())?).ok()?.to_owned();
-                let values = bytes.split_off(..4 * usize::from(u16::from_le_bytes(dim)))?;
-                let values = values.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
-                let embedding =
-                    Some(values.collect()).filter(|values: &Vec<f32>| problem_with(values).is_none())?;
-                Change::Upsert { model_version, id, embedding }
-            }
-            2 => Change::Delete { id },
-            _ => return None,
-        };
-        records.push(Record { position, change });
-    }
-    Some(())
+/// The last position of the log at `path`, and its changes.
+#[cfg(test)]
+pub(super) fn contents(path: &Path) -> Result<(u64, Vec<(u64, Change)>)> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let Contents { header, records, .. } = parse(&bytes, path)?;
+    Ok((header.next - 1, records.into_iter().map(|record| (record.position, record.change)).collect()))
 }
 
 /// What tests/fuzz does with a log, without the threads that would take most of its time: what is read of it stands in it the
@@ -400,13 +453,17 @@ fn read_records(mut bytes: &[u8], records: &mut Vec<Record>) -> Option<()> {
 #[cfg(fuzzing)]
 pub fn fuzz(path: &Path) {
     let bits =
-        |records: &[Record]| frame_of(records.iter().map(|record| (record.position, &record.change)), 0).0;
-    let Ok(mut log) = Log::open(path, SyncPolicy::Never, 1) else { return };
-    let mut records = log.records().expect("what opened is read again");
-    let change = Change::Delete { id: 77 };
-    let position = log.append([&change].into_iter()).expect("an append");
-    records.push(Record { position, change });
-    drop(log);
-    let log = Log::open(path, SyncPolicy::Never, 1).expect("what opened once opens again");
-    assert_eq!(bits(&log.records().expect("what opened is read again")), bits(&records));
+        |records: &[Record]| frame_of(records.iter().map(|record| (record.position, &record.change)), 0, 0);
+    let begin = Beginning { next: 1, dropped_to: 0 };
+    for numbering in [Numbering::Own, Numbering::Fed] {
+        let open = || Log::open(path, SyncPolicy::Never, numbering, begin);
+        let Ok(mut log) = open() else { continue };
+        let mut records = log.snapshot().read().expect("what opened is read again");
+        let (position, change) = (log.position() + 1, Change::Delete { id: 77 });
+        log.append(&[(position, change.clone())]).expect("an append");
+        records.push(Record { position, time: 0, change });
+        drop(log);
+        let log = open().expect("what opened once opens again");
+        assert_eq!(bits(&log.snapshot().read().expect("what opened is read again")), bits(&records));
+    }
 }
