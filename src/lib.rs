@@ -44,6 +44,7 @@ mod graph;
 mod ids;
 mod index;
 pub mod live;
+mod partitions;
 mod progress;
 mod rank;
 mod top;

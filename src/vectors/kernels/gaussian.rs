@@ -1,0 +1,175 @@
+//! Sixteen normal distributions at a time: how much of each lies above a bar.
+//!
+//! Plain arithmetic on lanes, compiled for each kind of processor. Nothing is contracted or summed in another order, so all of them
+//! give the same bits.
+
+use super::interleaved::LANES;
+
+type Lanes = [f32; LANES];
+
+/// Compiles a function for the widest registers there are.
+macro_rules! widest {
+    ($(#[$about:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+        $(#[$about])*
+        #[allow(unsafe_code)]
+        pub(crate) fn $name($($argument: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn portable($($argument: $type),*) $(-> $result)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($argument: $type),*) $(-> $result)? { portable($($argument),*) }
+                #[target_feature(enable = "avx2")]
+                fn avx2($($argument: $type),*) $(-> $result)? { portable($($argument),*) }
+                use std::arch::is_x86_feature_detected as detected;
+                if detected!("avx512f") && detected!("avx512bw") && detected!("avx512dq") && detected!("avx512vl") {
+                    // SAFETY: this processor has what the function is compiled for.
+                    return unsafe { avx512($($argument),*) };
+                }
+                if detected!("avx2") {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($argument),*) };
+                }
+            }
+            portable($($argument),*)
+        }
+    };
+}
+
+/// Normal distributions with a weight each: those of no weight hold nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Normals<'a> {
+    pub means: &'a [Lanes],
+    /// 1 over the standard deviation.
+    pub narrow: &'a [Lanes],
+    pub weights: &'a [Lanes],
+}
+
+widest! {
+    /// The weight that lies above `bar`, and its fall as the bar rises.
+    pub fn above(normals: Normals<'_>, bar: f32) -> (f32, f32) {
+        let (mut above, mut fall) = ([0.0; LANES], [0.0; LANES]);
+        for ((means, narrow), weights) in normals.means.iter().zip(normals.narrow).zip(normals.weights) {
+            for lane in 0..LANES {
+                let (share, density) = upper_share((means[lane] - bar) * narrow[lane]);
+                above[lane] += weights[lane] * share;
+                fall[lane] += weights[lane] * density * narrow[lane];
+            }
+        }
+        (above.iter().sum(), fall.iter().sum())
+    }
+}
+
+/// The share of a normal distribution above a bar that its mean is `z` deviations above, and the density there, within 0.3 %
+/// (Börjesson and Sundberg, IEEE Transactions on Communications 1979).
+#[inline(always)]
+fn upper_share(z: f32) -> (f32, f32) {
+    let away = z.abs().min(13.0);
+    let density = exp_of_minus(away * away * 0.5) * 0.398_942_3;
+    let tail = density / (0.661 * away + 0.339 * (away * away + 5.51).sqrt());
+    (if z < 0.0 { tail } else { 1.0 - tail }, density)
+}
+
+/// e to the power of -x, for x from 0 to 85.
+#[inline(always)]
+fn exp_of_minus(x: f32) -> f32 {
+    /// Adding it rounds to a whole number, which its low bits then are.
+    const ROUNDING: f32 = 12_582_912.0;
+    let power = x * -std::f32::consts::LOG2_E;
+    let rounded = power + ROUNDING;
+    let rest = power - (rounded - ROUNDING);
+    let fraction = 1.0
+        + rest
+            * (0.693_147_2
+                + rest * (0.240_226_5 + rest * (0.055_504_1 + rest * (0.009_618_1 + rest * 0.001_333_3))));
+    f32::from_bits(fraction.to_bits().wrapping_add(rounded.to_bits() << 23))
+}
+
+/// Where the weight of many normal distributions lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread {
+    pub weight: f32,
+    pub mean: f32,
+    /// How far the means lie from that, and the deviation of each, on average.
+    pub between: f32,
+    pub within: f32,
+    /// Scores that next to all weight lies above, and below.
+    pub least: f32,
+    pub most: f32,
+}
+
+widest! {
+    /// Where the weight lies.
+    pub fn spread(normals: Normals<'_>) -> Spread {
+        const FAR: f32 = 8.0;
+        let (mut weight, mut sum, mut within) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        let (mut least, mut most) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        for ((means, narrow), weights) in normals.means.iter().zip(normals.narrow).zip(normals.weights) {
+            for lane in 0..LANES {
+                let deviation = 1.0 / narrow[lane];
+                weight[lane] += weights[lane];
+                sum[lane] += weights[lane] * means[lane];
+                within[lane] += weights[lane] * deviation;
+                let far = if weights[lane] > 0.0 { FAR * deviation } else { f32::NEG_INFINITY };
+                least[lane] = least[lane].min(means[lane] - far);
+                most[lane] = most[lane].max(means[lane] + far);
+            }
+        }
+        let total: f32 = weight.iter().sum();
+        let mean = sum.iter().sum::<f32>() / total;
+        let mut between = [0.0; LANES];
+        for (means, weights) in normals.means.iter().zip(normals.weights) {
+            for lane in 0..LANES {
+                between[lane] += weights[lane] * (means[lane] - mean).abs();
+            }
+        }
+        Spread {
+            weight: total,
+            mean,
+            between: between.iter().sum::<f32>() / total,
+            within: within.iter().sum::<f32>() / total,
+            least: least.iter().copied().fold(f32::INFINITY, f32::min),
+            most: most.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        }
+    }
+}
+
+widest! {
+    /// The numbers of those with weight whose mean is at least `z` deviations above `bar`, ascending.
+    pub fn reaching(normals: Normals<'_>, bar: f32, z: f32, numbers: &mut Vec<u32>) {
+        numbers.clear();
+        let all = normals.means.iter().zip(normals.narrow).zip(normals.weights);
+        for (group, ((means, narrow), weights)) in all.enumerate() {
+            let mut reaching = 0u32;
+            for lane in 0..LANES {
+                let reaches = (means[lane] - bar) * narrow[lane] >= z && weights[lane] > 0.0;
+                reaching |= u32::from(reaches) << lane;
+            }
+            while reaching != 0 {
+                numbers.push((group * LANES) as u32 + reaching.trailing_zeros());
+                reaching &= reaching - 1;
+            }
+        }
+    }
+}
+
+widest! {
+    /// Turns sums into means and deviations: `sum * scale`, and 1 over `deviation_scale * sqrt(sum of squares)` and what is added to it.
+    pub fn normals(
+        sums: (&[[i32; LANES]], &[[i32; LANES]]),
+        scales: (&[Lanes], &[Lanes]),
+        offset: i32,
+        weight: f32,
+        floor: f32,
+        made: (&mut [Lanes], &mut [Lanes]),
+    ) {
+        let all = sums.0.iter().zip(sums.1).zip(scales.0.iter().zip(scales.1)).zip(made.0.iter_mut().zip(made.1));
+        for (((sums, squares), (scales, deviations)), (means, narrow)) in all {
+            for lane in 0..LANES {
+                means[lane] = (sums[lane] + offset) as f32 * scales[lane];
+                let deviation = deviations[lane] * (squares[lane] as f32 * weight).sqrt() + scales[lane] * floor;
+                narrow[lane] = 1.0 / deviation.max(f32::MIN_POSITIVE);
+            }
+        }
+    }
+}
