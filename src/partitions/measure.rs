@@ -1,5 +1,5 @@
 use std::time::Instant;
-use super::search::Scratch;
+use super::search::{Scratch, Searched, Wanted, Work};
 use super::*;
 use crate::vectors::{Rows, pad, stride_of};
 use crate::top::{Hit, TopK};
@@ -62,6 +62,7 @@ pub fn exact(set: &Set, users: &[Vec<f32>]) -> Vec<Vec<f32>> {
 #[ignore]
 fn measure() {
     let names = std::env::var("SETS").unwrap_or("gowalla".into());
+    let targets: Vec<f32> = std::env::var("R").unwrap_or("0.8,0.95,0.99,0.999,-0.95,1".into()).split(',').map(|r| r.parse().unwrap()).collect();
     let ks: Vec<usize> = std::env::var("KS").unwrap_or("10,100,1000,10000".into()).split(',').map(|k| k.parse().unwrap()).collect();
     for name in names.split(',') {
         let set = load(name);
@@ -69,76 +70,50 @@ fn measure() {
         let t = Instant::now();
         let parts = OwnedPartitions::build(rows, &set.counts, 2);
         println!("built in {:?}; codes {} B/row", t.elapsed(), parts.codes.len() as f64 / rows.len() as f64);
-        let truth = exact(&set, &set.test);
+        let quantized = crate::vectors::QuantizedRows::of(rows);
         let ids: Vec<u64> = (0..rows.len() as u64).collect();
-        let view = parts.view();
+        let searched = Searched { partitions: parts.view(), rows, ids: &ids, quantized: Some(quantized.view()) };
+        let t = Instant::now();
+        let users: Vec<&[f32]> = set.sample.iter().take(super::calibrate::measuring(rows.len())).map(|u| &u[..]).collect();
+        let calibration = super::calibrate::calibrate(&searched, &users, 2, &crate::progress::Watch::new(None, None)).unwrap();
+        println!("calibrated with {} users in {:?}", users.len(), t.elapsed());
+        if std::env::var("TABLE").is_ok() { for (k, efforts) in super::calibration::CALIBRATED_K.iter().zip(&calibration.efforts) {
+            println!("{k}: {}", efforts.iter().map(|e| format!("{:.2} {:.2} {:.4}", e.z, e.factor, e.coded)).collect::<Vec<_>>().join(" | "));
+        } }
+        let truth = exact(&set, &set.test);
         let mut scratch = Scratch::default();
         for &k in &ks {
-            for target in [0.95f64, 0.99] {
-                let mut run = |z: f32, wanted: usize, scratch: &mut Scratch| {
-                    scratch.work = Default::default();
-                    scratch.times = Default::default(); super::search::ROUNDS.store(0, std::sync::atomic::Ordering::Relaxed);
-                    let (mut recall, mut time) = (0.0, std::time::Duration::ZERO);
-                    let mut times = Vec::new();
-                    for (user, truth) in set.test.iter().zip(&truth) {
-                        let t = Instant::now();
-                        view.search(rows, &ids, user, k, z, wanted, scratch);
-                        times.push(t.elapsed());
-                        time += t.elapsed();
-                        recall += scratch.hits.iter().filter(|h| h.score >= truth[k - 1]).count() as f64 / k as f64;
+            if k > rows.len() { continue }
+            for target in targets.clone() {
+
+                let approximate = target < 0.0;
+                let target = target.abs();
+                let effort = if target == 1.0 { calibration.effort(k, 1.0, 0.95) } else { calibration.effort(k, 1.0, target) };
+                let Some(effort) = effort else { println!("k {k} target {target}: none"); continue };
+                let wanted = Wanted { k, allowed: None, approximate };
+                let mut times = Vec::new();
+                let mut recalls = Vec::new();
+                let mut work = Work::default(); scratch.passed = 0;
+                let users = &set.test[..if target == 1.0 { 60 } else { set.test.len() }];
+                for pass in 0..2 {
+                for (user, truth) in users.iter().zip(&truth) {
+                    let t = Instant::now();
+                    if target == 1.0 { searched.search_exactly(user, wanted, effort, &mut scratch) } else { searched.search(user, wanted, effort, &mut scratch) }
+                    if pass == 0 { times.push(t.elapsed()); } else {
+                        let at = times.len() - users.len() + recalls.len();
+                        times[at] = times[at].min(t.elapsed());
+                        recalls.push(scratch.hits.iter().filter(|h| h.score >= truth[k - 1] * (1.0 - 1e-6 * f32::from(approximate))).count() as f64 / k as f64);
+                        work.clusters += scratch.work.clusters; work.coded += scratch.work.coded; work.scored += scratch.work.scored;
                     }
-                    times.sort();
-                    (recall / set.test.len() as f64, time, times[times.len() / 2], times[times.len() * 99 / 100])
-                };
-                let factor = if target > 0.97 { 1.3 } else { 1.1 };
-                let wanted = (k as f64 * factor) as usize + 2 + (2.0 * (k as f64).sqrt()) as usize;
-                let (mut low, mut high) = (-8.0f32, 1.0);
-                for _ in 0..10 {
-                    let z = (low + high) / 2.0;
-                    if run(z, wanted, &mut scratch).0 >= target { low = z } else { high = z }
-                }
-                let (recall, time, p50, p99) = run(low, wanted, &mut scratch);
-                let n = set.test.len() as f64;
-                let total: u64 = scratch.times.iter().sum();
-                let us = time.as_secs_f64() * 1e6 / n;
-                let parts: Vec<String> = scratch.times.iter().map(|&t| format!("{:.1}", t as f64 / total as f64 * us)).collect();
-                println!("rounds {:.1} ", super::search::ROUNDS.load(std::sync::atomic::Ordering::Relaxed) as f64 / n);
-println!("k {k:6} target {target}: recall {recall:.4} z {low:.2} {:8.0}/s p50 {p50:?} p99 {p99:?}  clusters {:.0} coded {:.0} scored {:.0}  us: locate/bar/read/cut/score/sort {}", n / time.as_secs_f64(),
-                    scratch.work.clusters as f64 / n, scratch.work.coded as f64 / n, scratch.work.scored as f64 / n, parts.join("/"));
+                } }
+                let n = users.len();
+                times.sort(); recalls.sort_by(f64::total_cmp);
+                let sum: std::time::Duration = times.iter().sum();
+                println!("k {k:6} {target}{}: recall {:.4} p5 {:.3} {:8.0}/s p50 {:.1?} p99 {:.1?} z {:.2} f {:.2} clusters {} coded {} scored {} passed {}", if approximate { "~" } else { " " },
+                    recalls.iter().sum::<f64>() / n as f64, recalls[n / 20], n as f64 / sum.as_secs_f64(), times[n / 2], times[n * 99 / 100], effort.z, effort.factor,
+                    work.clusters / n, work.coded / n, work.scored / n, scratch.passed / n / 2);
             }
         }
     }
 }
 
-#[test]
-#[ignore]
-fn code_errors() {
-    let names = std::env::var("SETS").unwrap_or("gowalla,mf64,g1m,g256".into());
-    for name in names.split(',') {
-        let set = load(name);
-        let rows = Rows::new(&set.rows, set.dim);
-        let t = Instant::now();
-        let parts = OwnedPartitions::build(rows, &set.counts, 2);
-        println!("built in {:?}", t.elapsed());
-        let view = parts.view();
-        let ids: Vec<u64> = (0..rows.len() as u64).collect();
-        let mut scratch = Scratch::default();
-        let (mut square, mut sum, mut n, mut spread) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
-        let (mut padded, mut score) = (Vec::new(), [0.0]);
-        for user in set.test.iter().take(100) {
-            view.search(rows, &ids, user, 1000, -2.0, 2000, &mut scratch);
-            pad(user, &mut padded);
-            let mut all = Vec::new();
-            let scale = user.iter().fold(0.0f32, |a, b| a.max(b.abs())) / 127.0;
-            for (&row, &value) in scratch.readings.rows().iter().zip(scratch.readings.values()) {
-                rows.scores(&padded, &[row], &mut score);
-                all.push((f64::from(score[0]), f64::from(value * scale)));
-            }
-            let mean = all.iter().map(|a| a.0).sum::<f64>() / all.len() as f64;
-            let dev = (all.iter().map(|a| (a.0 - mean).powi(2)).sum::<f64>() / all.len() as f64).sqrt();
-            spread += 1.0;
-            for (a, b) in all { square += ((a - b) / dev).powi(2); sum += (b - a) / dev; n += 1.0; }
-        }
-        println!("{name}: error rms {:.4} bias {:.4} in spreads of scores, {spread}", (square / n).sqrt(), sum / n);
-    }
-}

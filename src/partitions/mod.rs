@@ -1,9 +1,14 @@
 //! Partitions: rows cluster by cluster, a model of each cluster, and codes of its rows.
 #![allow(dead_code)]
 
+mod bounds;
 mod build;
+mod calibrate;
+mod calibration;
 mod cluster;
+mod model;
 mod search;
+mod select;
 #[cfg(test)]
 mod measure;
 
@@ -44,6 +49,30 @@ pub(crate) struct Partitions<'a> {
     /// The unit of each coordinate of the codes.
     pub units: &'a [f32],
     pub codes: &'a [u8],
+}
+
+impl<'a> Partitions<'a> {
+    /// How many there are; some may have no rows.
+    fn clusters(&self) -> u32 {
+        (self.groups.len() * LANES) as u32
+    }
+
+    /// The group of a cluster, and its lane there.
+    fn place(&self, cluster: u32) -> (&'a Group, usize) {
+        (&self.groups[cluster as usize / LANES], cluster as usize % LANES)
+    }
+
+    /// Leaves of ascending clusters those whose rows follow those of the others, as they do in a sound file: so no row is found twice.
+    fn drop_overlaps(&self, clusters: &mut Vec<u32>) {
+        let mut end = 0;
+        clusters.retain(|&cluster| {
+            let (group, lane) = self.place(cluster);
+            let start = group.starts[lane];
+            let follows = start >= end;
+            end = if follows { start.saturating_add(group.counts[lane]) } else { end };
+            follows
+        });
+    }
 }
 
 /// Does `work` on each of `items`, which threads take as they are free.

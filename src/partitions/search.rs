@@ -1,282 +1,349 @@
-use super::{Group, Partitions};
+//! A search by partitions: clusters are chosen, their codes read, the best of them scored in `f32`.
+
+use super::calibration::Effort;
+use super::model::Model;
+use super::select::{bar, key, parts, sort};
+use super::Partitions;
+use super::bounds::CodeBounds;
 use crate::top::Hit;
-use crate::vectors::kernels::codes::{COORDINATES, Reading, Readings, Run, block_bytes, read};
-use crate::vectors::kernels::gaussian::{self, Normals};
-use crate::vectors::kernels::interleaved::{LANES, interleaved_stride, products};
-use crate::vectors::{Rows, pad, quantize};
+use crate::vectors::kernels::codes::{self, COORDINATES, Reading, Readings, Run, block_bytes};
+use crate::vectors::kernels::interleaved::LANES;
+use crate::vectors::kernels::prefetch_far;
+use crate::vectors::{Quantized, Rows, pad, quantize};
 
-/// Rounds to find the bar in, and how near its weight is to be to what is wanted, by their logarithms.
-const BAR_ROUNDS: usize = 8;
-const NEAR: f32 = 0.02;
-
-/// Codes read to find the threshold, and how many times the readings wanted a pass may have before a threshold pays.
+/// Codes read in advance to find the bar for the others, if there are three times as many.
 const SAMPLE: usize = 6000;
 
-pub static ROUNDS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+/// Where so many times as many rows are read as are wanted, a sample pays even of few: one block in so many.
+const AMPLE: usize = 8;
+
+/// A bar from a sample is low enough to leave all rows that are wanted, but for one time in a hundred, where it is to be corrected afterwards:
+/// where few are wanted. Of many, a few more or less do not matter.
+const SURE: f32 = 2.5;
+const NEARLY: f32 = 0.5;
+const MANY: f32 = 300.0;
+
+/// Rows scored at a time, and how many are asked for ahead of their use.
 const BLOCK: usize = 32;
 const AHEAD: usize = 48;
 
-#[derive(Default)]
-pub(crate) struct Scratch {
-    user: Vec<f32>,
-    values: Vec<i8>,
-    squares: Vec<f32>,
-    square_values: Vec<i8>,
-    codes_user: Vec<i8>,
-    sums: Vec<[i32; LANES]>,
-    square_sums: Vec<[i32; LANES]>,
-    mean_scales: Vec<[f32; LANES]>,
-    deviation_scales: Vec<[f32; LANES]>,
-    pub means: Vec<[f32; LANES]>,
-    pub narrow: Vec<[f32; LANES]>,
-    pub weights: Vec<[f32; LANES]>,
-    chosen: Vec<u32>,
-    sample: Readings,
-    pub readings: Readings,
-    keys: Vec<u64>,
-    spare: Vec<u64>,
-    pub hits: Vec<Hit>,
-    found: Vec<u64>,
-    pub work: Work,
-    pub times: [u64; 6],
+/// Blocks of the next cluster asked for while one is read.
+const NEXT: usize = 3;
+
+/// What a search by partitions is over.
+#[derive(Clone, Copy)]
+pub(crate) struct Searched<'a> {
+    pub partitions: Partitions<'a>,
+    pub rows: Rows<'a>,
+    pub ids: &'a [u64],
+    pub quantized: Option<Quantized<'a>>,
 }
 
-#[derive(Default, Clone, Copy, Debug)]
+/// What a search asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// At least 1.
+    pub k: usize,
+    /// The rows that may be found, a bit each; without it all may.
+    pub allowed: Option<&'a [u64]>,
+    /// Whether the scores of `i8` rows will do, where there are any.
+    pub approximate: bool,
+}
+
+/// What a search did, for those who measure it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Work {
     pub clusters: usize,
+    /// Rows whose codes were read, and those that were scored by their embeddings.
     pub coded: usize,
     pub scored: usize,
 }
 
-/// A user as the codes and the model take it.
-#[derive(Clone, Copy)]
-pub(crate) struct User {
-    pub scale: f32,
-    /// The scale of the user in the units of the codes, over `scale`.
-    pub unit: f32,
+/// What a search needs and the next one reuses. A query that has had one like it before allocates nothing.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    user: Vec<f32>,
+    pub(super) model: Model,
+    /// The user in the units of the codes, as `i8`, and their scale in that of the model.
+    coded: Vec<f32>,
+    code_values: Vec<i8>,
+    unit: f32,
+    clusters: Vec<u32>,
+    /// How many rows those have that may be found, and how many of the clusters have been read.
+    candidates: f32,
+    read: usize,
+    pub passed: usize,
+    /// The score by codes from which a row is wanted.
+    bar: f32,
+    sample: Readings,
+    readings: Readings,
+    /// The rows to score, their ids, and their scores as keys.
+    visits: Vec<u32>,
+    ids: Vec<u64>,
+    keys: Vec<u64>,
+    spare: Vec<u64>,
+    /// The quantised user as `i8` rows take it.
+    values: Vec<i8>,
+    /// The answer, best first.
+    pub hits: Vec<Hit>,
+    pub work: Work,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
-fn now() -> u64 {
-    unsafe { std::arch::x86_64::_rdtsc() }
-}
-
-impl<'a> Partitions<'a> {
-    /// Lays the clusters' scores for a user out as normal distributions.
-    pub fn locate(&self, user: &[f32], dim: usize, scratch: &mut Scratch) -> User {
-        let s = scratch;
-        let groups = self.groups.len();
-        let stride = interleaved_stride(dim);
-        pad(user, &mut s.user);
-        let scale = quantize(user, &mut s.values);
-        let total: i32 = s.values.iter().map(|&value| i32::from(value)).sum();
-        let norm = (s.values.iter().map(|&v| i32::from(v).pow(2)).sum::<i32>() as f32).sqrt();
-        s.squares.clear();
-        s.squares.extend(s.values.iter().map(|&value| f32::from(value).powi(2)));
-        let square_scale = quantize(&s.squares, &mut s.square_values);
-        s.values.resize(stride, 0);
-        s.square_values.resize(stride, 0);
-        s.sums.resize(groups, [0; LANES]);
-        s.square_sums.resize(groups, [0; LANES]);
-        s.means.resize(groups, [0.0; LANES]);
-        s.narrow.resize(groups, [0.0; LANES]);
-        s.weights.resize(groups, [0.0; LANES]);
-        s.mean_scales.resize(groups, [0.0; LANES]);
-        s.deviation_scales.resize(groups, [0.0; LANES]);
-        let bytes = LANES * stride;
-        for (at, moments) in self.moments.chunks_exact(2 * bytes).enumerate() {
-            products(&s.values, &moments[..bytes], &mut s.sums[at..at + 1]);
-            products(&s.square_values, &moments[bytes..], &mut s.square_sums[at..at + 1]);
-        }
-        for (at, group) in self.groups.iter().enumerate() {
-            s.mean_scales[at] = group.mean_scales;
-            s.deviation_scales[at] = group.deviation_scales;
-            s.weights[at] = group.counts.map(|count| count as f32);
-        }
-        gaussian::normals(
-            (&s.sums, &s.square_sums),
-            (&s.mean_scales, &s.deviation_scales),
-            -128 * total,
-            square_scale,
-            norm / 12f32.sqrt(),
-            (&mut s.means, &mut s.narrow),
-        );
-        // The user in the units of the codes.
-        s.squares.clear();
-        s.squares.extend(user.iter().zip(self.units).map(|(value, unit)| value * unit));
-        let unit_scale = quantize(&s.squares, &mut s.codes_user);
-        s.codes_user.resize(dim.next_multiple_of(COORDINATES), 0);
-        User { scale, unit: if scale > 0.0 { unit_scale / scale } else { 0.0 } }
+impl<'a> Searched<'a> {
+    /// Leaves the hits for a user among the clusters and the rows that an effort reaches.
+    pub fn search(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        self.choose(user, wanted, effort, scratch);
+        (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.allowed, scratch));
+        self.settle(wanted, effort, scratch);
     }
 
-    /// The score that `k` rows reach by the model.
-    pub fn bar(&self, k: usize, scratch: &Scratch) -> f32 {
-        let normals = Normals { means: &scratch.means, narrow: &scratch.narrow, weights: &scratch.weights };
-        let spread = gaussian::spread(normals);
-        let (mut low, mut high) = (spread.least, spread.most);
-        let share = k as f32 / spread.weight;
-        if share >= 1.0 {
-            return low;
+    /// The same for several users, who read each block together; as many of both.
+    pub fn search_many(&self, users: &[&[f32]], wanted: Wanted<'_>, effort: Effort, scratches: &mut [Scratch]) {
+        for (user, scratch) in users.iter().zip(&mut *scratches) {
+            self.choose(user, wanted, effort, scratch);
         }
-        // How many deviations a normal distribution of all rows has that share above (Abramowitz and Stegun, 26.2.23).
-        let t = (-2.0 * share.min(0.5).ln()).sqrt();
-        let z = t - (2.515_517 + 0.802_853 * t) / (1.0 + 1.432_788 * t + 0.189_269 * t * t);
-        let deviation = 1.25 * spread.between + spread.within;
-        let mut bar = (spread.mean + z * deviation).clamp(low, high);
-        for _ in 0..BAR_ROUNDS {
-            ROUNDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let (above, fall) = gaussian::above(normals, bar);
-            let off = (above / k as f32).ln();
-            if off.abs() < NEAR {
+        for cluster in 0..self.partitions.clusters() {
+            for scratch in &mut *scratches {
+                if scratch.clusters.get(scratch.read) == Some(&cluster) {
+                    self.read(scratch.read, wanted.allowed, scratch);
+                }
+            }
+        }
+        scratches.iter_mut().for_each(|scratch| self.settle(wanted, effort, scratch));
+    }
+
+    /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.
+    ///
+    /// The best `k` of what a search finds score no more than the best `k` of all, so rows whose bounds by codes, or by their `i8` values,
+    /// lie below need no exact score.
+    pub fn search_exactly(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        self.search(user, Wanted { approximate: false, ..wanted }, effort, scratch);
+        let s = &mut *scratch;
+        let least = s.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
+        let bounds = CodeBounds::new(user, self.partitions.units, s.model.scale, s.model.values(), (&s.code_values, s.unit));
+        s.clusters.clear();
+        s.clusters.extend(0..self.partitions.clusters());
+        self.partitions.drop_overlaps(&mut s.clusters);
+        s.readings.clear();
+        for &cluster in &s.clusters {
+            let (group, lane) = self.partitions.place(cluster);
+            let reading = Reading {
+                query: &s.code_values,
+                unit: s.unit,
+                caution: bounds.caution,
+                base: s.model.mean(cluster) + bounds.slack(group.norms[lane], group.reaches[lane]),
+                bar: bounds.bar(least),
+            };
+            codes::read(&reading, self.run(cluster, wanted.allowed), &mut s.readings);
+        }
+        s.work.coded += self.rows.len();
+        s.passed += s.readings.len();
+        s.visits.clear();
+        self.bound(user, least, s);
+        self.score(s);
+        self.finish(wanted.k, s);
+    }
+
+    /// The scores of all rows by their codes, of a sound index, in units of the user's scale. Leaves the model of the user.
+    pub fn all_by_codes(&self, user: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+        let wanted = Wanted { k: self.rows.len(), allowed: None, approximate: false };
+        self.choose(user, wanted, Effort { z: f32::NEG_INFINITY, factor: 1.0, coded: 1.0 }, scratch);
+        (0..scratch.clusters.len()).for_each(|at| self.read(at, None, scratch));
+        scratch.readings.values().to_vec()
+    }
+
+    /// Chooses the clusters to read and the bar for their rows.
+    fn choose(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        let Scratch { model, clusters, coded, code_values, work, .. } = scratch;
+        pad(user, &mut scratch.user);
+        coded.clear();
+        coded.extend(user.iter().zip(self.partitions.units).map(|(value, unit)| value * unit));
+        let scale = quantize(coded, code_values);
+        code_values.resize(user.len().next_multiple_of(COORDINATES), 0);
+        model.set(&self.partitions, user, wanted.allowed);
+        scratch.unit = if scale > 0.0 { scale / model.scale } else { 0.0 };
+        let bar = model.bar(wanted.k);
+        let count = effort.rows(wanted.k).min(model.rows() as usize);
+        // The clusters that are reached may have too few rows, where `k` is near to all of them or the model tells little.
+        for lower in [0.0, 1.0, 3.0, f32::INFINITY] {
+            model.reaching(bar, effort.z - lower, clusters);
+            self.partitions.drop_overlaps(clusters);
+            scratch.candidates = clusters.iter().map(|&cluster| model.count(cluster)).sum();
+            if scratch.candidates as usize >= count {
                 break;
             }
-            if off > 0.0 { low = bar } else { high = bar }
-            let next = bar + off * above / fall;
-            bar = if next > low && next < high { next } else { (low + high) / 2.0 };
         }
-        bar
+        let coded = clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
+        *work = Work { clusters: clusters.len(), coded, scored: 0 };
+        scratch.bar = self.sampled_bar(effort.rows(wanted.k), wanted.allowed, scratch);
+        scratch.readings.clear();
+        scratch.read = 0;
     }
 
-    fn group(&self, cluster: u32) -> (&'a Group, usize) {
-        (&self.groups[cluster as usize / LANES], cluster as usize % LANES)
+    /// A bar that about as many rows of the chosen clusters reach as are wanted, by a sample of them.
+    fn sampled_bar(&self, count: usize, allowed: Option<&[u64]>, scratch: &mut Scratch) -> f32 {
+        let candidates = scratch.candidates as usize;
+        let ample = AMPLE * count < candidates;
+        if !ample && candidates < 3 * SAMPLE {
+            return f32::NEG_INFINITY;
+        }
+        let step = (candidates / SAMPLE).max(if ample { AMPLE } else { 1 });
+        let bytes = block_bytes(self.rows.dim());
+        let mut sample = std::mem::take(&mut scratch.sample);
+        sample.clear();
+        let mut at = 0;
+        for &cluster in &scratch.clusters {
+            let run = self.run(cluster, allowed);
+            let blocks = run.count.div_ceil(LANES);
+            while at < blocks {
+                codes::read(&scratch.reading(cluster, f32::NEG_INFINITY), run.block(at, bytes), &mut sample);
+                at += step;
+            }
+            at -= blocks;
+        }
+        scratch.sample = sample;
+        let sample = scratch.sample.values();
+        let share = count as f32 / scratch.candidates * sample.len() as f32;
+        let more = if share < MANY { SURE * share.sqrt() + 2.0 } else { NEARLY * share.sqrt() };
+        let share = (share + more) as usize;
+        if share < sample.len() { bar(sample, share, &mut scratch.keys) } else { f32::NEG_INFINITY }
     }
 
-    fn run(&self, cluster: u32, dim: usize) -> Run<'a> {
-        let (group, lane) = self.group(cluster);
-        let blocks = self.codes.get(group.blocks[lane] as usize * block_bytes(dim)..).unwrap_or(&[]);
-        Run { blocks, first: group.starts[lane], count: group.counts[lane] as usize, allowed: None }
+    /// Adds the rows of the chosen cluster `at` that reach the bar.
+    fn read(&self, at: usize, allowed: Option<&[u64]>, scratch: &mut Scratch) {
+        let cluster = scratch.clusters[at];
+        if let Some(&next) = scratch.clusters.get(at + 1) {
+            prefetch_far(self.run(next, None).blocks, 0, NEXT * block_bytes(self.rows.dim()));
+        }
+        let mut readings = std::mem::take(&mut scratch.readings);
+        codes::read(&scratch.reading(cluster, scratch.bar), self.run(cluster, allowed), &mut readings);
+        scratch.readings = readings;
+        scratch.read = at + 1;
     }
 
-    pub fn search(&self, rows: Rows<'_>, ids: &[u64], user: &[f32], k: usize, z: f32, wanted: usize, scratch: &mut Scratch) {
-        let dim = rows.dim();
-        let t0 = now();
-        let located = self.locate(user, dim, scratch);
-        let t1 = now();
-        let bar = self.bar(k, scratch);
-        let normals = Normals { means: &scratch.means, narrow: &scratch.narrow, weights: &scratch.weights };
-        gaussian::reaching(normals, bar, z, &mut scratch.chosen);
-        let t2 = now();
-        let s = scratch;
-        let count: usize = s.chosen.iter().map(|&cluster| self.run(cluster, dim).count).sum();
-        let mut reading = Reading { query: &s.codes_user, unit: located.unit, caution: 0.0, base: 0.0, bar: f32::NEG_INFINITY };
-        let base = |cluster: u32| s.means[cluster as usize / LANES][cluster as usize % LANES];
-        let ample = 8 * wanted < count;
-        if count > 3 * SAMPLE || ample {
-            s.sample.clear();
-            let step = if ample { (count / SAMPLE).max(8) } else { count / SAMPLE };
-            let mut at = 0;
-            for &cluster in &s.chosen {
-                let run = self.run(cluster, dim);
-                let blocks = run.count.div_ceil(LANES);
-                reading.base = base(cluster);
-                while at < blocks {
-                    let run = Run {
-                        blocks: &run.blocks[at * block_bytes(dim)..],
-                        first: 0,
-                        count: (run.count - at * LANES).min(LANES),
-                        allowed: None,
-                    };
-                    read(&reading, run, &mut s.sample);
-                    at += step;
+    /// Scores the rows that the codes leave, and brings the best in order.
+    fn settle(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        if scratch.readings.len() < wanted.k && scratch.bar > f32::NEG_INFINITY {
+            // The sample told wrong.
+            scratch.bar = f32::NEG_INFINITY;
+            scratch.readings.clear();
+            (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.allowed, scratch));
+        }
+        let count = effort.rows(wanted.k);
+        if scratch.readings.len() > count + count / 8 {
+            let bar = bar(scratch.readings.values(), count, &mut scratch.keys);
+            scratch.readings.retain(bar);
+        }
+        scratch.visits.clear();
+        scratch.visits.extend_from_slice(scratch.readings.rows());
+        match self.quantized.filter(|_| wanted.approximate) {
+            Some(quantized) => self.score_roughly(quantized, scratch),
+            None => self.score(scratch),
+        }
+        self.finish(wanted.k, scratch);
+    }
+
+    /// Leaves among the rows read those to visit whose bounds by `i8` values reach `least`.
+    fn bound(&self, user: &[f32], least: f32, scratch: &mut Scratch) {
+        let Scratch { readings, visits, values, .. } = scratch;
+        let bounding = self.quantized.and_then(|quantized| Some((quantized, quantized.bounds(user, values)?)));
+        let Some((quantized, bounds)) = bounding else {
+            return visits.extend_from_slice(readings.rows());
+        };
+        in_blocks(readings.rows(), |row| quantized.prefetch(row), |rows| {
+            quantized.bound(values, bounds, rows, |row, _, most| {
+                if most >= least {
+                    visits.push(row);
                 }
-                at -= blocks;
+            });
+        });
+    }
+
+    /// Scores the visits in `f32`.
+    fn score(&self, scratch: &mut Scratch) {
+        let Scratch { user, visits, keys, ids, .. } = scratch;
+        keys.clear();
+        ids.clear();
+        let touch = |row: u32| {
+            self.rows.prefetch_far(row);
+            prefetch_far(self.ids, row as usize, 1);
+        };
+        in_blocks(visits, touch, |rows| {
+            let scores = &mut [0.0; BLOCK][..rows.len()];
+            self.rows.scores(user, rows, scores);
+            for (&row, &mut score) in rows.iter().zip(scores) {
+                keys.push(key(score, ids.len() as u32));
+                ids.push(self.ids[row as usize]);
             }
-            let sampled = s.sample.len();
-            let share = wanted as f32 / count as f32 * sampled as f32;
-            let sure = (share + if share > 300.0 { 0.5 } else { 2.5 } * share.sqrt() + 2.0) as usize;
-            if sure < sampled {
-                s.keys.clear();
-                s.keys.extend(s.sample.values().iter().map(|&value| u64::from(ordered(value))));
-                let (_, &mut at, _) = s.keys.select_nth_unstable(sampled - 1 - sure);
-                reading.bar = unordered(at as u32);
+        });
+        scratch.work.scored += visits.len();
+    }
+
+    /// Scores the visits by their `i8` values.
+    fn score_roughly(&self, quantized: Quantized<'_>, scratch: &mut Scratch) {
+        let Scratch { user, model, visits, keys, ids, values, .. } = scratch;
+        quantized.quantize_user(&user[..self.rows.dim()], values);
+        keys.clear();
+        ids.clear();
+        let touch = |row: u32| {
+            quantized.prefetch(row);
+            prefetch_far(self.ids, row as usize, 1);
+        };
+        in_blocks(visits, touch, |rows| {
+            let scores = &mut [0.0; BLOCK][..rows.len()];
+            quantized.scores(values, rows, scores);
+            for (&row, &mut score) in rows.iter().zip(scores) {
+                keys.push(key(score * model.scale + 0.0, ids.len() as u32));
+                ids.push(self.ids[row as usize]);
+            }
+        });
+        scratch.work.scored += visits.len();
+    }
+
+    /// Makes hits of the best `k`: by score, then by id.
+    fn finish(&self, k: usize, scratch: &mut Scratch) {
+        let Scratch { keys, spare, ids, hits, .. } = scratch;
+        sort(keys, spare);
+        hits.clear();
+        for equal in keys.chunk_by(|&a, &b| parts(a).0 == parts(b).0) {
+            let start = hits.len();
+            if start >= k {
+                break;
+            }
+            hits.extend(equal.iter().map(|&key| Hit { id: ids[parts(key).1 as usize], score: parts(key).0 }));
+            if equal.len() > 1 {
+                hits[start..].sort_unstable_by_key(|hit| hit.id);
             }
         }
-        s.readings.clear();
-        for (at, &cluster) in s.chosen.iter().enumerate() {
-            reading.base = base(cluster);
-            if let Some(&next) = s.chosen.get(at + 1) {
-                let run = self.run(next, dim);
-                crate::vectors::kernels::prefetch_far(run.blocks, 0, 3 * block_bytes(dim));
-            }
-            read(&reading, self.run(cluster, dim), &mut s.readings);
-        }
-        let t3 = now();
-        if s.readings.len() > wanted + wanted / 8 {
-            s.keys.clear();
-            s.keys.extend(s.readings.values().iter().map(|&value| u64::from(ordered(value))));
-            let last = s.keys.len() - wanted;
-            let (_, &mut at, _) = s.keys.select_nth_unstable(last);
-            s.readings.retain(unordered(at as u32));
-        }
-        let t4 = now();
-        s.work.clusters += s.chosen.len();
-        s.work.coded += count;
-        s.work.scored += s.readings.len();
-        // Score in f32.
-        let found = s.readings.rows();
-        s.keys.clear();
-        s.found.clear();
-        for (number, block) in found.chunks(BLOCK).enumerate() {
-            for at in 0..block.len() {
-                if let Some(&row) = found.get(number * BLOCK + at + AHEAD) {
-                    rows.prefetch_far(row);
-                    crate::vectors::kernels::prefetch_far(ids, row as usize, 1);
-                }
-            }
-            let scores = &mut [0.0; BLOCK][..block.len()];
-            rows.scores(&s.user, block, scores);
-            for (&row, &mut score) in block.iter().zip(scores) {
-                s.keys.push(u64::from(!ordered(score)) << 32 | s.found.len() as u64);
-                s.found.push(ids[row as usize]);
-            }
-        }
-        let t5 = now();
-        sort(&mut s.keys, &mut s.spare);
-        s.hits.clear();
-        s.hits.extend(s.keys.iter().take(k).map(|&key| Hit { id: s.found[key as u32 as usize], score: unordered(!(key >> 32) as u32) }));
-        let t6 = now();
-        for (total, (a, b)) in s.times.iter_mut().zip([(t0, t1), (t1, t2), (t2, t3), (t3, t4), (t4, t5), (t5, t6)]) {
-            *total += b - a;
-        }
+        hits.truncate(k);
+    }
+
+    /// The rows of a cluster; none where what the file says of them cannot be.
+    fn run<'m>(&'m self, cluster: u32, allowed: Option<&'m [u64]>) -> Run<'m> {
+        let (group, lane) = self.partitions.place(cluster);
+        let (first, count) = (group.starts[lane], group.counts[lane] as usize);
+        let start = (group.blocks[lane] as usize).saturating_mul(block_bytes(self.rows.dim()));
+        let blocks = self.partitions.codes.get(start..).unwrap_or(&[]);
+        let count = if first as usize + count <= self.rows.len() { count } else { 0 };
+        Run { blocks, first, count, allowed }
     }
 }
 
-fn ordered(value: f32) -> u32 {
-    let bits = value.to_bits();
-    bits ^ if bits >> 31 == 1 { u32::MAX } else { 1 << 31 }
-}
-
-fn unordered(key: u32) -> f32 {
-    f32::from_bits(key ^ if key >> 31 == 1 { 1 << 31 } else { u32::MAX })
-}
-
-/// Sorts by the upper half.
-fn sort(keys: &mut Vec<u64>, spare: &mut Vec<u64>) {
-    if keys.len() < 512 {
-        return keys.sort_unstable();
+impl Scratch {
+    /// How to read a cluster.
+    fn reading(&self, cluster: u32, bar: f32) -> Reading<'_> {
+        let base = self.model.mean(cluster);
+        Reading { query: &self.code_values, unit: self.unit, caution: 0.0, base, bar }
     }
-    let (least, most) = keys.iter().fold((u32::MAX, 0), |(least, most), &key| {
-        let key = (key >> 32) as u32;
-        (least.min(key), most.max(key))
-    });
-    let bits = 32 - (most - least).leading_zeros();
-    spare.resize(keys.len(), 0);
-    let passes = bits.div_ceil(11);
-    for pass in 0..passes {
-        let shift = pass * 11;
-        let mut counts = [0u32; 2048];
-        let digit = |key: u64| (((key >> 32) as u32 - least) >> shift) as usize & 2047;
-        keys.iter().for_each(|&key| counts[digit(key)] += 1);
-        let mut total = 0;
-        for count in &mut counts {
-            (*count, total) = (total, total + *count);
-        }
-        for &key in &*keys {
-            let place = &mut counts[digit(key)];
-            spare[*place as usize] = key;
-            *place += 1;
-        }
-        std::mem::swap(keys, spare);
+}
+
+/// Calls `each` with rows by blocks, and `touch` with each row some way ahead of that.
+#[inline(always)]
+fn in_blocks(rows: &[u32], touch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
+    rows.iter().take(AHEAD).for_each(|&row| touch(row));
+    for (number, block) in rows.chunks(BLOCK).enumerate() {
+        let ahead = rows.len().min(number * BLOCK + AHEAD);
+        rows[ahead..].iter().take(BLOCK).for_each(|&row| touch(row));
+        each(block);
     }
 }

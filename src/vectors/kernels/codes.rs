@@ -112,7 +112,18 @@ pub(crate) fn read(reading: &Reading<'_>, run: Run<'_>, readings: &mut Readings)
     portable::read(reading, run, readings);
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// One block of them, of so many bytes.
+    pub fn block(self, at: usize, bytes: usize) -> Run<'a> {
+        let before = at * LANES;
+        Run {
+            blocks: self.blocks.get(at * bytes..).unwrap_or(&[]),
+            first: self.first.wrapping_add(before as u32),
+            count: self.count.saturating_sub(before).min(LANES),
+            allowed: self.allowed,
+        }
+    }
+
     /// Calls `each` with the lines of every block that holds a row which may be found, the number of its first row, and those rows as bits.
     #[inline(always)]
     fn each_block(&self, lines: usize, mut each: impl FnMut(&[[u8; LINE]], &[u8; LINE], u32, u16)) {

@@ -154,20 +154,20 @@ widest! {
 }
 
 widest! {
-    /// Turns sums into means and deviations: `sum * scale`, and 1 over `deviation_scale * sqrt(sum of squares)` and what is added to it.
+    /// Sets means to `(sum + offset) * scale`, and narrow to 1 over the deviation: its scale times the root of `weights.0` times the
+    /// sum of squares, and `weights.1` scales of the mean more.
     pub fn normals(
         sums: (&[[i32; LANES]], &[[i32; LANES]]),
-        scales: (&[Lanes], &[Lanes]),
+        scales: &[[Lanes; 2]],
         offset: i32,
-        weight: f32,
-        floor: f32,
+        weights: (f32, f32),
         made: (&mut [Lanes], &mut [Lanes]),
     ) {
-        let all = sums.0.iter().zip(sums.1).zip(scales.0.iter().zip(scales.1)).zip(made.0.iter_mut().zip(made.1));
-        for (((sums, squares), (scales, deviations)), (means, narrow)) in all {
+        let all = sums.0.iter().zip(sums.1).zip(scales).zip(made.0.iter_mut().zip(made.1));
+        for (((sums, squares), [scales, deviations]), (means, narrow)) in all {
             for lane in 0..LANES {
                 means[lane] = (sums[lane] + offset) as f32 * scales[lane];
-                let deviation = deviations[lane] * (squares[lane] as f32 * weight).sqrt() + scales[lane] * floor;
+                let deviation = deviations[lane] * (squares[lane] as f32 * weights.0).sqrt() + scales[lane] * weights.1;
                 narrow[lane] = 1.0 / deviation.max(f32::MIN_POSITIVE);
             }
         }
