@@ -6,6 +6,7 @@ mod build;
 mod calibrate;
 mod calibration;
 mod cluster;
+mod encode;
 mod model;
 mod search;
 mod select;

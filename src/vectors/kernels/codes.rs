@@ -18,6 +18,18 @@ pub(crate) const fn block_bytes(dim: usize) -> usize {
     (dim.div_ceil(COORDINATES) + 1) * LINE
 }
 
+/// Puts the codes of a row into its place of a block, which was zeros, with scale and error.
+pub(crate) fn put(block: &mut [u8], lane: usize, codes: &[u8], scale: u16, error: u16) {
+    let (lines, scales) = block.split_at_mut(block.len() - LINE);
+    for (eight, line) in codes.chunks(COORDINATES).zip(lines.chunks_exact_mut(LINE)) {
+        for (at, code) in eight.iter().enumerate() {
+            line[4 * lane + at % 4] |= if at < 4 { *code } else { code << 4 };
+        }
+    }
+    scales[2 * lane..][..2].copy_from_slice(&scale.to_le_bytes());
+    scales[2 * (LANES + lane)..][..2].copy_from_slice(&error.to_le_bytes());
+}
+
 /// A user and what to make of a row: `base + scale * unit * product + error * caution`.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'a> {
