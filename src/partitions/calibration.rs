@@ -77,7 +77,7 @@ impl Calibration {
 fn between(count: usize, value: f32, point: impl Fn(usize) -> f32) -> Option<(usize, usize, f32)> {
     let last = count.checked_sub(1)?;
     match (0..count).position(|at| value <= point(at)) {
-        Some(0) => Some((0, 0, 0.0)),
+        Some(at) if at == 0 || value == point(at) => Some((at, at, 0.0)),
         Some(above) => {
             let [low, high] = [above - 1, above].map(|at| point(at).ln());
             Some((above - 1, above, (value.ln() - low) / (high - low)))

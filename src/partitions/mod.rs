@@ -12,6 +12,8 @@ mod search;
 mod select;
 #[cfg(test)]
 mod measure;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Mutex;
 use std::thread;

@@ -183,12 +183,12 @@ mod tests {
             let mut model = Model::default();
             for at in 0..count {
                 model.means.push(std::array::from_fn(|lane| ((at * 16 + lane) as f32 * 0.77).sin() * spread));
-                model.narrow.push([1.0 / (0.1 + at as f32 * 0.3); LANES]);
+                model.narrow.push([1.0 / (spread * (0.1 + at as f32 * 0.03)); LANES]);
                 model.weights.push([(at % 3 * 100) as f32; LANES]);
             }
             model
         };
-        for (count, spread) in [(2, 0.0), (9, 1.0), (100, 50.0), (40, 1e15), (40, 1e-15)] {
+        for (count, spread) in [(2, 1.0), (9, 1.0), (100, 50.0), (40, 1e15), (40, 1e-15)] {
             let model = normals(count, spread);
             for k in [1, 10, 300, model.rows() as usize * 9 / 10] {
                 let (above, _) = gaussian::above(model.normals(), model.bar(k));

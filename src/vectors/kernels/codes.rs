@@ -336,3 +336,87 @@ mod portable {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Kernel = fn(&Reading<'_>, Run<'_>, &mut Readings);
+
+    /// Every kernel that this processor can run.
+    #[allow(unsafe_code)]
+    fn kernels() -> Vec<Kernel> {
+        let mut kernels: Vec<Kernel> = vec![portable::read];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: asked just before.
+                kernels.push(|reading, run, readings| unsafe { avx2::read(reading, run, readings) });
+            }
+            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
+                // SAFETY: asked just before.
+                kernels.push(|reading, run, readings| unsafe { avx512::read(reading, run, readings) });
+            }
+        }
+        kernels
+    }
+
+    proptest! {
+        #[test]
+        fn every_kernel_reads_the_rows_that_reach_the_bar(
+            rows in (1usize..=300).prop_flat_map(|dim| {
+                let row = (prop::collection::vec(0u8..16, dim), 0x3000u16..0x4800, 0x3000u16..0x4000);
+                (prop::collection::vec(any::<i8>(), dim), prop::collection::vec(row, 1..70))
+            }),
+            first in 0u32..200,
+            words in prop::option::of(prop::collection::vec(any::<u64>(), 0..6)),
+            (base, bar, caution) in (-1e3f32..1e3, -1e5f32..1e4, 0.0f32..1e3),
+        ) {
+            let (mut query, rows) = rows;
+            let dim = query.len();
+            query.resize(dim.next_multiple_of(COORDINATES), 0);
+            let mut blocks = vec![0; rows.len().div_ceil(LANES) * block_bytes(dim)];
+            let mut expected = Vec::new();
+            for (at, (codes, scale, error)) in rows.iter().enumerate() {
+                put(&mut blocks[at / LANES * block_bytes(dim)..][..block_bytes(dim)], at % LANES, codes, *scale, *error);
+                let levels = codes.iter().map(|&code| 2 * i32::from(code) - MIDDLE);
+                let product: i32 = levels.zip(&query).map(|(level, &value)| level * i32::from(value)).sum();
+                let half = |half: u16| f32::from_bits(u32::from(half) << 16);
+                let value = base + half(*scale) * 0.5 * product as f32 + half(*error) * caution;
+                let row = first as usize + at;
+                let allowed = words.as_ref().is_none_or(|words| words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1));
+                if value >= bar && allowed {
+                    expected.push((row as u32, value.to_bits()));
+                }
+            }
+            let reading = Reading { query: &query, unit: 0.5, caution, base, bar };
+            let run = Run { blocks: &blocks, first, count: rows.len(), allowed: words.as_deref() };
+            for kernel in kernels() {
+                let mut readings = Readings::default();
+                readings.reserve(run.count);
+                kernel(&reading, run, &mut readings);
+                let found = readings.rows().iter().zip(readings.values()).map(|(&row, value)| (row, value.to_bits()));
+                prop_assert_eq!(found.collect::<Vec<_>>(), expected.clone());
+            }
+            let mut readings = Readings::default();
+            read(&reading, run, &mut readings);
+            prop_assert_eq!(readings.len(), expected.len());
+            let best = readings.values().iter().copied().fold(bar, f32::max);
+            readings.retain(best);
+            prop_assert!(readings.values().iter().all(|&value| value == best));
+        }
+    }
+
+    #[test]
+    fn blocks_that_are_not_there_have_no_rows() {
+        let mut readings = Readings::default();
+        let reading = Reading { query: &[1; 8], unit: 1.0, caution: 0.0, base: 0.0, bar: f32::NEG_INFINITY };
+        let run = Run { blocks: &[0; 127], first: 3, count: 16, allowed: None };
+        read(&reading, run, &mut readings);
+        assert_eq!(readings.len(), 0);
+        read(&reading, Run { blocks: &[0; 128], ..run }, &mut readings);
+        assert_eq!(readings.rows().iter().copied().collect::<Vec<_>>(), (3..19).collect::<Vec<_>>());
+    }
+}

@@ -173,3 +173,57 @@ widest! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The share above, by summing the density up.
+    fn reference(z: f64) -> f64 {
+        let step = 1e-3;
+        let density = |x: f64| (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        (0..12_000).map(|at| density(-z.abs() - (at as f64 + 0.5) * step) * step).sum::<f64>()
+    }
+
+    #[test]
+    fn shares_are_right_to_a_third_of_a_percent() {
+        for at in -110..=110 {
+            let z = at as f32 / 10.0;
+            let (share, density) = upper_share(z);
+            let tail = reference(f64::from(z));
+            let exact = if z < 0.0 { tail } else { 1.0 - tail };
+            assert!((f64::from(share) / exact - 1.0).abs() < 0.004, "{share} for {exact} at {z}");
+            let exact = (-f64::from(z).powi(2) / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            assert!((f64::from(density) / exact - 1.0).abs() < 1e-4, "{density} for {exact} at {z}");
+        }
+        for z in [-1e30, -1e3, 1e3, 1e30] {
+            let (share, density) = upper_share(z);
+            assert!((0.0..=1.0).contains(&share) && (0.0..1e-30).contains(&density), "{share}, {density} at {z}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn those_reaching_are_those_that_reach(
+            lanes in prop::collection::vec((-9f32..9.0, 0.1f32..9.0, 0u8..3), 1..70),
+            (bar, z) in (-5f32..5.0, -9f32..3.0),
+        ) {
+            let groups = lanes.len().div_ceil(LANES);
+            let (mut means, mut narrow, mut weights) = (vec![[0.0; LANES]; groups], vec![[1.0; LANES]; groups], vec![[0.0; LANES]; groups]);
+            let mut expected = Vec::new();
+            for (at, &(mean, narrower, weight)) in lanes.iter().enumerate() {
+                means.as_flattened_mut()[at] = mean;
+                narrow.as_flattened_mut()[at] = narrower;
+                weights.as_flattened_mut()[at] = f32::from(weight);
+                if weight > 0 && (mean - bar) * narrower >= z {
+                    expected.push(at as u32);
+                }
+            }
+            let mut found = Vec::new();
+            reaching(Normals { means: &means, narrow: &narrow, weights: &weights }, bar, z, &mut found);
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

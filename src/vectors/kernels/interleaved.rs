@@ -253,3 +253,100 @@ mod portable {
         sums
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Products = fn(&[[i8; 4]], &[[u8; LINE]], &mut [[i32; LANES]]);
+    type Nearest = fn([&[[i8; 4]]; SHARED], [f32; SHARED], [i32; SHARED], Centres<'_>) -> [u32; SHARED];
+
+    /// Every kernel that this processor can run.
+    #[allow(unsafe_code)]
+    fn kernels() -> Vec<(Products, Nearest)> {
+        let mut kernels: Vec<(Products, Nearest)> = vec![(portable::products, portable::nearest)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: asked just before.
+                kernels.push((|query, groups, sums| unsafe { avx2::products(query, groups, sums) }, |a, b, c, d| unsafe {
+                    avx2::nearest(a, b, c, d)
+                }));
+            }
+            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
+                // SAFETY: asked just before.
+                kernels.push((|query, groups, sums| unsafe { avx512::products(query, groups, sums) }, |a, b, c, d| unsafe {
+                    avx512::nearest(a, b, c, d)
+                }));
+            }
+        }
+        kernels
+    }
+
+    /// Queries, and vectors of their length.
+    fn world() -> impl Strategy<Value = (Vec<Vec<i8>>, Vec<Vec<u8>>)> {
+        (1usize..=80, 1usize..70).prop_flat_map(|(fours, vectors)| {
+            let query = prop::collection::vec(any::<i8>(), 4 * fours);
+            let vector = prop::collection::vec(any::<u8>(), 4 * fours);
+            (prop::collection::vec(query, SHARED), prop::collection::vec(vector, vectors))
+        })
+    }
+
+    fn interleave(vectors: &[Vec<u8>]) -> Vec<u8> {
+        let bytes = LANES * interleaved_stride(vectors[0].len());
+        let mut groups = vec![0; vectors.len().div_ceil(LANES) * bytes];
+        for (number, vector) in vectors.iter().enumerate() {
+            let group = &mut groups[number / LANES * bytes..][..bytes];
+            vector.iter().enumerate().for_each(|(at, &value)| group[place(number % LANES, at)] = value);
+        }
+        groups
+    }
+
+    fn product(query: &[i8], vector: &[u8]) -> i32 {
+        query.iter().zip(vector).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+    }
+
+    proptest! {
+        #[test]
+        fn products_are_exact((queries, vectors) in world()) {
+            let groups = interleave(&vectors);
+            for (kernel, _) in kernels() {
+                let mut sums = vec![[i32::MIN; LANES]; vectors.len().div_ceil(LANES)];
+                kernel(queries[0].as_chunks().0, groups.as_chunks().0, &mut sums);
+                for (vector, &sum) in vectors.iter().zip(sums.as_flattened()) {
+                    prop_assert_eq!(sum, product(&queries[0], vector));
+                }
+            }
+        }
+
+        #[test]
+        fn the_nearest_is_the_first_of_the_best(
+            (queries, vectors) in world(),
+            numbers in prop::collection::vec((-4i8..5, 0u8..5), 70),
+            (weight, offset) in (0u8..3, -1000i32..1000),
+        ) {
+            let groups = interleave(&vectors);
+            let (mut scales, mut halves) = (vec![[0.0; LANES]; 5], vec![[f32::INFINITY; LANES]; 5]);
+            for (at, (scale, half)) in numbers.into_iter().take(vectors.len()).enumerate() {
+                scales[at / LANES][at % LANES] = f32::from(scale);
+                halves[at / LANES][at % LANES] = f32::from(half) * 1e4;
+            }
+            let centres = Centres { groups: &groups, scales: &scales, halves: &halves };
+            // A weight of nothing would meet infinite halves.
+            let (weights, offsets) = ([f32::from(weight) + 0.5; SHARED], [offset; SHARED]);
+            let expected: [u32; SHARED] = std::array::from_fn(|query| {
+                let score = |at: usize| {
+                    (product(&queries[query], &vectors[at]) + offset) as f32 * scales.as_flattened()[at]
+                        - halves.as_flattened()[at] * weights[query]
+                };
+                (0..vectors.len()).fold(0, |best, at| if score(at) > score(best) { at } else { best }) as u32
+            });
+            let queries: [&[[i8; 4]]; SHARED] = std::array::from_fn(|at| queries[at].as_chunks().0);
+            for (_, kernel) in kernels() {
+                prop_assert_eq!(kernel(queries, weights, offsets, centres), expected);
+            }
+        }
+    }
+}
