@@ -8,9 +8,10 @@ const VANISHING: [f64; 2] = [1.0 / (1u128 << 120) as f64, 1.0 / (1u128 << 127) a
 
 /// What turns a score by codes into an upper bound of the `f32` score, all in units of the user's scale.
 ///
-/// A row is the mean of its cluster, what its codes stand for, and an error, and the score by codes is the product of the quantised user with
-/// the first two. So it is off by the error's norm times the user's, and for the others by the norm of each times that of
-/// what quantising left out of the user. The rest is the rounding of sums.
+/// A row is the mean of its cluster, what its codes stand for, and an error, and the score by codes is the
+/// product of the quantised user with the first two. So it is off by the error's norm times the user's, and
+/// for the others by the norm of each times that of what quantising left out of the user. The rest is the
+/// rounding of sums.
 pub(super) struct CodeBounds {
     scale: f32,
     /// To be multiplied with the error of a row.
@@ -22,12 +23,15 @@ pub(super) struct CodeBounds {
 }
 
 impl CodeBounds {
-    /// A user with `scale` times their `i8` values, and with `coded.1` times that scale the values for the codes.
+    /// A user with `scale` times their `i8` values, and with `coded.1` times that scale the values for the
+    /// codes.
     pub fn new(user: &[f32], units: &[f32], scale: f32, values: &[i8], coded: (&[i8], f32)) -> CodeBounds {
         let unit_scale = f64::from(coded.1) * f64::from(scale);
-        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+        let norm =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
         let whole = norm(&mut user.iter().map(|&value| f64::from(value)));
-        let left = norm(&mut user.iter().zip(values).map(|(&a, &b)| f64::from(a) - f64::from(scale) * f64::from(b)));
+        let left =
+            norm(&mut user.iter().zip(values).map(|(&a, &b)| f64::from(a) - f64::from(scale) * f64::from(b)));
         let in_units = user.iter().zip(units).map(|(&value, &unit)| f64::from(value) * f64::from(unit));
         let left_of_codes = norm(&mut in_units.zip(coded.0).map(|(a, &b)| a - unit_scale * f64::from(b)));
         // Of the row's own sum in `f32`, and of some more products.

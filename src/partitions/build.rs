@@ -10,8 +10,8 @@ use crate::vectors::kernels::codes::{block_bytes, put};
 use crate::vectors::kernels::interleaved::{LANES, interleaved_stride, place};
 use crate::vectors::{Rows, quantize};
 
-/// Units follow the deviations of coordinates within clusters, but less than in proportion, and down to a limit: a user's values that are
-/// not as spread as those of the items shall not meet coarse codes.
+/// Units follow the deviations of coordinates within clusters, but less than in proportion, and down to a
+/// limit: a user's values that are not as spread as those of the items shall not meet coarse codes.
 const POWER: f64 = 0.75;
 const SMALLEST_UNIT: f64 = 1.0 / 64.0;
 
@@ -34,13 +34,17 @@ impl OwnedPartitions {
         let mut codes = vec![0; blocks * block_bytes(dim)];
         let mut left = &mut codes[..];
         let mut shares: Vec<_> = Vec::new();
-        for (group, moments) in groups.iter_mut().zip(moments.chunks_exact(2 * LANES * interleaved_stride(dim))) {
+        for (group, moments) in
+            groups.iter_mut().zip(moments.chunks_exact(2 * LANES * interleaved_stride(dim)))
+        {
             let blocks: usize = group.counts.iter().map(|count| count.div_ceil(LANES as u32) as usize).sum();
             let (own, rest) = left.split_at_mut(blocks * block_bytes(dim));
             left = rest;
             shares.push((group, moments, own));
         }
-        in_shares(&mut shares, threads, |(group, moments, codes)| set_codes(rows, group, moments, &units, codes));
+        in_shares(&mut shares, threads, |(group, moments, codes)| {
+            set_codes(rows, group, moments, &units, codes)
+        });
         OwnedPartitions { groups, moments, units, codes }
     }
 
@@ -79,7 +83,9 @@ fn set_moments(rows: Rows<'_>, groups: &mut [Group], moments: &mut [u8], threads
         squares.iter_mut().zip(more).for_each(|(sum, value)| *sum += value);
     }
     let largest = squares.iter().copied().fold(0.0, f64::max);
-    let unit = |&square: &f64| if largest > 0.0 { (square / largest).sqrt().powf(POWER).max(SMALLEST_UNIT) } else { 1.0 };
+    let unit = |&square: &f64| {
+        if largest > 0.0 { (square / largest).sqrt().powf(POWER).max(SMALLEST_UNIT) } else { 1.0 }
+    };
     squares.iter().map(|square| unit(square) as f32).collect()
 }
 

@@ -1,8 +1,9 @@
 //! Measures what a search has to read and to score for a recall.
 //!
-//! A search misses a row of the exact answer for one of two reasons: its cluster is not read, or its codes do not tell its worth. Both are told
-//! by two numbers of the row: how far the mean of its cluster lies below the bar, and how many rows of the clusters read score better by
-//! codes. Counted over users, they tell the recall of every effort, without a search for each.
+//! A search misses a row of the exact answer for one of two reasons: its cluster is not read, or its codes do
+//! not tell its worth. Both are told by two numbers of the row: how far the mean of its cluster lies below
+//! the bar, and how many rows of the clusters read score better by codes. Counted over users, they tell the
+//! recall of every effort, without a search for each.
 
 use std::sync::Mutex;
 
@@ -27,8 +28,8 @@ const NEAREST: f32 = 8.0;
 const FARTHEST: f32 = -24.0;
 const STEPS: usize = 640;
 
-/// The part of what a recall lacks that clusters cause, in the clusters that rows are compared in by their codes. What they cause in the
-/// end is then chosen.
+/// The part of what a recall lacks that clusters cause, in the clusters that rows are compared in by their
+/// codes. What they cause in the end is then chosen.
 const BY_CLUSTERS: f32 = 0.7;
 
 /// For many rows a factor beyond this is never worth its price.
@@ -82,7 +83,8 @@ pub(crate) fn calibrate(
 ) -> Result<Calibration> {
     let ks: Vec<usize> = CALIBRATED_K.into_iter().filter(|&k| k <= searched.rows.len()).collect();
     let small = ks.iter().filter(|&&k| k <= LARGE).count();
-    let mut measured: Vec<Measured<'_>> = users.iter().map(|user| Measured { user, rows: Vec::new() }).collect();
+    let mut measured: Vec<Measured<'_>> =
+        users.iter().map(|user| Measured { user, rows: Vec::new() }).collect();
     let clusters = clusters_of(searched);
     let no_reach = Reached { hits: vec![0; STEPS], rows: vec![0; STEPS] };
     let reached = Mutex::new(vec![no_reach; ks.len()]);
@@ -98,7 +100,8 @@ pub(crate) fn calibrate(
 
     let targets: Vec<(Target, usize)> = (ks.iter().zip(&reached))
         .flat_map(|(&k, reached)| {
-            CALIBRATED_RECALL.map(|recall| (Target { k, recall }, reached.step(1.0 - BY_CLUSTERS * (1.0 - recall))))
+            CALIBRATED_RECALL
+                .map(|recall| (Target { k, recall }, reached.step(1.0 - BY_CLUSTERS * (1.0 - recall))))
         })
         .collect();
     let told = Mutex::new(vec![vec![[0; TRIED]; STEPS]; targets.len()]);
@@ -106,7 +109,8 @@ pub(crate) fn calibrate(
         watch.tick(Stage::Calibrate, users.len() + number * CHUNK, 2 * users.len())?;
         let mut chunk: Vec<_> = (number * CHUNK..).zip(chunk).collect();
         in_shares(&mut chunk, threads, |(user, measured)| {
-            let targets = if *user < FEW { &targets[..] } else { &targets[..small * CALIBRATED_RECALL.len()] };
+            let targets =
+                if *user < FEW { &targets[..] } else { &targets[..small * CALIBRATED_RECALL.len()] };
             tell(searched, &clusters, targets, measured, &told);
         });
     }
@@ -168,10 +172,13 @@ impl Reached {
     fn step(&self, share: f32) -> usize {
         let wanted = (f64::from(share) * self.hits.iter().sum::<u64>() as f64).ceil() as u64;
         let mut held = 0;
-        self.hits.iter().position(|hits| {
-            held += hits;
-            held >= wanted
-        }).unwrap_or(STEPS - 1)
+        self.hits
+            .iter()
+            .position(|hits| {
+                held += hits;
+                held >= wanted
+            })
+            .unwrap_or(STEPS - 1)
     }
 }
 
@@ -194,7 +201,8 @@ fn tell(
             .iter()
             .map(|&row| (steps[clusters[row as usize] as usize], scores[row as usize]))
             .collect();
-        // The more clusters, the better are the best rows of them: what was no use among few is none among more.
+        // The more clusters, the better are the best rows of them: what was no use among few is none among
+        // more.
         let mut least = f32::NEG_INFINITY;
         for &(_, last) in targets {
             keys.clear();
@@ -203,7 +211,12 @@ fn tell(
                 let (group, lane) = searched.partitions.place(cluster);
                 let end = start + group.counts[lane] as usize;
                 if step <= last {
-                    keys.extend(scores[start..end].iter().filter(|&&score| score >= least).map(|&score| ordered(score)));
+                    keys.extend(
+                        scores[start..end]
+                            .iter()
+                            .filter(|&&score| score >= least)
+                            .map(|&score| ordered(score)),
+                    );
                 }
                 start = end;
             }
@@ -246,9 +259,9 @@ fn cheapest(searched: &Searched<'_>, target: Target, users: usize, reached: &Rea
     let (mut best, mut least) = (Effort::zeroed(), f64::INFINITY);
     for (tried, factor) in FACTORS.into_iter().enumerate() {
         let (mut found, mut rows) = (0, 0);
-        for step in 0..STEPS {
-            found += told[step][..=tried].iter().sum::<u64>();
-            rows += reached.rows[step];
+        for (step, (told, reached)) in told.iter().zip(&reached.rows).enumerate() {
+            found += told[..=tried].iter().sum::<u64>();
+            rows += reached;
             if found < wanted {
                 continue;
             }

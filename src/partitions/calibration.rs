@@ -1,4 +1,5 @@
-//! How much a search has to read and to score for a recall: measured when an index is built, kept in its file.
+//! How much a search has to read and to score for a recall: measured when an index is built, kept in its
+//! file.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -36,13 +37,18 @@ pub(crate) struct Calibration {
 }
 
 impl Calibration {
-    /// The effort by which a search for `k` of the rows has this recall, or `None` where no effort had. `share` is that of the rows which may
-    /// be found: a search among a tenth of them reads as one for ten times as many would.
+    /// The effort by which a search for `k` of the rows has this recall, or `None` where no effort had.
+    /// `share` is that of the rows which may be found: a search among a tenth of them reads as one for ten
+    /// times as many would.
     ///
-    /// Between what was measured it is interpolated by the logarithms of `k` and of what a recall lacks; beyond the largest `k` it is that of the
-    /// largest.
+    /// Between what was measured it is interpolated by the logarithms of `k` and of what a recall lacks;
+    /// beyond the largest `k` it is that of the largest.
     pub fn effort(&self, k: usize, share: f32, recall: f32) -> Option<Effort> {
-        let measured = self.efforts.iter().take_while(|efforts| efforts.iter().any(|effort| effort.factor > 0.0)).count();
+        let measured = self
+            .efforts
+            .iter()
+            .take_while(|efforts| efforts.iter().any(|effort| effort.factor > 0.0))
+            .count();
         let known = &CALIBRATED_K[..measured];
         let k = k as f32 / share;
         let (low, high, part) = between(known.len(), k, |at| known[at] as f32)?;
@@ -53,7 +59,9 @@ impl Calibration {
                 return None;
             }
             let (more, less, part) = between(RECALLS, 1.0 - recall, lacking)?;
-            let effort = |lacking: usize| Some(self.efforts[at][RECALLS - 1 - lacking]).filter(|effort| effort.factor > 0.0);
+            let effort = |lacking: usize| {
+                Some(self.efforts[at][RECALLS - 1 - lacking]).filter(|effort| effort.factor > 0.0)
+            };
             Some(mixed(effort(more)?, effort(less)?, part))
         };
         Some(mixed(at_k(low)?, at_k(high)?, part))
@@ -73,7 +81,8 @@ impl Calibration {
     }
 }
 
-/// The numbers of the two points around `value`, of `count` that ascend, and how far it lies from the first to the second, by logarithms.
+/// The numbers of the two points around `value`, of `count` that ascend, and how far it lies from the first
+/// to the second, by logarithms.
 fn between(count: usize, value: f32, point: impl Fn(usize) -> f32) -> Option<(usize, usize, f32)> {
     let last = count.checked_sub(1)?;
     match (0..count).position(|at| value <= point(at)) {
@@ -99,7 +108,11 @@ mod tests {
         let mut calibration = Calibration::zeroed();
         for (at, efforts) in calibration.efforts.iter_mut().take(5).enumerate() {
             for (column, effort) in efforts.iter_mut().take(5).enumerate() {
-                *effort = Effort { z: at as f32 - column as f32, factor: 1.0 + column as f32, coded: 0.1 * at as f32 };
+                *effort = Effort {
+                    z: at as f32 - column as f32,
+                    factor: 1.0 + column as f32,
+                    coded: 0.1 * at as f32,
+                };
             }
         }
         calibration

@@ -38,12 +38,16 @@ impl Clustering {
             update(rows, &sample, &members, &mut centroids, round, threads);
         }
         let order = chain(&centroids, rows.dim());
-        let centroids: Vec<f32> =
-            order.iter().flat_map(|&at| &centroids[at as usize * rows.dim()..][..rows.dim()]).copied().collect();
+        let centroids: Vec<f32> = order
+            .iter()
+            .flat_map(|&at| &centroids[at as usize * rows.dim()..][..rows.dim()])
+            .copied()
+            .collect();
         let all: Vec<u32> = (0..total as u32).collect();
         let assigned = assign(rows, &all, &Centroids::of(&centroids, rows.dim()), threads);
         let members = Members::of(&assigned, clusters);
-        let counts = (0..clusters).map(|at| members.of_cluster(at).len() as u32).filter(|&count| count > 0).collect();
+        let counts =
+            (0..clusters).map(|at| members.of_cluster(at).len() as u32).filter(|&count| count > 0).collect();
         Clustering { order: members.order, counts }
     }
 }
@@ -99,18 +103,24 @@ fn update(
 ) {
     let dim = rows.dim();
     let clusters = centroids.len() / dim;
-    in_shares(&mut centroids.chunks_exact_mut(dim).enumerate().collect::<Vec<_>>(), threads, |(cluster, centroid)| {
-        let members = members.of_cluster(*cluster);
-        if members.is_empty() {
-            return;
-        }
-        let mut sums = vec![0.0f64; dim];
-        for &at in members {
-            sums.iter_mut().zip(rows.get(sample[at as usize])).for_each(|(sum, &value)| *sum += f64::from(value));
-        }
-        let count = members.len() as f64;
-        centroid.iter_mut().zip(sums).for_each(|(value, sum)| *value = (sum / count) as f32);
-    });
+    in_shares(
+        &mut centroids.chunks_exact_mut(dim).enumerate().collect::<Vec<_>>(),
+        threads,
+        |(cluster, centroid)| {
+            let members = members.of_cluster(*cluster);
+            if members.is_empty() {
+                return;
+            }
+            let mut sums = vec![0.0f64; dim];
+            for &at in members {
+                sums.iter_mut()
+                    .zip(rows.get(sample[at as usize]))
+                    .for_each(|(sum, &value)| *sum += f64::from(value));
+            }
+            let count = members.len() as f64;
+            centroid.iter_mut().zip(sums).for_each(|(value, sum)| *value = (sum / count) as f32);
+        },
+    );
     let mut sizes: Vec<usize> = (0..clusters).map(|at| members.of_cluster(at).len()).collect();
     let empty: Vec<usize> = (0..clusters).filter(|&at| sizes[at] == 0).collect();
     let mut largest: Vec<usize> = (0..clusters).collect();

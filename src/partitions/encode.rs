@@ -2,11 +2,12 @@
 
 use crate::vectors::kernels::codes::MIDDLE;
 
-/// Scales that are tried for a row, as shares of that at which its largest value fits: with a smaller one the others are coded more finely.
+/// Scales that are tried for a row, as shares of that at which its largest value fits: with a smaller one the
+/// others are coded more finely.
 const TRIED: [f32; 5] = [1.0, 0.93, 0.86, 0.79, 0.72];
 
-/// How much more an error along the row itself counts than one across: users whom a row is an answer for lie along it
-/// (compare Guo et al., ICML 2020).
+/// How much more an error along the row itself counts than one across: users whom a row is an answer for lie
+/// along it (compare Guo et al., ICML 2020).
 const ALONG: f32 = 3.0;
 
 /// How often codes are gone through to make up for errors along the row.
@@ -83,7 +84,8 @@ impl<'u> Encoder<'u> {
         best
     }
 
-    /// Moves codes to their other neighbour where that takes more from the error along the row than it adds across.
+    /// Moves codes to their other neighbour where that takes more from the error along the row than it adds
+    /// across.
     fn turn_errors(&mut self, row: &[f32], scale: f32) {
         let norm = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         let mut sum = 0.0;

@@ -1,5 +1,4 @@
 //! Partitions: rows cluster by cluster, a model of each cluster, and codes of its rows.
-#![allow(dead_code)]
 
 mod bounds;
 mod build;
@@ -7,11 +6,12 @@ mod calibrate;
 mod calibration;
 mod cluster;
 mod encode;
-mod model;
-mod search;
-mod select;
 #[cfg(test)]
 mod measure;
+mod model;
+mod score;
+mod search;
+mod select;
 #[cfg(test)]
 mod tests;
 
@@ -65,7 +65,8 @@ impl<'a> Partitions<'a> {
         (&self.groups[cluster as usize / LANES], cluster as usize % LANES)
     }
 
-    /// Leaves of ascending clusters those whose rows follow those of the others, as they do in a sound file: so no row is found twice.
+    /// Leaves of ascending clusters those whose rows follow those of the others, as they do in a sound file:
+    /// so no row is found twice.
     fn drop_overlaps(&self, clusters: &mut Vec<u32>) {
         let mut end = 0;
         clusters.retain(|&cluster| {
@@ -86,8 +87,10 @@ fn in_shares<T: Send>(items: &mut [T], threads: usize, work: impl Fn(&mut T) + S
     let left = Mutex::new(items.iter_mut());
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| while let Some(item) = { left.lock().expect("work does not panic").next() } {
-                work(item);
+            scope.spawn(|| {
+                while let Some(item) = { left.lock().expect("work does not panic").next() } {
+                    work(item);
+                }
             });
         }
     });

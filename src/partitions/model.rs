@@ -1,18 +1,19 @@
 //! Which clusters to read for a user.
 //!
-//! The scores of a cluster's rows for a user are taken for a normal distribution: its mean is the product of the user with the mean
-//! row, and its variance that of each coordinate times the user's square. So the clusters tell, before a row is read, how many rows
-//! lie above any bar; the bar that `k` rows reach is solved for, and a cluster is read if its mean lies no more than so many deviations
-//! below that bar.
+//! The scores of a cluster's rows for a user are taken for a normal distribution: its mean is the product of
+//! the user with the mean row, and its variance that of each coordinate times the user's square. So the
+//! clusters tell, before a row is read, how many rows lie above any bar; the bar that `k` rows reach is
+//! solved for, and a cluster is read if its mean lies no more than so many deviations below that bar.
 
 use super::Partitions;
 use crate::vectors::kernels::gaussian::{self, Normals, Spread};
 use crate::vectors::kernels::interleaved::{LANES, interleaved_stride, products};
 use crate::vectors::quantize;
 
-/// Rounds in which the bar is looked for, and how near the rows above it are to come to those wanted, as a difference of logarithms.
+/// Rounds in which the bar is looked for, and how near the rows above it are to come to those wanted before
+/// the last step, as a difference of logarithms: the step leaves about the square of that.
 const ROUNDS: usize = 10;
-const NEAR: f32 = 0.02;
+const NEAR: f32 = 0.15;
 
 /// A lane each for sixteen clusters.
 pub(super) type Lanes = [f32; LANES];
@@ -34,7 +35,8 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Lays the distributions out for a user, without padding. Rows count that are in `allowed`, a bit each, or all.
+    /// Lays the distributions out for a user, without padding. Rows count that are in `allowed`, a bit each,
+    /// or all.
     pub fn set(&mut self, partitions: &Partitions<'_>, user: &[f32], allowed: Option<&[u64]>) {
         let stride = interleaved_stride(user.len());
         self.scale = quantize(user, &mut self.values);
@@ -113,22 +115,28 @@ impl Model {
         }
         let (mut low, mut high) = (least, most);
         // The two spreads make one; 1.25 mean distances are a deviation.
-        let mut bar = (mean + deviations_above(share.min(0.5)) * (1.25 * between + within)).max(low).min(high);
+        let mut bar =
+            (mean + deviations_above(share.min(0.5)) * (1.25 * between + within)).max(low).min(high);
         for _ in 0..ROUNDS {
             let (above, fall) = gaussian::above(self.normals(), bar);
             let off = (above / k as f32).ln();
-            if off.abs() < NEAR {
-                break;
+            if off > 0.0 {
+                low = bar
+            } else {
+                high = bar
             }
-            if off > 0.0 { low = bar } else { high = bar }
             // Newton's step for the logarithm, which bends down, so that no step from above goes too far.
             let next = bar + off * above / fall;
             bar = if next > low && next < high { next } else { low + (high - low) / 2.0 };
+            if off.abs() < NEAR {
+                break;
+            }
         }
         bar
     }
 
-    /// The clusters whose mean is at least `z` deviations above `bar`, ascending; those without rows that count are left out.
+    /// The clusters whose mean is at least `z` deviations above `bar`, ascending; those without rows that
+    /// count are left out.
     pub fn reaching(&self, bar: f32, z: f32, clusters: &mut Vec<u32>) {
         gaussian::reaching(self.normals(), bar, z, clusters);
     }
@@ -138,8 +146,8 @@ impl Model {
     }
 }
 
-/// By how many deviations a normal distribution's bar lies above its mean if this share lies above the bar, at most a half
-/// (Abramowitz and Stegun, 26.2.22).
+/// By how many deviations a normal distribution's bar lies above its mean if this share lies above the bar,
+/// at most a half (Abramowitz and Stegun, 26.2.22).
 fn deviations_above(share: f32) -> f32 {
     let t = (-2.0 * share.ln()).sqrt();
     t - (2.307_53 + 0.270_61 * t) / (1.0 + 0.992_29 * t + 0.044_81 * t * t)
@@ -157,7 +165,9 @@ pub(super) fn ones(words: &[u64], start: usize, count: usize) -> u32 {
     match words[first..=last] {
         [word] => (word & from & to).count_ones(),
         [head, ref middle @ .., tail] => {
-            (head & from).count_ones() + (tail & to).count_ones() + middle.iter().map(|word| word.count_ones()).sum::<u32>()
+            (head & from).count_ones()
+                + (tail & to).count_ones()
+                + middle.iter().map(|word| word.count_ones()).sum::<u32>()
         }
         [] => 0,
     }
@@ -192,7 +202,10 @@ mod tests {
             let model = normals(count, spread);
             for k in [1, 10, 300, model.rows() as usize * 9 / 10] {
                 let (above, _) = gaussian::above(model.normals(), model.bar(k));
-                assert!((above / k as f32 - 1.0).abs() < 0.05, "{above} rows for {k}, {count} groups, {spread}");
+                assert!(
+                    (above / k as f32 - 1.0).abs() < 0.05,
+                    "{above} rows for {k}, {count} groups, {spread}"
+                );
             }
             assert!(model.bar(model.rows() as usize) <= model.bar(model.rows() as usize - 1));
         }

@@ -1,10 +1,10 @@
 //! A search by partitions: clusters are chosen, their codes read, the best of them scored in `f32`.
 
-use super::calibration::Effort;
-use super::model::Model;
-use super::select::{bar, key, parts, sort};
 use super::Partitions;
 use super::bounds::CodeBounds;
+use super::calibration::Effort;
+use super::model::Model;
+use super::select::bar;
 use crate::top::Hit;
 use crate::vectors::kernels::codes::{self, COORDINATES, Reading, Readings, Run, block_bytes};
 use crate::vectors::kernels::interleaved::LANES;
@@ -17,15 +17,11 @@ const SAMPLE: usize = 6000;
 /// Where so many times as many rows are read as are wanted, a sample pays even of few: one block in so many.
 const AMPLE: usize = 8;
 
-/// A bar from a sample is low enough to leave all rows that are wanted, but for one time in a hundred, where it is to be corrected afterwards:
-/// where few are wanted. Of many, a few more or less do not matter.
+/// A bar from a sample is low enough to leave all rows that are wanted, but for one time in a hundred, where
+/// it is to be corrected afterwards: where few are wanted. Of many, a few more or less do not matter.
 const SURE: f32 = 2.5;
 const NEARLY: f32 = 0.5;
 const MANY: f32 = 300.0;
-
-/// Rows scored at a time, and how many are asked for ahead of their use.
-const BLOCK: usize = 32;
-const AHEAD: usize = 48;
 
 /// Blocks of the next cluster asked for while one is read.
 const NEXT: usize = 3;
@@ -62,7 +58,7 @@ pub(crate) struct Work {
 /// What a search needs and the next one reuses. A query that has had one like it before allocates nothing.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    user: Vec<f32>,
+    pub(super) user: Vec<f32>,
     pub(super) model: Model,
     /// The user in the units of the codes, as `i8`, and their scale in that of the model.
     coded: Vec<f32>,
@@ -72,18 +68,17 @@ pub(crate) struct Scratch {
     /// How many rows those have that may be found, and how many of the clusters have been read.
     candidates: f32,
     read: usize,
-    pub passed: usize,
     /// The score by codes from which a row is wanted.
     bar: f32,
     sample: Readings,
-    readings: Readings,
+    pub(super) readings: Readings,
     /// The rows to score, their ids, and their scores as keys.
-    visits: Vec<u32>,
-    ids: Vec<u64>,
-    keys: Vec<u64>,
-    spare: Vec<u64>,
+    pub(super) visits: Vec<u32>,
+    pub(super) ids: Vec<u64>,
+    pub(super) keys: Vec<u64>,
+    pub(super) spare: Vec<u64>,
     /// The quantised user as `i8` rows take it.
-    values: Vec<i8>,
+    pub(super) values: Vec<i8>,
     /// The answer, best first.
     pub hits: Vec<Hit>,
     pub work: Work,
@@ -98,7 +93,13 @@ impl<'a> Searched<'a> {
     }
 
     /// The same for several users, who read each block together; as many of both.
-    pub fn search_many(&self, users: &[&[f32]], wanted: Wanted<'_>, effort: Effort, scratches: &mut [Scratch]) {
+    pub fn search_many(
+        &self,
+        users: &[&[f32]],
+        wanted: Wanted<'_>,
+        effort: Effort,
+        scratches: &mut [Scratch],
+    ) {
         for (user, scratch) in users.iter().zip(&mut *scratches) {
             self.choose(user, wanted, effort, scratch);
         }
@@ -114,13 +115,19 @@ impl<'a> Searched<'a> {
 
     /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.
     ///
-    /// The best `k` of what a search finds score no more than the best `k` of all, so rows whose bounds by codes, or by their `i8` values,
-    /// lie below need no exact score.
+    /// The best `k` of what a search finds score no more than the best `k` of all, so rows whose bounds by
+    /// codes, or by their `i8` values, lie below need no exact score.
     pub fn search_exactly(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
         self.search(user, Wanted { approximate: false, ..wanted }, effort, scratch);
         let s = &mut *scratch;
         let least = s.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
-        let bounds = CodeBounds::new(user, self.partitions.units, s.model.scale, s.model.values(), (&s.code_values, s.unit));
+        let bounds = CodeBounds::new(
+            user,
+            self.partitions.units,
+            s.model.scale,
+            s.model.values(),
+            (&s.code_values, s.unit),
+        );
         s.clusters.clear();
         s.clusters.extend(0..self.partitions.clusters());
         self.partitions.drop_overlaps(&mut s.clusters);
@@ -137,14 +144,14 @@ impl<'a> Searched<'a> {
             codes::read(&reading, self.run(cluster, wanted.allowed), &mut s.readings);
         }
         s.work.coded += self.rows.len();
-        s.passed += s.readings.len();
         s.visits.clear();
         self.bound(user, least, s);
         self.score(s);
         self.finish(wanted.k, s);
     }
 
-    /// The scores of all rows by their codes, of a sound index, in units of the user's scale. Leaves the model of the user.
+    /// The scores of all rows by their codes, of a sound index, in units of the user's scale. Leaves the
+    /// model of the user.
     pub fn all_by_codes(&self, user: &[f32], scratch: &mut Scratch) -> Vec<f32> {
         let wanted = Wanted { k: self.rows.len(), allowed: None, approximate: false };
         self.choose(user, wanted, Effort { z: f32::NEG_INFINITY, factor: 1.0, coded: 1.0 }, scratch);
@@ -164,7 +171,8 @@ impl<'a> Searched<'a> {
         scratch.unit = if scale > 0.0 { scale / model.scale } else { 0.0 };
         let bar = model.bar(wanted.k);
         let count = effort.rows(wanted.k).min(model.rows() as usize);
-        // The clusters that are reached may have too few rows, where `k` is near to all of them or the model tells little.
+        // The clusters that are reached may have too few rows, where `k` is near to all of them or the model
+        // tells little.
         for lower in [0.0, 1.0, 3.0, f32::INFINITY] {
             model.reaching(bar, effort.z - lower, clusters);
             self.partitions.drop_overlaps(clusters);
@@ -243,81 +251,6 @@ impl<'a> Searched<'a> {
         self.finish(wanted.k, scratch);
     }
 
-    /// Leaves among the rows read those to visit whose bounds by `i8` values reach `least`.
-    fn bound(&self, user: &[f32], least: f32, scratch: &mut Scratch) {
-        let Scratch { readings, visits, values, .. } = scratch;
-        let bounding = self.quantized.and_then(|quantized| Some((quantized, quantized.bounds(user, values)?)));
-        let Some((quantized, bounds)) = bounding else {
-            return visits.extend_from_slice(readings.rows());
-        };
-        in_blocks(readings.rows(), |row| quantized.prefetch(row), |rows| {
-            quantized.bound(values, bounds, rows, |row, _, most| {
-                if most >= least {
-                    visits.push(row);
-                }
-            });
-        });
-    }
-
-    /// Scores the visits in `f32`.
-    fn score(&self, scratch: &mut Scratch) {
-        let Scratch { user, visits, keys, ids, .. } = scratch;
-        keys.clear();
-        ids.clear();
-        let touch = |row: u32| {
-            self.rows.prefetch_far(row);
-            prefetch_far(self.ids, row as usize, 1);
-        };
-        in_blocks(visits, touch, |rows| {
-            let scores = &mut [0.0; BLOCK][..rows.len()];
-            self.rows.scores(user, rows, scores);
-            for (&row, &mut score) in rows.iter().zip(scores) {
-                keys.push(key(score, ids.len() as u32));
-                ids.push(self.ids[row as usize]);
-            }
-        });
-        scratch.work.scored += visits.len();
-    }
-
-    /// Scores the visits by their `i8` values.
-    fn score_roughly(&self, quantized: Quantized<'_>, scratch: &mut Scratch) {
-        let Scratch { user, model, visits, keys, ids, values, .. } = scratch;
-        quantized.quantize_user(&user[..self.rows.dim()], values);
-        keys.clear();
-        ids.clear();
-        let touch = |row: u32| {
-            quantized.prefetch(row);
-            prefetch_far(self.ids, row as usize, 1);
-        };
-        in_blocks(visits, touch, |rows| {
-            let scores = &mut [0.0; BLOCK][..rows.len()];
-            quantized.scores(values, rows, scores);
-            for (&row, &mut score) in rows.iter().zip(scores) {
-                keys.push(key(score * model.scale + 0.0, ids.len() as u32));
-                ids.push(self.ids[row as usize]);
-            }
-        });
-        scratch.work.scored += visits.len();
-    }
-
-    /// Makes hits of the best `k`: by score, then by id.
-    fn finish(&self, k: usize, scratch: &mut Scratch) {
-        let Scratch { keys, spare, ids, hits, .. } = scratch;
-        sort(keys, spare);
-        hits.clear();
-        for equal in keys.chunk_by(|&a, &b| parts(a).0 == parts(b).0) {
-            let start = hits.len();
-            if start >= k {
-                break;
-            }
-            hits.extend(equal.iter().map(|&key| Hit { id: ids[parts(key).1 as usize], score: parts(key).0 }));
-            if equal.len() > 1 {
-                hits[start..].sort_unstable_by_key(|hit| hit.id);
-            }
-        }
-        hits.truncate(k);
-    }
-
     /// The rows of a cluster; none where what the file says of them cannot be.
     fn run<'m>(&'m self, cluster: u32, allowed: Option<&'m [u64]>) -> Run<'m> {
         let (group, lane) = self.partitions.place(cluster);
@@ -334,16 +267,5 @@ impl Scratch {
     fn reading(&self, cluster: u32, bar: f32) -> Reading<'_> {
         let base = self.model.mean(cluster);
         Reading { query: &self.code_values, unit: self.unit, caution: 0.0, base, bar }
-    }
-}
-
-/// Calls `each` with rows by blocks, and `touch` with each row some way ahead of that.
-#[inline(always)]
-fn in_blocks(rows: &[u32], touch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
-    rows.iter().take(AHEAD).for_each(|&row| touch(row));
-    for (number, block) in rows.chunks(BLOCK).enumerate() {
-        let ahead = rows.len().min(number * BLOCK + AHEAD);
-        rows[ahead..].iter().take(BLOCK).for_each(|&row| touch(row));
-        each(block);
     }
 }

@@ -17,7 +17,8 @@ pub(super) fn score_of(ordered: u32) -> f32 {
     f32::from_bits(ordered ^ if ordered >> 31 == 1 { 1 << 31 } else { u32::MAX })
 }
 
-/// The score that the best `count` of `scores` reach, of which there must be more; `keys` is only used for its space.
+/// The score that the best `count` of `scores` reach, of which there must be more; `keys` is only used for
+/// its space.
 pub(super) fn bar(scores: &[f32], count: usize, keys: &mut Vec<u64>) -> f32 {
     keys.clear();
     keys.extend(scores.iter().map(|&score| u64::from(ordered(score))));

@@ -31,8 +31,12 @@ impl World {
         sorted.sort_unstable();
         assert!(sorted.into_iter().eq(0..rows.len() as u32), "every row once");
         assert_eq!(clustering.counts.iter().sum::<u32>(), rows.len() as u32);
-        let values: Vec<f32> =
-            clustering.order.iter().flat_map(|&row| &padded[row as usize * stride_of(dim)..][..stride_of(dim)]).copied().collect();
+        let values: Vec<f32> = clustering
+            .order
+            .iter()
+            .flat_map(|&row| &padded[row as usize * stride_of(dim)..][..stride_of(dim)])
+            .copied()
+            .collect();
         let ids = (0..rows.len() as u64).map(|row| row * 7919 % 10_007).collect();
         let rows = Rows::new(&values, dim);
         let partitions = OwnedPartitions::build(rows, &clustering.counts, 2);
@@ -71,7 +75,9 @@ fn noise(at: usize) -> f32 {
 
 /// Rows around some topics.
 fn topics(rows: usize, dim: usize) -> Vec<Vec<f32>> {
-    let row = |row: usize| (0..dim).map(|at| noise(row % 20 * 1000 + at) + 0.3 * noise((1 << 20) + row * dim + at)).collect();
+    let row = |row: usize| {
+        (0..dim).map(|at| noise(row % 20 * 1000 + at) + 0.3 * noise((1 << 20) + row * dim + at)).collect()
+    };
     (0..rows).map(row).collect()
 }
 
@@ -126,7 +132,12 @@ fn searches_find_most_and_score_it_exactly() {
             found += scratch.hits.iter().filter(|hit| exact.contains(hit)).count();
             assert!(scratch.hits.len() == 20 && scratch.hits.is_sorted_by(|a, b| a.order(b).is_lt()));
             let exactly = scratch.hits.clone();
-            world.searched().search(&user, Wanted { approximate: true, ..wanted }, effort(-3.0, 1.5), &mut scratch);
+            world.searched().search(
+                &user,
+                Wanted { approximate: true, ..wanted },
+                effort(-3.0, 1.5),
+                &mut scratch,
+            );
             assert!((scratch.hits[0].score / exactly[0].score - 1.0).abs() < 0.02);
         }
         assert!(found > 950, "{found} of 1000 hits");
@@ -157,7 +168,9 @@ fn only_allowed_rows_are_found() {
     for user in topics(20, 24) {
         for every in [1u32, 3, 50, 5000] {
             let mut allowed = vec![0u64; 4000usize.div_ceil(64)];
-            (0..4000).filter(|row| row % every == 0).for_each(|row| allowed[row as usize / 64] |= 1 << (row % 64));
+            (0..4000)
+                .filter(|row| row % every == 0)
+                .for_each(|row| allowed[row as usize / 64] |= 1 << (row % 64));
             let wanted = Wanted { k: 30, allowed: Some(&allowed), approximate: false };
             world.searched().search(&user, wanted, effort(-4.0, 2.0), &mut scratch);
             let exact = world.exact(&user, 30, wanted.allowed);
@@ -191,7 +204,14 @@ fn the_number_of_threads_changes_nothing() {
     let made = |threads| {
         let clustering = Clustering::of(rows, 140, threads);
         let partitions = OwnedPartitions::build(rows, &clustering.counts, threads);
-        (clustering.order, clustering.counts, partitions.groups, partitions.moments, partitions.units, partitions.codes)
+        (
+            clustering.order,
+            clustering.counts,
+            partitions.groups,
+            partitions.moments,
+            partitions.units,
+            partitions.codes,
+        )
     };
     assert!(made(1) == made(3));
 }
@@ -210,8 +230,10 @@ fn copies_make_one_cluster_and_are_found() {
 #[test]
 fn extreme_norms_are_searched() {
     for scale in [crate::vectors::MAX_NORM, 1e-30, f32::MIN_POSITIVE, 1e-42] {
-        let rows: Vec<Vec<f32>> =
-            topics(600, 9).into_iter().map(|row| row.into_iter().map(|value| value / 10.0 * scale).collect()).collect();
+        let rows: Vec<Vec<f32>> = topics(600, 9)
+            .into_iter()
+            .map(|row| row.into_iter().map(|value| value / 10.0 * scale).collect())
+            .collect();
         let world = World::of(&rows, 30, true);
         let mut scratch = Scratch::default();
         for user_scale in [crate::vectors::MAX_NORM / 10.0, 1.0, 1e-42] {
@@ -231,9 +253,12 @@ fn a_calibrated_search_finds_what_was_asked_for() {
     let world = World::of(&rows, 150, true);
     let numbers: Vec<u64> = (0..6000).collect();
     let searched = Searched { ids: &numbers, ..world.searched() };
-    let users: Vec<Vec<f32>> = (0..300).map(|user| (0..24).map(|at| noise(user % 17 * 1000 + at) + noise(user * 24 + at)).collect()).collect();
+    let users: Vec<Vec<f32>> = (0..300)
+        .map(|user| (0..24).map(|at| noise(user % 17 * 1000 + at) + noise(user * 24 + at)).collect())
+        .collect();
     let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
-    let calibration = super::calibrate::calibrate(&searched, &users[..150], 2, &Watch::new(None, None)).unwrap();
+    let calibration =
+        super::calibrate::calibrate(&searched, &users[..150], 2, &Watch::new(None, None)).unwrap();
     assert_eq!(calibration.problem(), None);
     assert!(calibration.efforts[7..].as_flattened().iter().all(|effort| *effort == Effort::zeroed()));
     let mut scratch = Scratch::default();

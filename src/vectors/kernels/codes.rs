@@ -1,8 +1,8 @@
 //! One query against codes of four bits, sixteen rows at a time.
 //!
-//! A block holds sixteen rows: for every eight coordinates a cache line, in which each row has four bytes, whose low halves are the first
-//! four coordinates and whose high halves are the others (the layout is that of [`super::interleaved`]); then sixteen scales, then
-//! sixteen errors, both the upper halves of an `f32`.
+//! A block holds sixteen rows: for every eight coordinates a cache line, in which each row has four bytes,
+//! whose low halves are the first four coordinates and whose high halves are the others (the layout is that
+//! of [`super::interleaved`]); then sixteen scales, then sixteen errors, both the upper halves of an `f32`.
 
 use super::LINE;
 use super::interleaved::LANES;
@@ -136,7 +136,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Calls `each` with the lines of every block that holds a row which may be found, the number of its first row, and those rows as bits.
+    /// Calls `each` with the lines of every block that holds a row which may be found, the number of its
+    /// first row, and those rows as bits.
     #[inline(always)]
     fn each_block(&self, lines: usize, mut each: impl FnMut(&[[u8; LINE]], &[u8; LINE], u32, u16)) {
         let all: &[[u8; LINE]] = self.blocks.as_chunks().0;
@@ -168,12 +169,19 @@ fn bits(words: &[u64], first: usize) -> u16 {
 
 /// Makes values of products, and keeps those that reach the bar.
 #[inline(always)]
-fn keep(reading: &Reading<'_>, products: [i32; LANES], scales: &[u8; LINE], first: u32, rows: u16, readings: &mut Readings) {
-    let half = |at: usize| f32::from_bits(u32::from(u16::from_le_bytes([scales[2 * at], scales[2 * at + 1]])) << 16);
-    for lane in 0..LANES {
-        let value = reading.base
-            + half(lane) * reading.unit * products[lane] as f32
-            + half(LANES + lane) * reading.caution;
+fn keep(
+    reading: &Reading<'_>,
+    products: [i32; LANES],
+    scales: &[u8; LINE],
+    first: u32,
+    rows: u16,
+    readings: &mut Readings,
+) {
+    let half =
+        |at: usize| f32::from_bits(u32::from(u16::from_le_bytes([scales[2 * at], scales[2 * at + 1]])) << 16);
+    for (lane, product) in products.into_iter().enumerate() {
+        let value =
+            reading.base + half(lane) * reading.unit * product as f32 + half(LANES + lane) * reading.caution;
         readings.rows[readings.len] = first.wrapping_add(lane as u32);
         readings.values[readings.len] = value;
         readings.len += usize::from(value >= reading.bar && rows >> lane & 1 == 1);
@@ -228,9 +236,13 @@ mod avx512 {
                 let row = _mm512_add_epi32(_mm512_set1_epi32(first as i32), numbers);
                 let end = readings.len + LANES;
                 let rows: &mut [u32] = &mut readings.rows[readings.len..end];
-                rows.copy_from_slice(&bytemuck::cast::<_, [u32; LANES]>(_mm512_maskz_compress_epi32(found, row)));
+                rows.copy_from_slice(&bytemuck::cast::<_, [u32; LANES]>(_mm512_maskz_compress_epi32(
+                    found, row,
+                )));
                 let values: &mut [f32] = &mut readings.values[readings.len..end];
-                values.copy_from_slice(&bytemuck::cast::<_, [f32; LANES]>(_mm512_maskz_compress_ps(found, value)));
+                values.copy_from_slice(&bytemuck::cast::<_, [f32; LANES]>(_mm512_maskz_compress_ps(
+                    found, value,
+                )));
                 readings.len += found.count_ones() as usize;
             }
         });
@@ -417,6 +429,6 @@ mod tests {
         read(&reading, run, &mut readings);
         assert_eq!(readings.len(), 0);
         read(&reading, Run { blocks: &[0; 128], ..run }, &mut readings);
-        assert_eq!(readings.rows().iter().copied().collect::<Vec<_>>(), (3..19).collect::<Vec<_>>());
+        assert_eq!(readings.rows().to_vec(), (3..19).collect::<Vec<_>>());
     }
 }

@@ -1,7 +1,7 @@
 //! Sixteen normal distributions at a time: how much of each lies above a bar.
 //!
-//! Plain arithmetic on lanes, compiled for each kind of processor. Nothing is contracted or summed in another order, so all of them
-//! give the same bits.
+//! Plain arithmetic on lanes, compiled for each kind of processor. Nothing is contracted or summed in another
+//! order, so all of them give the same bits.
 
 use super::interleaved::LANES;
 
@@ -60,8 +60,8 @@ widest! {
     }
 }
 
-/// The share of a normal distribution above a bar that its mean is `z` deviations above, and the density there, within 0.3 %
-/// (Börjesson and Sundberg, IEEE Transactions on Communications 1979).
+/// The share of a normal distribution above a bar that its mean is `z` deviations above, and the density
+/// there, within 0.3 % (Börjesson and Sundberg, IEEE Transactions on Communications 1979).
 #[inline(always)]
 fn upper_share(z: f32) -> (f32, f32) {
     let away = z.abs().min(13.0);
@@ -80,7 +80,7 @@ fn exp_of_minus(x: f32) -> f32 {
     let rest = power - (rounded - ROUNDING);
     let fraction = 1.0
         + rest
-            * (0.693_147_2
+            * (std::f32::consts::LN_2
                 + rest * (0.240_226_5 + rest * (0.055_504_1 + rest * (0.009_618_1 + rest * 0.001_333_3))));
     f32::from_bits(fraction.to_bits().wrapping_add(rounded.to_bits() << 23))
 }
@@ -154,8 +154,8 @@ widest! {
 }
 
 widest! {
-    /// Sets means to `(sum + offset) * scale`, and narrow to 1 over the deviation: its scale times the root of `weights.0` times the
-    /// sum of squares, and `weights.1` scales of the mean more.
+    /// Sets means to `(sum + offset) * scale`, and narrow to 1 over the deviation: its scale times the root
+    /// of `weights.0` times the sum of squares, and `weights.1` scales of the mean more.
     pub fn normals(
         sums: (&[[i32; LANES]], &[[i32; LANES]]),
         scales: &[[Lanes; 2]],
@@ -200,7 +200,10 @@ mod tests {
         }
         for z in [-1e30, -1e3, 1e3, 1e30] {
             let (share, density) = upper_share(z);
-            assert!((0.0..=1.0).contains(&share) && (0.0..1e-30).contains(&density), "{share}, {density} at {z}");
+            assert!(
+                (0.0..=1.0).contains(&share) && (0.0..1e-30).contains(&density),
+                "{share}, {density} at {z}"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! One query against sixteen vectors at a time, which stand interleaved: four values of the first, four of the second, and
-//! so on. A register then holds one sum a vector, and none has to be added up.
+//! One query against sixteen vectors at a time, which stand interleaved: four values of the first, four of
+//! the second, and so on. A register then holds one sum a vector, and none has to be added up.
 
 use super::LINE;
 
@@ -49,8 +49,8 @@ pub(crate) struct Centres<'a> {
     pub halves: &'a [[f32; LANES]],
 }
 
-/// For each of the queries the number of the vector whose product, times its scale, less its half times the query's weight, is the largest:
-/// the first of equals.
+/// For each of the queries the number of the vector whose product, times its scale, less its half times the
+/// query's weight, is the largest: the first of equals.
 #[allow(unsafe_code)]
 pub(crate) fn nearest(
     queries: [&[i8]; SHARED],
@@ -122,7 +122,11 @@ mod avx512 {
         for (group, sums) in groups.chunks_exact(query.len()).zip(sums) {
             let mut sum = _mm512_setzero_si512();
             for (four, &query) in group.iter().zip(query) {
-                sum = _mm512_dpbusd_epi32(sum, load(four), _mm512_set1_epi32(i32::from_le_bytes(query.map(|value| value as u8))));
+                sum = _mm512_dpbusd_epi32(
+                    sum,
+                    load(four),
+                    _mm512_set1_epi32(i32::from_le_bytes(query.map(|value| value as u8))),
+                );
             }
             *sums = bytemuck::cast(sum);
         }
@@ -271,15 +275,17 @@ mod tests {
         {
             if is_x86_feature_detected!("avx2") {
                 // SAFETY: asked just before.
-                kernels.push((|query, groups, sums| unsafe { avx2::products(query, groups, sums) }, |a, b, c, d| unsafe {
-                    avx2::nearest(a, b, c, d)
-                }));
+                kernels.push((
+                    |query, groups, sums| unsafe { avx2::products(query, groups, sums) },
+                    |a, b, c, d| unsafe { avx2::nearest(a, b, c, d) },
+                ));
             }
             if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
                 // SAFETY: asked just before.
-                kernels.push((|query, groups, sums| unsafe { avx512::products(query, groups, sums) }, |a, b, c, d| unsafe {
-                    avx512::nearest(a, b, c, d)
-                }));
+                kernels.push((
+                    |query, groups, sums| unsafe { avx512::products(query, groups, sums) },
+                    |a, b, c, d| unsafe { avx512::nearest(a, b, c, d) },
+                ));
             }
         }
         kernels
