@@ -6,6 +6,10 @@
 //!
 //! The score of a row does not depend on the rows it is scored with.
 
+pub(crate) mod codes;
+pub(crate) mod gaussian;
+pub(crate) mod interleaved;
+
 use simsimd::SpatialSimilarity;
 
 /// The bytes of a cache line. Rows start on multiples of it.
@@ -242,6 +246,21 @@ pub(crate) fn prefetch<T>(data: &[T], start: usize, count: usize) {
         let line = data.as_ptr().wrapping_add(start).cast::<i8>().wrapping_add(byte);
         // SAFETY: a prefetch reads nothing that the program can see and never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, start, count);
+}
+
+/// Asks for the cache lines of `count` values from `start` on to come near, though not into the nearest cache.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) fn prefetch_far<T>(data: &[T], start: usize, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for byte in (0..count * size_of::<T>()).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let line = data.as_ptr().wrapping_add(start).cast::<i8>().wrapping_add(byte);
+        // SAFETY: a prefetch reads nothing that the program can see and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (data, start, count);

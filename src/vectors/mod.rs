@@ -1,7 +1,7 @@
 //! Embeddings: matrices, `i8` rows, the kernels of the inner product, and the space that a graph is built in.
 
 mod augmented;
-mod kernels;
+pub(crate) mod kernels;
 mod matrix;
 mod quantized;
 
@@ -9,7 +9,7 @@ pub(crate) use augmented::Augmented;
 pub(crate) use kernels::prefetch;
 pub use matrix::{EmbeddingValue, Matrix};
 pub(crate) use matrix::{Rows, pad, stride_of};
-pub(crate) use quantized::{Quantized, QuantizedRows, UserBounds, quantized_stride};
+pub(crate) use quantized::{Quantized, QuantizedRows, UserBounds, quantize, quantized_stride};
 
 /// The largest L2 norm an embedding may have: 2^62. Inner products, and distances in the augmented space,
 /// then stay finite in `f32`.

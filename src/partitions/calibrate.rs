@@ -1,0 +1,279 @@
+//! Measures what a search has to read and to score for a recall.
+//!
+//! A search misses a row of the exact answer for one of two reasons: its cluster is not read, or its codes do
+//! not tell its worth. Both are told by two numbers of the row: how far the mean of its cluster lies below
+//! the bar, and how many rows of the clusters read score better by codes. Counted over users, they tell the
+//! recall of every effort, without a search for each.
+
+use std::sync::Mutex;
+
+use bytemuck::Zeroable;
+
+use super::calibration::{CALIBRATED_K, CALIBRATED_RECALL, Calibration, Effort};
+use super::in_shares;
+use super::search::{Scratch, Searched, Wanted};
+use super::select::{ordered, score_of};
+use crate::Result;
+use crate::progress::{Stage, Watch};
+use crate::vectors::kernels::codes::block_bytes;
+use crate::vectors::kernels::interleaved::LANES;
+use crate::vectors::stride_of;
+
+/// Rows scored for each of the `k`, as tried.
+const FACTORS: [f32; TRIED] = [1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.2, 2.8, 4.0, 8.0];
+const TRIED: usize = 14;
+
+/// From the first to the second, z is told apart in so many steps.
+const NEAREST: f32 = 8.0;
+const FARTHEST: f32 = -24.0;
+const STEPS: usize = 640;
+
+/// The part of what a recall lacks that clusters cause, in the clusters that rows are compared in by their
+/// codes. What they cause in the end is then chosen.
+const BY_CLUSTERS: f32 = 0.7;
+
+/// For many rows a factor beyond this is never worth its price.
+const MANY: usize = 300;
+const ENOUGH: f32 = 2.8;
+
+/// Beyond this `k` users differ little, and cost most: so many of them measure it.
+const LARGE: usize = 5_000;
+const FEW: usize = 40;
+
+/// Users between two looks at progress and cancellation.
+const CHUNK: usize = 16;
+
+/// What the exact answers are looked for with; they do not depend on it.
+const BEGINNING: Effort = Effort { z: -3.0, factor: 1.2, coded: 0.0 };
+
+/// How many users measure an index of so many rows.
+pub(crate) fn measuring(rows: usize) -> usize {
+    ((1 << 27) / rows).clamp(100, 400)
+}
+
+/// What an effort is to be found for.
+#[derive(Clone, Copy)]
+struct Target {
+    k: usize,
+    recall: f32,
+}
+
+/// The rows of a user's exact answer for the largest `k`, best first.
+struct Measured<'u> {
+    user: &'u [f32],
+    rows: Vec<u32>,
+}
+
+/// The hits and the rows in the clusters at each step of z, for one `k`.
+#[derive(Clone)]
+struct Reached {
+    hits: Vec<u64>,
+    rows: Vec<u64>,
+}
+
+/// The hits in the clusters at each step of z that codes put among so many rows, for one target.
+type Told = Vec<[u64; TRIED]>;
+
+/// Measures an index, whose `ids` here are the numbers of its rows, with users of its dim.
+pub(crate) fn calibrate(
+    searched: &Searched<'_>,
+    users: &[&[f32]],
+    threads: usize,
+    watch: &Watch<'_>,
+) -> Result<Calibration> {
+    let ks: Vec<usize> = CALIBRATED_K.into_iter().filter(|&k| k <= searched.rows.len()).collect();
+    let small = ks.iter().filter(|&&k| k <= LARGE).count();
+    let mut measured: Vec<Measured<'_>> =
+        users.iter().map(|user| Measured { user, rows: Vec::new() }).collect();
+    let clusters = clusters_of(searched);
+    let no_reach = Reached { hits: vec![0; STEPS], rows: vec![0; STEPS] };
+    let reached = Mutex::new(vec![no_reach; ks.len()]);
+    for (number, chunk) in measured.chunks_mut(CHUNK).enumerate() {
+        watch.tick(Stage::Calibrate, number * CHUNK, 2 * users.len())?;
+        let mut chunk: Vec<_> = (number * CHUNK..).zip(chunk).collect();
+        in_shares(&mut chunk, threads, |(user, measured)| {
+            let ks = if *user < FEW { &ks[..] } else { &ks[..small] };
+            reach(searched, &clusters, ks, measured, &reached);
+        });
+    }
+    let reached = reached.into_inner().expect("measuring does not panic");
+
+    let targets: Vec<(Target, usize)> = (ks.iter().zip(&reached))
+        .flat_map(|(&k, reached)| {
+            CALIBRATED_RECALL
+                .map(|recall| (Target { k, recall }, reached.step(1.0 - BY_CLUSTERS * (1.0 - recall))))
+        })
+        .collect();
+    let told = Mutex::new(vec![vec![[0; TRIED]; STEPS]; targets.len()]);
+    for (number, chunk) in measured.chunks_mut(CHUNK).enumerate() {
+        watch.tick(Stage::Calibrate, users.len() + number * CHUNK, 2 * users.len())?;
+        let mut chunk: Vec<_> = (number * CHUNK..).zip(chunk).collect();
+        in_shares(&mut chunk, threads, |(user, measured)| {
+            let targets =
+                if *user < FEW { &targets[..] } else { &targets[..small * CALIBRATED_RECALL.len()] };
+            tell(searched, &clusters, targets, measured, &told);
+        });
+    }
+    let told = told.into_inner().expect("measuring does not panic");
+
+    let mut calibration = Calibration::zeroed();
+    let places = calibration.efforts.as_flattened_mut().iter_mut();
+    for (at, (place, (target, _))) in places.zip(&targets).enumerate() {
+        let users = if target.k > LARGE { users.len().min(FEW) } else { users.len() };
+        *place = cheapest(searched, *target, users, &reached[at / CALIBRATED_RECALL.len()], &told[at]);
+    }
+    Ok(calibration)
+}
+
+/// The cluster of each row.
+fn clusters_of(searched: &Searched<'_>) -> Vec<u32> {
+    let mut clusters = Vec::with_capacity(searched.rows.len());
+    for cluster in 0..searched.partitions.clusters() {
+        let (group, lane) = searched.partitions.place(cluster);
+        clusters.extend(std::iter::repeat_n(cluster, group.counts[lane] as usize));
+    }
+    clusters
+}
+
+/// The step of each cluster's z.
+fn steps(scratch: &Scratch, clusters: u32, k: usize) -> Vec<usize> {
+    let bar = scratch.model.bar(k);
+    let step = |z: f32| ((NEAREST - z) / (NEAREST - FARTHEST) * STEPS as f32) as usize;
+    (0..clusters).map(|cluster| step(scratch.model.z(cluster, bar)).min(STEPS - 1)).collect()
+}
+
+/// Finds the exact answer of a user, and adds for each `k` what clusters hold of it.
+fn reach(
+    searched: &Searched<'_>,
+    clusters: &[u32],
+    ks: &[usize],
+    measured: &mut Measured<'_>,
+    reached: &Mutex<Vec<Reached>>,
+) {
+    let mut scratch = Scratch::default();
+    let Some(&k) = ks.last() else { return };
+    let wanted = Wanted { k, allowed: None, approximate: false };
+    searched.search_exactly(measured.user, wanted, BEGINNING, &mut scratch);
+    measured.rows = scratch.hits.iter().map(|hit| hit.id as u32).collect();
+    let steps: Vec<Vec<usize>> =
+        ks.iter().map(|&k| steps(&scratch, searched.partitions.clusters(), k)).collect();
+    let mut reached = reached.lock().expect("measuring does not panic");
+    for ((&k, steps), reached) in ks.iter().zip(&steps).zip(&mut *reached) {
+        measured.rows[..k].iter().for_each(|&row| reached.hits[steps[clusters[row as usize] as usize]] += 1);
+        for (cluster, &step) in (0..).zip(steps) {
+            let (group, lane) = searched.partitions.place(cluster);
+            reached.rows[step] += u64::from(group.counts[lane]);
+        }
+    }
+}
+
+impl Reached {
+    /// The first step at which the clusters so far hold this share of the hits.
+    fn step(&self, share: f32) -> usize {
+        let wanted = (f64::from(share) * self.hits.iter().sum::<u64>() as f64).ceil() as u64;
+        let mut held = 0;
+        self.hits
+            .iter()
+            .position(|hits| {
+                held += hits;
+                held >= wanted
+            })
+            .unwrap_or(STEPS - 1)
+    }
+}
+
+/// Adds for each target what codes tell of a user's exact answer among the clusters up to a step.
+fn tell(
+    searched: &Searched<'_>,
+    clusters: &[u32],
+    targets: &[(Target, usize)],
+    measured: &Measured<'_>,
+    told: &Mutex<Vec<Told>>,
+) {
+    let mut scratch = Scratch::default();
+    let scores = searched.all_by_codes(measured.user, &mut scratch);
+    let mut keys = Vec::new();
+    let mut found: Vec<Vec<(usize, usize)>> = Vec::new();
+    for targets in targets.chunk_by(|(a, _), (b, _)| a.k == b.k) {
+        let k = targets[0].0.k;
+        let steps = steps(&scratch, searched.partitions.clusters(), k);
+        let hits: Vec<(usize, f32)> = measured.rows[..k]
+            .iter()
+            .map(|&row| (steps[clusters[row as usize] as usize], scores[row as usize]))
+            .collect();
+        // The more clusters, the better are the best rows of them: what was no use among few is none among
+        // more.
+        let mut least = f32::NEG_INFINITY;
+        for &(_, last) in targets {
+            keys.clear();
+            let mut start = 0;
+            for (cluster, &step) in (0..).zip(&steps) {
+                let (group, lane) = searched.partitions.place(cluster);
+                let end = start + group.counts[lane] as usize;
+                if step <= last {
+                    keys.extend(
+                        scores[start..end]
+                            .iter()
+                            .filter(|&&score| score >= least)
+                            .map(|&score| ordered(score)),
+                    );
+                }
+                start = end;
+            }
+            let bars = bars(&mut keys, k);
+            least = bars[TRIED - 1];
+            let factor = |score: f32| bars.iter().position(|&bar| score >= bar);
+            found.push(hits.iter().filter_map(|&(step, score)| Some((step, factor(score)?))).collect());
+        }
+    }
+    let mut told = told.lock().expect("measuring does not panic");
+    for (told, found) in told.iter_mut().zip(found) {
+        found.into_iter().for_each(|(step, factor)| told[step][factor] += 1);
+    }
+}
+
+/// The scores that the best of so many times `k` reach.
+fn bars(keys: &mut [u32], k: usize) -> [f32; TRIED] {
+    let mut bars = [f32::NEG_INFINITY; TRIED];
+    let (mut left, mut last) = (keys, f32::NEG_INFINITY);
+    for (bar, factor) in bars.iter_mut().zip(FACTORS).rev() {
+        let most = if k > MANY { ENOUGH } else { FACTORS[TRIED - 1] };
+        let count = (k as f32 * factor.min(most)).ceil() as usize;
+        if count < left.len() {
+            let at = left.len() - count;
+            let (_, &mut key, _) = left.select_nth_unstable(at);
+            last = score_of(key);
+            left = &mut left[at..];
+        }
+        *bar = last;
+    }
+    bars
+}
+
+/// Among the efforts that reach the recall the one that reads the fewest cache lines.
+fn cheapest(searched: &Searched<'_>, target: Target, users: usize, reached: &Reached, told: &Told) -> Effort {
+    let dim = searched.rows.dim();
+    let wanted = (f64::from(target.recall) * (users * target.k) as f64).ceil() as u64;
+    let lines_coded = (block_bytes(dim) / LANES) as f64 / 64.0;
+    let lines_scored = (stride_of(dim) / 16 + 1) as f64;
+    let (mut best, mut least) = (Effort::zeroed(), f64::INFINITY);
+    for (tried, factor) in FACTORS.into_iter().enumerate() {
+        let (mut found, mut rows) = (0, 0);
+        for (step, (told, reached)) in told.iter().zip(&reached.rows).enumerate() {
+            found += told[..=tried].iter().sum::<u64>();
+            rows += reached;
+            if found < wanted {
+                continue;
+            }
+            let coded = rows as f64 / users as f64;
+            let cost = coded * lines_coded + f64::from(factor) * target.k as f64 * lines_scored;
+            if cost < least {
+                let z = NEAREST - (NEAREST - FARTHEST) * (step + 1) as f32 / STEPS as f32;
+                least = cost;
+                best = Effort { z, factor, coded: (coded / searched.rows.len() as f64) as f32 };
+            }
+            break;
+        }
+    }
+    best
+}

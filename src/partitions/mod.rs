@@ -1,0 +1,97 @@
+//! Partitions: rows cluster by cluster, a model of each cluster, and codes of its rows.
+
+mod bounds;
+mod build;
+mod calibrate;
+mod calibration;
+mod cluster;
+mod encode;
+#[cfg(test)]
+mod measure;
+mod model;
+mod score;
+mod search;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Mutex;
+use std::thread;
+
+pub(crate) use build::OwnedPartitions;
+pub(crate) use cluster::Clustering;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::vectors::kernels::interleaved::LANES;
+
+/// Sixteen clusters: where their rows and blocks are, and the scales of their moments.
+#[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq)]
+#[repr(C)]
+pub(crate) struct Group {
+    /// The first row of each, and how many there are; 0 in lanes that are not used.
+    pub starts: [u32; LANES],
+    pub counts: [u32; LANES],
+    /// The first block of codes.
+    pub blocks: [u32; LANES],
+    /// Of the means and of the deviations.
+    pub mean_scales: [f32; LANES],
+    pub deviation_scales: [f32; LANES],
+    /// The L2 norm of the mean.
+    pub norms: [f32; LANES],
+    /// The largest L2 norm that the codes of a row stand for, each coordinate in its unit.
+    pub reaches: [f32; LANES],
+}
+
+/// A view of the partitions of an index.
+#[derive(Clone, Copy)]
+pub(crate) struct Partitions<'a> {
+    pub groups: &'a [Group],
+    /// For each group, interleaved: the means, each 128 above its `i8` value, and the variances.
+    pub moments: &'a [u8],
+    /// The unit of each coordinate of the codes.
+    pub units: &'a [f32],
+    pub codes: &'a [u8],
+}
+
+impl<'a> Partitions<'a> {
+    /// How many there are; some may have no rows.
+    fn clusters(&self) -> u32 {
+        (self.groups.len() * LANES) as u32
+    }
+
+    /// The group of a cluster, and its lane there.
+    fn place(&self, cluster: u32) -> (&'a Group, usize) {
+        (&self.groups[cluster as usize / LANES], cluster as usize % LANES)
+    }
+
+    /// Leaves of ascending clusters those whose rows follow those of the others, as they do in a sound file:
+    /// so no row is found twice.
+    fn drop_overlaps(&self, clusters: &mut Vec<u32>) {
+        let mut end = 0;
+        clusters.retain(|&cluster| {
+            let (group, lane) = self.place(cluster);
+            let start = group.starts[lane];
+            let follows = start >= end;
+            end = if follows { start.saturating_add(group.counts[lane]) } else { end };
+            follows
+        });
+    }
+}
+
+/// Does `work` on each of `items`, which threads take as they are free.
+fn in_shares<T: Send>(items: &mut [T], threads: usize, work: impl Fn(&mut T) + Sync) {
+    if threads == 1 {
+        return items.iter_mut().for_each(work);
+    }
+    let left = Mutex::new(items.iter_mut());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(item) = { left.lock().expect("work does not panic").next() } {
+                    work(item);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,213 @@
+//! Which clusters to read for a user.
+//!
+//! The scores of a cluster's rows for a user are taken for a normal distribution: its mean is the product of
+//! the user with the mean row, and its variance that of each coordinate times the user's square. So the
+//! clusters tell, before a row is read, how many rows lie above any bar; the bar that `k` rows reach is
+//! solved for, and a cluster is read if its mean lies no more than so many deviations below that bar.
+
+use super::Partitions;
+use crate::vectors::kernels::gaussian::{self, Normals, Spread};
+use crate::vectors::kernels::interleaved::{LANES, interleaved_stride, products};
+use crate::vectors::quantize;
+
+/// Rounds in which the bar is looked for, and how near the rows above it are to come to those wanted before
+/// the last step, as a difference of logarithms: the step leaves about the square of that.
+const ROUNDS: usize = 10;
+const NEAR: f32 = 0.15;
+
+/// A lane each for sixteen clusters.
+pub(super) type Lanes = [f32; LANES];
+
+/// A user, and the distribution of each cluster's scores in units of the user's scale.
+#[derive(Default)]
+pub(super) struct Model {
+    /// The user as `i8` values, and their scale.
+    values: Vec<i8>,
+    pub scale: f32,
+    squares: Vec<f32>,
+    square_values: Vec<i8>,
+    sums: Vec<[i32; LANES]>,
+    square_sums: Vec<[i32; LANES]>,
+    scales: Vec<[Lanes; 2]>,
+    means: Vec<Lanes>,
+    narrow: Vec<Lanes>,
+    weights: Vec<Lanes>,
+}
+
+impl Model {
+    /// Lays the distributions out for a user, without padding. Rows count that are in `allowed`, a bit each,
+    /// or all.
+    pub fn set(&mut self, partitions: &Partitions<'_>, user: &[f32], allowed: Option<&[u64]>) {
+        let stride = interleaved_stride(user.len());
+        self.scale = quantize(user, &mut self.values);
+        let sum: i32 = self.values.iter().map(|&value| i32::from(value)).sum();
+        self.squares.clear();
+        self.squares.extend(self.values.iter().map(|&value| f32::from(value).powi(2)));
+        let norm = self.squares.iter().sum::<f32>().sqrt();
+        let square_scale = quantize(&self.squares, &mut self.square_values);
+        self.values.resize(stride, 0);
+        self.square_values.resize(stride, 0);
+
+        let groups = partitions.groups.len();
+        self.sums.resize(groups, [0; LANES]);
+        self.square_sums.resize(groups, [0; LANES]);
+        self.means.resize(groups, [0.0; LANES]);
+        self.narrow.resize(groups, [0.0; LANES]);
+        self.weights.resize(groups, [0.0; LANES]);
+        let each = self.sums.iter_mut().zip(&mut self.square_sums);
+        for ((sums, square_sums), moments) in each.zip(partitions.moments.chunks_exact(2 * LANES * stride)) {
+            let (means, variances) = moments.split_at(LANES * stride);
+            products(&self.values, means, std::slice::from_mut(sums));
+            products(&self.square_values, variances, std::slice::from_mut(square_sums));
+        }
+        self.scales.clear();
+        self.scales.extend(partitions.groups.iter().map(|group| [group.mean_scales, group.deviation_scales]));
+        for (group, weights) in partitions.groups.iter().zip(&mut self.weights) {
+            *weights = match allowed {
+                None => group.counts.map(|count| count as f32),
+                Some(allowed) => std::array::from_fn(|lane| {
+                    ones(allowed, group.starts[lane] as usize, group.counts[lane] as usize) as f32
+                }),
+            };
+        }
+        // A mean is known no better than to its step, which each value of the user takes its share in.
+        let step = norm / 12f32.sqrt();
+        gaussian::normals(
+            (&self.sums, &self.square_sums),
+            &self.scales,
+            -128 * sum,
+            (square_scale, step),
+            (&mut self.means, &mut self.narrow),
+        );
+    }
+
+    /// The user as `i8` values, padded.
+    pub fn values(&self) -> &[i8] {
+        &self.values
+    }
+
+    /// How many rows of a cluster count.
+    pub fn count(&self, cluster: u32) -> f32 {
+        self.weights.as_flattened()[cluster as usize]
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> f32 {
+        self.weights.as_flattened().iter().sum()
+    }
+
+    /// The mean score of a cluster.
+    pub fn mean(&self, cluster: u32) -> f32 {
+        self.means.as_flattened()[cluster as usize]
+    }
+
+    /// How many deviations the mean of a cluster lies above `bar`.
+    pub fn z(&self, cluster: u32, bar: f32) -> f32 {
+        (self.mean(cluster) - bar) * self.narrow.as_flattened()[cluster as usize]
+    }
+
+    /// The score that `k` rows reach.
+    pub fn bar(&self, k: usize) -> f32 {
+        let Spread { weight, mean, between, within, least, most } = gaussian::spread(self.normals());
+        let share = k as f32 / weight;
+        if share.is_nan() || share >= 1.0 {
+            return least;
+        }
+        let (mut low, mut high) = (least, most);
+        // The two spreads make one; 1.25 mean distances are a deviation.
+        let mut bar =
+            (mean + deviations_above(share.min(0.5)) * (1.25 * between + within)).max(low).min(high);
+        for _ in 0..ROUNDS {
+            let (above, fall) = gaussian::above(self.normals(), bar);
+            let off = (above / k as f32).ln();
+            if off > 0.0 {
+                low = bar
+            } else {
+                high = bar
+            }
+            // Newton's step for the logarithm, which bends down, so that no step from above goes too far.
+            let next = bar + off * above / fall;
+            bar = if next > low && next < high { next } else { low + (high - low) / 2.0 };
+            if off.abs() < NEAR {
+                break;
+            }
+        }
+        bar
+    }
+
+    /// The clusters whose mean is at least `z` deviations above `bar`, ascending; those without rows that
+    /// count are left out.
+    pub fn reaching(&self, bar: f32, z: f32, clusters: &mut Vec<u32>) {
+        gaussian::reaching(self.normals(), bar, z, clusters);
+    }
+
+    fn normals(&self) -> Normals<'_> {
+        Normals { means: &self.means, narrow: &self.narrow, weights: &self.weights }
+    }
+}
+
+/// By how many deviations a normal distribution's bar lies above its mean if this share lies above the bar,
+/// at most a half (Abramowitz and Stegun, 26.2.22).
+fn deviations_above(share: f32) -> f32 {
+    let t = (-2.0 * share.ln()).sqrt();
+    t - (2.307_53 + 0.270_61 * t) / (1.0 + 0.992_29 * t + 0.044_81 * t * t)
+}
+
+/// How many of `count` bits from `start` on are set.
+pub(super) fn ones(words: &[u64], start: usize, count: usize) -> u32 {
+    let end = start.saturating_add(count).min(words.len() * 64);
+    if start >= end {
+        return 0;
+    }
+    let (first, last) = (start / 64, (end - 1) / 64);
+    let from = u64::MAX << (start % 64);
+    let to = u64::MAX >> (63 - (end - 1) % 64);
+    match words[first..=last] {
+        [word] => (word & from & to).count_ones(),
+        [head, ref middle @ .., tail] => {
+            (head & from).count_ones()
+                + (tail & to).count_ones()
+                + middle.iter().map(|word| word.count_ones()).sum::<u32>()
+        }
+        [] => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ones_are_those_counted_one_by_one(words in prop::collection::vec(any::<u64>(), 0..5), start in 0usize..400, count in 0usize..400) {
+            let bit = |at: usize| words.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
+            prop_assert_eq!(ones(&words, start, count), (start..start + count).filter(|&at| bit(at)).count() as u32);
+        }
+    }
+
+    #[test]
+    fn the_bar_is_where_so_many_rows_lie_above() {
+        let normals = |count: usize, spread: f32| {
+            let mut model = Model::default();
+            for at in 0..count {
+                model.means.push(std::array::from_fn(|lane| ((at * 16 + lane) as f32 * 0.77).sin() * spread));
+                model.narrow.push([1.0 / (spread * (0.1 + at as f32 * 0.03)); LANES]);
+                model.weights.push([(at % 3 * 100) as f32; LANES]);
+            }
+            model
+        };
+        for (count, spread) in [(2, 1.0), (9, 1.0), (100, 50.0), (40, 1e15), (40, 1e-15)] {
+            let model = normals(count, spread);
+            for k in [1, 10, 300, model.rows() as usize * 9 / 10] {
+                let (above, _) = gaussian::above(model.normals(), model.bar(k));
+                assert!(
+                    (above / k as f32 - 1.0).abs() < 0.05,
+                    "{above} rows for {k}, {count} groups, {spread}"
+                );
+            }
+            assert!(model.bar(model.rows() as usize) <= model.bar(model.rows() as usize - 1));
+        }
+    }
+}

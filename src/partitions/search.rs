@@ -1,0 +1,271 @@
+//! A search by partitions: clusters are chosen, their codes read, the best of them scored in `f32`.
+
+use super::Partitions;
+use super::bounds::CodeBounds;
+use super::calibration::Effort;
+use super::model::Model;
+use super::select::bar;
+use crate::top::Hit;
+use crate::vectors::kernels::codes::{self, COORDINATES, Reading, Readings, Run, block_bytes};
+use crate::vectors::kernels::interleaved::LANES;
+use crate::vectors::kernels::prefetch_far;
+use crate::vectors::{Quantized, Rows, pad, quantize};
+
+/// Codes read in advance to find the bar for the others, if there are three times as many.
+const SAMPLE: usize = 6000;
+
+/// Where so many times as many rows are read as are wanted, a sample pays even of few: one block in so many.
+const AMPLE: usize = 8;
+
+/// A bar from a sample is low enough to leave all rows that are wanted, but for one time in a hundred, where
+/// it is to be corrected afterwards: where few are wanted. Of many, a few more or less do not matter.
+const SURE: f32 = 2.5;
+const NEARLY: f32 = 0.5;
+const MANY: f32 = 300.0;
+
+/// Blocks of the next cluster asked for while one is read.
+const NEXT: usize = 3;
+
+/// What a search by partitions is over.
+#[derive(Clone, Copy)]
+pub(crate) struct Searched<'a> {
+    pub partitions: Partitions<'a>,
+    pub rows: Rows<'a>,
+    pub ids: &'a [u64],
+    pub quantized: Option<Quantized<'a>>,
+}
+
+/// What a search asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// At least 1.
+    pub k: usize,
+    /// The rows that may be found, a bit each; without it all may.
+    pub allowed: Option<&'a [u64]>,
+    /// Whether the scores of `i8` rows will do, where there are any.
+    pub approximate: bool,
+}
+
+/// What a search did, for those who measure it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Work {
+    pub clusters: usize,
+    /// Rows whose codes were read, and those that were scored by their embeddings.
+    pub coded: usize,
+    pub scored: usize,
+}
+
+/// What a search needs and the next one reuses. A query that has had one like it before allocates nothing.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(super) user: Vec<f32>,
+    pub(super) model: Model,
+    /// The user in the units of the codes, as `i8`, and their scale in that of the model.
+    coded: Vec<f32>,
+    code_values: Vec<i8>,
+    unit: f32,
+    clusters: Vec<u32>,
+    /// How many rows those have that may be found, and how many of the clusters have been read.
+    candidates: f32,
+    read: usize,
+    /// The score by codes from which a row is wanted.
+    bar: f32,
+    sample: Readings,
+    pub(super) readings: Readings,
+    /// The rows to score, their ids, and their scores as keys.
+    pub(super) visits: Vec<u32>,
+    pub(super) ids: Vec<u64>,
+    pub(super) keys: Vec<u64>,
+    pub(super) spare: Vec<u64>,
+    /// The quantised user as `i8` rows take it.
+    pub(super) values: Vec<i8>,
+    /// The answer, best first.
+    pub hits: Vec<Hit>,
+    pub work: Work,
+}
+
+impl<'a> Searched<'a> {
+    /// Leaves the hits for a user among the clusters and the rows that an effort reaches.
+    pub fn search(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        self.choose(user, wanted, effort, scratch);
+        (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.allowed, scratch));
+        self.settle(wanted, effort, scratch);
+    }
+
+    /// The same for several users, who read each block together; as many of both.
+    pub fn search_many(
+        &self,
+        users: &[&[f32]],
+        wanted: Wanted<'_>,
+        effort: Effort,
+        scratches: &mut [Scratch],
+    ) {
+        for (user, scratch) in users.iter().zip(&mut *scratches) {
+            self.choose(user, wanted, effort, scratch);
+        }
+        for cluster in 0..self.partitions.clusters() {
+            for scratch in &mut *scratches {
+                if scratch.clusters.get(scratch.read) == Some(&cluster) {
+                    self.read(scratch.read, wanted.allowed, scratch);
+                }
+            }
+        }
+        scratches.iter_mut().for_each(|scratch| self.settle(wanted, effort, scratch));
+    }
+
+    /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.
+    ///
+    /// The best `k` of what a search finds score no more than the best `k` of all, so rows whose bounds by
+    /// codes, or by their `i8` values, lie below need no exact score.
+    pub fn search_exactly(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        self.search(user, Wanted { approximate: false, ..wanted }, effort, scratch);
+        let s = &mut *scratch;
+        let least = s.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
+        let bounds = CodeBounds::new(
+            user,
+            self.partitions.units,
+            s.model.scale,
+            s.model.values(),
+            (&s.code_values, s.unit),
+        );
+        s.clusters.clear();
+        s.clusters.extend(0..self.partitions.clusters());
+        self.partitions.drop_overlaps(&mut s.clusters);
+        s.readings.clear();
+        for &cluster in &s.clusters {
+            let (group, lane) = self.partitions.place(cluster);
+            let reading = Reading {
+                query: &s.code_values,
+                unit: s.unit,
+                caution: bounds.caution,
+                base: s.model.mean(cluster) + bounds.slack(group.norms[lane], group.reaches[lane]),
+                bar: bounds.bar(least),
+            };
+            codes::read(&reading, self.run(cluster, wanted.allowed), &mut s.readings);
+        }
+        s.work.coded += self.rows.len();
+        s.visits.clear();
+        self.bound(user, least, s);
+        self.score(s);
+        self.finish(wanted.k, s);
+    }
+
+    /// The scores of all rows by their codes, of a sound index, in units of the user's scale. Leaves the
+    /// model of the user.
+    pub fn all_by_codes(&self, user: &[f32], scratch: &mut Scratch) -> Vec<f32> {
+        let wanted = Wanted { k: self.rows.len(), allowed: None, approximate: false };
+        self.choose(user, wanted, Effort { z: f32::NEG_INFINITY, factor: 1.0, coded: 1.0 }, scratch);
+        (0..scratch.clusters.len()).for_each(|at| self.read(at, None, scratch));
+        scratch.readings.values().to_vec()
+    }
+
+    /// Chooses the clusters to read and the bar for their rows.
+    fn choose(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        let Scratch { model, clusters, coded, code_values, work, .. } = scratch;
+        pad(user, &mut scratch.user);
+        coded.clear();
+        coded.extend(user.iter().zip(self.partitions.units).map(|(value, unit)| value * unit));
+        let scale = quantize(coded, code_values);
+        code_values.resize(user.len().next_multiple_of(COORDINATES), 0);
+        model.set(&self.partitions, user, wanted.allowed);
+        scratch.unit = if scale > 0.0 { scale / model.scale } else { 0.0 };
+        let bar = model.bar(wanted.k);
+        let count = effort.rows(wanted.k).min(model.rows() as usize);
+        // The clusters that are reached may have too few rows, where `k` is near to all of them or the model
+        // tells little.
+        for lower in [0.0, 1.0, 3.0, f32::INFINITY] {
+            model.reaching(bar, effort.z - lower, clusters);
+            self.partitions.drop_overlaps(clusters);
+            scratch.candidates = clusters.iter().map(|&cluster| model.count(cluster)).sum();
+            if scratch.candidates as usize >= count {
+                break;
+            }
+        }
+        let coded = clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
+        *work = Work { clusters: clusters.len(), coded, scored: 0 };
+        scratch.bar = self.sampled_bar(effort.rows(wanted.k), wanted.allowed, scratch);
+        scratch.readings.clear();
+        scratch.read = 0;
+    }
+
+    /// A bar that about as many rows of the chosen clusters reach as are wanted, by a sample of them.
+    fn sampled_bar(&self, count: usize, allowed: Option<&[u64]>, scratch: &mut Scratch) -> f32 {
+        let candidates = scratch.candidates as usize;
+        let ample = AMPLE * count < candidates;
+        if !ample && candidates < 3 * SAMPLE {
+            return f32::NEG_INFINITY;
+        }
+        let step = (candidates / SAMPLE).max(if ample { AMPLE } else { 1 });
+        let bytes = block_bytes(self.rows.dim());
+        let mut sample = std::mem::take(&mut scratch.sample);
+        sample.clear();
+        let mut at = 0;
+        for &cluster in &scratch.clusters {
+            let run = self.run(cluster, allowed);
+            let blocks = run.count.div_ceil(LANES);
+            while at < blocks {
+                codes::read(&scratch.reading(cluster, f32::NEG_INFINITY), run.block(at, bytes), &mut sample);
+                at += step;
+            }
+            at -= blocks;
+        }
+        scratch.sample = sample;
+        let sample = scratch.sample.values();
+        let share = count as f32 / scratch.candidates * sample.len() as f32;
+        let more = if share < MANY { SURE * share.sqrt() + 2.0 } else { NEARLY * share.sqrt() };
+        let share = (share + more) as usize;
+        if share < sample.len() { bar(sample, share, &mut scratch.keys) } else { f32::NEG_INFINITY }
+    }
+
+    /// Adds the rows of the chosen cluster `at` that reach the bar.
+    fn read(&self, at: usize, allowed: Option<&[u64]>, scratch: &mut Scratch) {
+        let cluster = scratch.clusters[at];
+        if let Some(&next) = scratch.clusters.get(at + 1) {
+            prefetch_far(self.run(next, None).blocks, 0, NEXT * block_bytes(self.rows.dim()));
+        }
+        let mut readings = std::mem::take(&mut scratch.readings);
+        codes::read(&scratch.reading(cluster, scratch.bar), self.run(cluster, allowed), &mut readings);
+        scratch.readings = readings;
+        scratch.read = at + 1;
+    }
+
+    /// Scores the rows that the codes leave, and brings the best in order.
+    fn settle(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        if scratch.readings.len() < wanted.k && scratch.bar > f32::NEG_INFINITY {
+            // The sample told wrong.
+            scratch.bar = f32::NEG_INFINITY;
+            scratch.readings.clear();
+            (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.allowed, scratch));
+        }
+        let count = effort.rows(wanted.k);
+        if scratch.readings.len() > count + count / 8 {
+            let bar = bar(scratch.readings.values(), count, &mut scratch.keys);
+            scratch.readings.retain(bar);
+        }
+        scratch.visits.clear();
+        scratch.visits.extend_from_slice(scratch.readings.rows());
+        match self.quantized.filter(|_| wanted.approximate) {
+            Some(quantized) => self.score_roughly(quantized, scratch),
+            None => self.score(scratch),
+        }
+        self.finish(wanted.k, scratch);
+    }
+
+    /// The rows of a cluster; none where what the file says of them cannot be.
+    fn run<'m>(&'m self, cluster: u32, allowed: Option<&'m [u64]>) -> Run<'m> {
+        let (group, lane) = self.partitions.place(cluster);
+        let (first, count) = (group.starts[lane], group.counts[lane] as usize);
+        let start = (group.blocks[lane] as usize).saturating_mul(block_bytes(self.rows.dim()));
+        let blocks = self.partitions.codes.get(start..).unwrap_or(&[]);
+        let count = if first as usize + count <= self.rows.len() { count } else { 0 };
+        Run { blocks, first, count, allowed }
+    }
+}
+
+impl Scratch {
+    /// How to read a cluster.
+    fn reading(&self, cluster: u32, bar: f32) -> Reading<'_> {
+        let base = self.model.mean(cluster);
+        Reading { query: &self.code_values, unit: self.unit, caution: 0.0, base, bar }
+    }
+}
