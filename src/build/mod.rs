@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rows::RowWriter;
 
 use crate::dump::Dump;
-use crate::index::Builder;
+use crate::index::{Builder, Plan};
 use crate::limits::{MAX_DIM, MAX_M, MIN_M, check_model_version};
 use crate::progress::{Progress, ProgressFn, Watch};
 use crate::vectors::{EmbeddingValue, Matrix, problem_with};
@@ -42,6 +42,7 @@ pub struct IndexBuilder {
     model_version: String,
     builder: Builder,
     quantization: Option<Quantization>,
+    plans: Option<Vec<Plan>>,
     m: usize,
     ef_construction: usize,
     threads: usize,
@@ -90,6 +91,7 @@ impl IndexBuilder {
             model_version: model_version.into(),
             builder: Builder::Native,
             quantization: None,
+            plans: None,
             m: 16,
             ef_construction: 200,
             threads: available_parallelism().map_or(1, usize::from),
@@ -110,6 +112,16 @@ impl IndexBuilder {
     /// 0.002 of these in the mean.
     pub fn quantize(mut self, quantization: Quantization) -> Self {
         self.quantization = Some(quantization);
+        self
+    }
+
+    /// What searches are to answer by: [`Plan::Graph`], [`Plan::Partitions`] or both. By default both; below 10,000 rows the
+    /// graph alone.
+    ///
+    /// Partitions alone build in a tenth of the time, and are enough where searches ask for hundreds of items and more.
+    /// [`Plan::Scan`] needs nothing and can always be taken.
+    pub fn plans(mut self, plans: impl Into<Vec<Plan>>) -> Self {
+        self.plans = Some(plans.into());
         self
     }
 
@@ -213,6 +225,12 @@ impl IndexBuilder {
         within("ef_construction", self.ef_construction, 1, 10_000)?;
         within("threads", self.threads, 1, 1024)?;
         within("dim", dim, 1, MAX_DIM)?;
+        if let Some(plans) = &self.plans
+            && !plans.iter().any(|plan| [Plan::Graph, Plan::Partitions].contains(plan))
+        {
+            let problem = "name the graph, partitions or both".to_owned();
+            return Err(Error::BadOption { option: "plans", problem });
+        }
         self.users.as_ref().map_or(Ok(()), |users| check_users(users, dim))
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use itemdex::dump::{Dump, IdLists};
 use itemdex::live::Catalog;
 use itemdex::{
-    BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, SearchOptions,
+    BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Plan, Progress, Quantization, SearchOptions,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -85,6 +85,8 @@ struct UserJson {
     user: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     unknown: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'static str>,
     hits: Vec<HitJson>,
 }
 
@@ -95,6 +97,9 @@ pub(crate) fn build(args: &Build) -> Done {
     }
     let dump = options.open(&args.items)?;
     let mut builder = IndexBuilder::new(&args.model_version).m(args.m).ef_construction(args.ef_construction);
+    if let Some(plans) = &args.plans {
+        builder = builder.plans(plans.iter().map(|&plan| plan.into()).collect::<Vec<_>>());
+    }
     if let Some(quantize) = args.quantize {
         builder = builder.quantize(match quantize {
             crate::Quantize::I8 => Quantization::I8,
@@ -178,7 +183,9 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         let document = json!({
             "rows": info.rows, "dim": info.dim, "model_version": info.model_version, "bytes": info.bytes,
             "sections": sections, "quantized": info.quantized, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
-            "layers": info.layers, "degree": {"min": least, "mean": mean, "max": most},
+            "layers": info.layers, "format_version": info.format_version, "clusters": info.clusters,
+            "plans": info.plans.iter().map(|plan| plan.name()).collect::<Vec<_>>(),
+            "degree": {"min": least, "mean": mean, "max": most},
             "norm_variation": info.norm_variation, "augmentation": info.augmentation, "calibration": calibration,
         });
         writeln!(out, "{document}")?;
@@ -190,6 +197,9 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
             "builder        {}, m {}, ef_construction {}",
             info.builder, info.m, info.ef_construction
         )?;
+        let plans: Vec<_> = info.plans.iter().map(|plan| plan.name()).collect();
+        writeln!(out, "plans          {}", plans.join(", "))?;
+        writeln!(out, "clusters       {}", info.clusters)?;
         writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { "f32" })?;
         writeln!(out, "norms          vary by {:.2} of their mean", info.norm_variation)?;
         writeln!(
@@ -236,10 +246,13 @@ pub(crate) fn search(args: &Search) -> Done {
     if let Some(ef) = args.ef {
         options = options.ef(ef);
     }
+    if let Some(plan) = args.plan {
+        options = options.plan(plan.into());
+    }
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
-        let hits = index.search_with(embedding, &options).map_err(|error| Failure::OfUser(user, error))?.hits;
-        print_hits(&mut out, user, None, &hits, args.json)?;
+        let found = index.search_with(embedding, &options).map_err(|error| Failure::OfUser(user, error))?;
+        print_hits(&mut out, user, Some(found.plan), None, &found.hits, args.json)?;
     }
     Ok(out.flush()?)
 }
@@ -258,21 +271,29 @@ pub(crate) fn rank(args: &Rank) -> Done {
     for (user, embedding) in users.rows().enumerate() {
         let list = candidates.list(user);
         let ranked = index.rank(embedding, list, args.k).map_err(|error| Failure::OfUser(user, error))?;
-        print_hits(&mut out, user, Some(ranked.unknown.len()), &ranked.hits, args.json)?;
+        print_hits(&mut out, user, None, Some(ranked.unknown.len()), &ranked.hits, args.json)?;
     }
     Ok(out.flush()?)
 }
 
-fn print_hits(out: &mut impl Write, user: usize, unknown: Option<usize>, hits: &[Hit], json: bool) -> Done {
+fn print_hits(
+    out: &mut impl Write,
+    user: usize,
+    plan: Option<Plan>,
+    unknown: Option<usize>,
+    hits: &[Hit],
+    json: bool,
+) -> Done {
     if json {
         let hits = hits.iter().map(|&Hit { id, score }| HitJson { id, score }).collect();
-        serde_json::to_writer(&mut *out, &UserJson { user, unknown, hits })?;
+        serde_json::to_writer(&mut *out, &UserJson { user, unknown, plan: plan.map(Plan::name), hits })?;
         writeln!(out)?;
         return Ok(());
     }
-    match unknown {
-        Some(unknown) => writeln!(out, "user {user}  ({unknown} candidates unknown)")?,
-        None => writeln!(out, "user {user}")?,
+    match (unknown, plan) {
+        (Some(unknown), _) => writeln!(out, "user {user}  ({unknown} candidates unknown)")?,
+        (None, Some(plan)) => writeln!(out, "user {user}  (by {})", plan.name())?,
+        (None, None) => writeln!(out, "user {user}")?,
     }
     for (place, hit) in (1..).zip(hits) {
         writeln!(out, "{place:>6}  {:>20}  {:>12.6}", hit.id, hit.score)?;

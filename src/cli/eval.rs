@@ -10,9 +10,13 @@ use itemdex::{Hit, Index, Matrix, OpenOptions, SearchOptions};
 use plotters::prelude::*;
 use serde_json::json;
 
-use crate::Eval;
 use crate::commands::{Done, Failure, output, read_users};
 use crate::progress::Meter;
+use crate::{Eval, Plan};
+
+/// What is measured where nothing else is asked for.
+const BEAMS: [usize; 5] = [50, 100, 200, 400, 800];
+const RECALLS: [f32; 3] = [0.9, 0.95, 0.99];
 
 /// A point, and the recall that was asked for if it was not a beam.
 type Measured = (Point, Option<f32>);
@@ -28,7 +32,7 @@ pub(crate) fn eval(args: &Eval) -> Done {
         }
         return rank(&index, &users, candidates, args);
     }
-    let asked = asked(args);
+    let asked = asked(&index, args);
     // Before the exact answers, which take long: whether all of it can be asked.
     for (options, _) in &asked {
         index.search_with(users.row(0), options)?;
@@ -52,11 +56,19 @@ pub(crate) fn eval(args: &Eval) -> Done {
         )?;
     } else {
         writeln!(out, "{} users, {} thread(s), recall@{}", users.len(), args.threads, args.k)?;
-        writeln!(out, "{:>6} {:>8} {:>11} {:>9} {:>9}", "ef", "recall", "queries/s", "p50 us", "p99 us")?;
-        for (Point { ef, recall, qps, p50, p99, .. }, target) in points {
+        let head = ("plan", "ef", "recall", "p5", "queries/s", "p50 us", "p99 us");
+        let (plan, ef, recall, p5, qps, p50, p99) = head;
+        writeln!(out, "{plan:<10} {ef:>6} {recall:>8} {p5:>8} {qps:>11} {p50:>9} {p99:>9}")?;
+        for (Point { plan, ef, recall, recall_p5, qps, p50, p99, .. }, target) in points {
+            let ef = if plan == itemdex::Plan::Graph { ef.to_string() } else { String::new() };
             let (p50, p99) = (p50.as_secs_f64() * 1e6, p99.as_secs_f64() * 1e6);
             let asked = target.map(|target| format!("  asked for {target}")).unwrap_or_default();
-            writeln!(out, "{ef:>6} {recall:>8.4} {qps:>11.0} {p50:>9.1} {p99:>9.1}{asked}")?;
+            let plan = plan.name();
+            write!(
+                out,
+                "{plan:<10} {ef:>6} {recall:>8.4} {recall_p5:>8.4} {qps:>11.0} {p50:>9.1} {p99:>9.1}"
+            )?;
+            writeln!(out, "{asked}")?;
         }
     }
     Ok(out.flush()?)
@@ -72,14 +84,23 @@ pub(crate) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<H
     Ok(truth?)
 }
 
-/// The searches to measure: each beam once, and the recalls.
-fn asked(args: &Eval) -> Vec<(SearchOptions, Option<f32>)> {
-    let mut beams = args.ef.clone();
+/// The searches to measure: each beam once, and the recalls; without any, usual ones.
+fn asked(index: &Index, args: &Eval) -> Vec<(SearchOptions, Option<f32>)> {
+    let mut all = SearchOptions::new(args.k);
+    if let Some(plan) = args.plan {
+        all = all.plan(plan.into());
+    }
+    if args.approximate_scores {
+        all = all.approximate_scores();
+    }
+    let walks = args.plan.is_none_or(|plan| plan == Plan::Graph)
+        && index.info().plans.contains(&itemdex::Plan::Graph);
+    let mut beams = args.ef.clone().unwrap_or(if walks { BEAMS.to_vec() } else { Vec::new() });
     beams.sort_unstable();
     beams.dedup();
-    let by_beam = beams.iter().map(|&ef| (SearchOptions::new(args.k).ef(ef), None));
-    let by_recall =
-        args.recall.iter().map(|&recall| (SearchOptions::new(args.k).recall(recall), Some(recall)));
+    let usual = if beams.is_empty() && args.recall.is_empty() { &RECALLS[..] } else { &[] };
+    let by_beam = beams.iter().map(|&ef| (all.ef(ef), None));
+    let by_recall = args.recall.iter().chain(usual).map(|&recall| (all.recall(recall), Some(recall)));
     by_beam.chain(by_recall).collect()
 }
 
@@ -145,9 +166,9 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
 }
 
 fn point_json(&(point, target): &Measured) -> serde_json::Value {
-    let Point { ef, recall, qps, p50, p99, .. } = point;
+    let Point { plan, ef, recall, recall_p5, qps, p50, p99, .. } = point;
     let (p50, p99) = (p50.as_nanos() as f64 / 1e3, p99.as_nanos() as f64 / 1e3);
-    let mut json = json!({"ef": ef, "recall": recall, "qps": qps, "p50_us": p50, "p99_us": p99});
+    let mut json = json!({"plan": plan.name(), "ef": ef, "recall": recall, "recall_p5": recall_p5, "qps": qps, "p50_us": p50, "p99_us": p99});
     if let Some(target) = target {
         json["target"] = target.into();
     }

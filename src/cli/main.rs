@@ -95,6 +95,9 @@ struct Build {
     /// Over what a search walks [default: i8 rows if that costs no recall]
     #[arg(long, value_enum)]
     quantize: Option<Quantize>,
+    /// What searches are to answer by [default: graph,partitions; below 10,000 rows graph]
+    #[arg(long, value_enum, value_name = "PLAN,...", value_delimiter = ',')]
+    plans: Option<Vec<Plan>>,
     /// Links a row in the upper layers; twice as many in the base layer
     #[arg(long, default_value_t = 16)]
     m: usize,
@@ -210,6 +213,26 @@ enum Builder {
     HnswRs,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Plan {
+    /// A walk over the graph
+    Graph,
+    /// Codes of the clusters that promise most
+    Partitions,
+    /// Every row
+    Scan,
+}
+
+impl From<Plan> for itemdex::Plan {
+    fn from(plan: Plan) -> itemdex::Plan {
+        match plan {
+            Plan::Graph => itemdex::Plan::Graph,
+            Plan::Partitions => itemdex::Plan::Partitions,
+            Plan::Scan => itemdex::Plan::Scan,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Quantize {
     /// Rows of i8; what is found is scored in f32
@@ -233,6 +256,9 @@ struct Search {
     /// The beam of the walk instead; wider finds more
     #[arg(long, value_name = "N")]
     ef: Option<usize>,
+    /// How to find them [default: whatever is expected to be fastest]
+    #[arg(long, value_enum)]
+    plan: Option<Plan>,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,
@@ -264,17 +290,23 @@ struct Eval {
     /// Recall at how many items; with --rank, how many candidates to keep
     #[arg(short, default_value_t = 100)]
     k: usize,
-    /// The beams to measure
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "50,100,200,400,800")]
-    ef: Vec<usize>,
+    /// The beams of walks to measure [default: 50,100,200,400,800; none with another plan]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
+    ef: Option<Vec<usize>>,
     /// Recalls to ask for and measure besides
     #[arg(long, value_name = "SHARE,SHARE,...", value_delimiter = ',')]
     recall: Vec<f32>,
+    /// How to search [default: whatever is expected to be fastest]
+    #[arg(long, value_enum)]
+    plan: Option<Plan>,
+    /// Let partitions answer with the scores of i8 rows
+    #[arg(long)]
+    approximate_scores: bool,
     /// Threads that query at once
     #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: usize,
     /// Time ranking instead, of so many candidates drawn at random; with --threads above 1, its throughput too
-    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plot"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plan", "plot"])]
     rank: Option<usize>,
     /// How many ranks to time
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]

@@ -7,14 +7,20 @@ use super::PAGE;
 use crate::calibration::Calibration;
 use crate::ids::table_size;
 use crate::limits::{MAX_DIM, MAX_M, MAX_ROWS, MIN_M, check_model_version};
+use crate::partitions;
 use crate::vectors::{quantized_stride, stride_of};
 use crate::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"itemdex\0";
 
-/// The format version that this library writes and reads. A file of another version is refused. The magic, the
-/// version and the size of the header are the same in every version; the rest may change.
-const FORMAT_VERSION: u32 = 1;
+/// The format version that this library writes, and the oldest that it reads. A file of another version is
+/// refused. The magic, the version and the size of the header are the same in every version; the rest may
+/// change.
+///
+/// Version 2 adds partitions, and files without a graph. A file of version 1 has none of the fields and
+/// sections that version 2 added.
+const FORMAT_VERSION: u32 = 2;
+const OLDEST_VERSION: u32 = 1;
 
 /// How many upper layers a graph may have.
 pub(crate) const MAX_LAYERS: usize = 15;
@@ -37,10 +43,18 @@ pub(crate) enum Section {
     BaseLayer,
     /// The upper layers, `u32`.
     UpperLayers,
+    /// Groups of sixteen clusters: where their rows are, and the scales of their moments.
+    Clusters,
+    /// The mean and the variance of each coordinate in each cluster, bytes.
+    Moments,
+    /// The unit of each coordinate of the codes, `f32`.
+    CodeUnits,
+    /// The codes of the rows, in blocks of sixteen.
+    Codes,
 }
 
 impl Section {
-    pub const ALL: [Section; 7] = [
+    pub const ALL: [Section; 11] = [
         Section::Rows,
         Section::QuantizedRows,
         Section::Scales,
@@ -48,7 +62,14 @@ impl Section {
         Section::IdTable,
         Section::BaseLayer,
         Section::UpperLayers,
+        Section::Clusters,
+        Section::Moments,
+        Section::CodeUnits,
+        Section::Codes,
     ];
+
+    /// How many sections files of version 1 have: the first so many.
+    const FIRST: usize = 7;
 
     pub fn name(self) -> &'static str {
         match self {
@@ -59,6 +80,10 @@ impl Section {
             Section::IdTable => "id_table",
             Section::BaseLayer => "base_layer",
             Section::UpperLayers => "upper_layers",
+            Section::Clusters => "clusters",
+            Section::Moments => "moments",
+            Section::CodeUnits => "code_units",
+            Section::Codes => "codes",
         }
     }
 }
@@ -94,13 +119,20 @@ pub(crate) struct Header {
     pub layer_nodes: [u32; MAX_LAYERS],
     model_version_length: u32,
     model_version: [u8; 256],
-    pub sections: [Span; Section::ALL.len()],
+    first_sections: [Span; Section::FIRST],
     /// How rows are quantised: 0 not at all, 1 as `i8`.
     pub quantized: u32,
     pub calibration: Calibration,
     /// The augmentation of the graph's space: the weight of the augmented coordinate, 0 to 1.
     pub augmentation: f32,
-    reserved: [u8; 3208],
+    /// From here on version 2. Whether there is no graph: 0 or 1.
+    pub without_graph: u32,
+    /// How many groups of clusters and blocks of codes there are; 0 without partitions.
+    pub groups: u32,
+    pub blocks: u32,
+    pub partitions: partitions::Calibration,
+    more_sections: [Span; Section::ALL.len() - Section::FIRST],
+    reserved: [u8; 2344],
     checksum: u64,
 }
 
@@ -137,8 +169,8 @@ impl Header {
         if length < PAGE {
             return Err(damaged(length, format!("the file ends within its header of {PAGE} bytes")));
         }
-        let header: Header = bytemuck::pod_read_unaligned(&page[..PAGE as usize]);
-        if header.format_version != FORMAT_VERSION {
+        let mut header: Header = bytemuck::pod_read_unaligned(&page[..PAGE as usize]);
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&header.format_version) {
             let found = header.format_version;
             return Err(Error::UnknownFormat { path: path.to_owned(), found, supported: FORMAT_VERSION });
         }
@@ -149,8 +181,31 @@ impl Header {
             let problem = format!("the file has {length} bytes, its header says {}", header.file_length);
             return Err(damaged(length.min(header.file_length), problem));
         }
+        if header.format_version < 2 {
+            header.without_graph = 0;
+            (header.groups, header.blocks) = (0, 0);
+            header.partitions = Zeroable::zeroed();
+            header.more_sections = Default::default();
+        }
         header.check().map_err(|problem| damaged(0, problem))?;
         Ok(header)
+    }
+
+    /// The version of the file's format.
+    pub fn format_version(&self) -> u32 {
+        self.format_version
+    }
+
+    /// The sections that a file of this version has, in the file's order.
+    pub fn sections(&self) -> &'static [Section] {
+        if self.format_version < 2 { &Section::ALL[..Section::FIRST] } else { &Section::ALL }
+    }
+
+    /// Notes where all sections lie.
+    pub fn set_spans(&mut self, spans: &[Span]) {
+        let (first, more) = spans.split_at(Section::FIRST);
+        self.first_sections.copy_from_slice(first);
+        self.more_sections.copy_from_slice(more);
     }
 
     pub fn model_version(&self) -> &str {
@@ -159,7 +214,16 @@ impl Header {
     }
 
     pub fn section(&self, section: Section) -> Span {
-        self.sections[section as usize]
+        let place = section as usize;
+        self.first_sections.get(place).copied().unwrap_or_else(|| self.more_sections[place - Section::FIRST])
+    }
+
+    pub fn has_graph(&self) -> bool {
+        self.without_graph == 0
+    }
+
+    pub fn has_partitions(&self) -> bool {
+        self.groups > 0
     }
 
     /// How many upper layers there are.
@@ -192,17 +256,21 @@ impl Header {
             let most = if layer < self.layers() { self.rows } else { 0 };
             fits("upper layer size", nodes.into(), 0, most)?;
         }
+        fits("the mark of a file without a graph", self.without_graph.into(), 0, 1)?;
+        fits("number of cluster groups", self.groups.into(), 0, self.rows)?;
+        let blocks = if self.has_partitions() { self.rows.div_ceil(16)..=self.rows } else { 0..=0 };
+        fits("number of code blocks", self.blocks.into(), *blocks.start(), *blocks.end())?;
         check_model_version(self.model_version()).map_err(|error| error.to_string())?;
         if !(0.0..=1.0).contains(&self.augmentation) {
             return Err(format!("the augmentation {} is not within 0 to 1", self.augmentation));
         }
-        self.calibration.problem().map_or(Ok(()), Err)?;
+        self.calibration.problem().or_else(|| self.partitions.problem()).map_or(Ok(()), Err)?;
         self.check_sections()
     }
 
     fn check_sections(&self) -> std::result::Result<(), String> {
         let mut end = PAGE;
-        for section in Section::ALL {
+        for &section in self.sections() {
             let Span { offset, length, .. } = self.section(section);
             let expected = self.section_length(section);
             if length != expected || offset != end {
@@ -221,6 +289,7 @@ impl Header {
     /// first.
     fn section_length(&self, section: Section) -> u64 {
         let m = u64::from(self.m);
+        let sizes = partitions::section_sizes(self.dim as usize);
         match section {
             Section::Rows => self.rows * stride_of(self.dim as usize) as u64 * 4,
             Section::QuantizedRows => {
@@ -229,10 +298,14 @@ impl Header {
             Section::Scales => u64::from(self.quantized) * self.rows * 4,
             Section::Ids => self.rows * 8,
             Section::IdTable => self.id_buckets * 64,
-            Section::BaseLayer => self.rows * 2 * m * 4,
+            Section::BaseLayer => u64::from(1 - self.without_graph) * self.rows * 2 * m * 4,
             Section::UpperLayers => {
                 self.layer_nodes.iter().map(|&nodes| u64::from(nodes) * (2 + m) * 4).sum()
             }
+            Section::Clusters => u64::from(self.groups) * sizes.group,
+            Section::Moments => u64::from(self.groups) * sizes.moments,
+            Section::CodeUnits => u64::from(u32::from(self.has_partitions())) * u64::from(self.dim) * 4,
+            Section::Codes => u64::from(self.blocks) * sizes.block,
         }
     }
 }

@@ -95,7 +95,7 @@ impl FileWriter {
     /// If a section was not written.
     pub fn publish(self, mut header: Header) -> Result<u64> {
         assert_eq!(self.sections.len(), Section::ALL.len(), "every section is written before the header");
-        header.sections.copy_from_slice(&self.sections);
+        header.set_spans(&self.sections);
         header.file_length = self.position;
         let failed = Error::io("write", &self.out);
         self.finish(header.seal()).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! What an index file holds, and whether it holds.
 
 use super::Index;
+use super::plan::Plan;
 use crate::Result;
 use crate::file::Section;
 use crate::graph::Layers;
@@ -38,6 +39,12 @@ pub struct Info {
     pub model_version: String,
     /// The file's length in bytes.
     pub bytes: u64,
+    /// The version of the file's format.
+    pub format_version: u32,
+    /// The plans that searches may take.
+    pub plans: Vec<Plan>,
+    /// Clusters of rows; 0 without partitions.
+    pub clusters: usize,
     /// Each section's name and bytes, in the file's order.
     pub sections: Vec<(&'static str, u64)>,
     /// Whether there are `i8` rows to walk over.
@@ -58,7 +65,7 @@ pub struct Info {
     /// The space that the build chose for its graph: the weight of the augmented coordinate, 0 for the raw inner product
     /// to 1 for augmented L2.
     pub augmentation: f32,
-    /// The fewest, the mean and the most base links a row.
+    /// The fewest, the mean and the most base links a row; zeros without a graph.
     pub degree: (usize, f64, usize),
 }
 
@@ -69,7 +76,7 @@ impl Index {
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged) for the first thing that does not hold.
     pub fn verify(&self, mut progress: impl FnMut(&'static str)) -> Result<()> {
-        for section in Section::ALL {
+        for &section in self.file.header().sections() {
             progress(section.name());
             self.file.check(section)?;
         }
@@ -83,6 +90,13 @@ impl Index {
         self.id_map()
             .verify(self.ids())
             .map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
+        if self.file.header().has_partitions() {
+            progress("partitions");
+            self.searched().verify().map_err(|problem| self.file.wrong(Section::Clusters, 0, problem))?;
+        }
+        if !self.file.header().has_graph() {
+            return Ok(());
+        }
         progress("links");
         self.graph().verify().map_err(|flaw| {
             let section = match flaw.layers {
@@ -96,13 +110,16 @@ impl Index {
     /// What the file holds. Reads every row and every link of the base layer.
     pub fn info(&self) -> Info {
         let header = self.file.header();
-        let sections = Section::ALL.map(|section| (section.name(), header.section(section).length));
+        let length = |&section: &Section| (section.name(), header.section(section).length);
         Info {
             rows: self.len(),
             dim: self.dim(),
             model_version: self.model_version().to_owned(),
             bytes: header.file_length,
-            sections: sections.to_vec(),
+            sections: header.sections().iter().map(length).collect(),
+            format_version: header.format_version(),
+            plans: self.plans(),
+            clusters: self.searched().partitions.len(),
             quantized: header.quantized == 1,
             builder: builder_name(header.builder),
             m: header.m as usize,
@@ -113,6 +130,13 @@ impl Index {
             augmentation: header.augmentation,
             degree: self.degree(),
         }
+    }
+
+    fn plans(&self) -> Vec<Plan> {
+        let header = self.file.header();
+        let graph = header.has_graph().then_some(Plan::Graph);
+        let partitions = header.has_partitions().then_some(Plan::Partitions);
+        graph.into_iter().chain(partitions).chain([Plan::Scan]).collect()
     }
 
     fn norm_variation(&self) -> f64 {
@@ -127,6 +151,9 @@ impl Index {
     }
 
     fn degree(&self) -> (usize, f64, usize) {
+        if !self.file.header().has_graph() {
+            return (0, 0.0, 0);
+        }
         let graph = self.graph();
         let degrees = (0..self.len() as u32).map(|row| graph.links(row).count());
         let (least, sum, most) =

@@ -2,8 +2,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::search::{Found, Plan, SearchOptions};
+use super::plan::{Route, SearchOptions};
+use super::search::Found;
 use super::{Candidates, Index, RankOptions, Ranked};
+use crate::partitions::{self, Effort, Wanted};
 use crate::ranking::{ScanUser, Scope, Source};
 use crate::top::Hit;
 use crate::{Error, Matrix, Result};
@@ -11,13 +13,16 @@ use crate::{Error, Matrix, Result};
 /// Users that share a pass over the rows: their embeddings and a block of rows stay in the core's nearest cache.
 const USERS_A_GROUP: usize = 32;
 
+/// Users that read the codes of a cluster together.
+const SHARING: usize = 8;
+
 impl Index {
     /// The items of several users at once, one answer a user, in the order of the users. Each answer is that of
     /// [`Index::search_with`], bit for bit.
     ///
     /// Users are spread over `threads`, at least 1 and at most one a core; the caller's thread is one of them. Where rows are scanned, 32 users share a pass, and a row is loaded
-    /// once for all of them; walks share nothing. Allocates the answers and, for a scan, the space of 32 users on each
-    /// thread.
+    /// once for all of them; by partitions, 8 users share the codes of a cluster; walks share nothing. Allocates the answers
+    /// and, for a scan or partitions, the space of the users that share on each thread.
     ///
     /// # Errors
     /// The errors of [`Index::search_with`], for the first user at fault; then no user has an answer.
@@ -34,23 +39,29 @@ impl Index {
     /// ```
     pub fn search_many(&self, users: &Matrix, options: &SearchOptions, threads: usize) -> Result<Vec<Found>> {
         self.check_users(users)?;
+        let route = self.route(options, self.len())?;
         let k = options.k().min(self.len());
-        let ef = self.ef(options)?;
-        let plan = self.plan(ef, options);
         let mut answers = vec![Vec::new(); users.len()];
-        match plan {
-            Plan::Scan => {
+        match route {
+            _ if k == 0 => {}
+            Route::Scan => {
                 answers = self.scan_many(users, Scope::All, (k, options.bounding()), threads, |_| ());
             }
-            Plan::Graph if k == 0 => {}
-            Plan::Graph => spread(&mut answers, threads, |first, answers| {
+            Route::Graph(ef) => spread(&mut answers, threads, |first, answers| {
                 for (user, answer) in (first..).zip(answers) {
                     let mut workspace = self.workspace_for(users.row(user));
                     self.walk(k, ef, &mut workspace);
                     *answer = self.answer(workspace);
                 }
             }),
+            Route::Partitions(effort) => {
+                let wanted = Wanted { k, allowed: None, approximate: options.approximate() };
+                spread(&mut answers, threads, |first, answers| {
+                    self.partitions_many(users, first, wanted, effort, answers);
+                });
+            }
         }
+        let plan = route.plan();
         Ok(answers.into_iter().map(|hits| Found { hits, plan }).collect())
     }
 
@@ -140,6 +151,31 @@ impl Index {
             }
         });
         answers
+    }
+
+    /// Answers the users from `first` on by partitions, some of them together.
+    fn partitions_many(
+        &self,
+        users: &Matrix,
+        first: usize,
+        wanted: Wanted<'_>,
+        effort: Option<Effort>,
+        answers: &mut [Vec<Hit>],
+    ) {
+        let searched = self.searched();
+        let mut scratches = Vec::new();
+        for (number, answers) in answers.chunks_mut(SHARING).enumerate() {
+            let start = first + number * SHARING;
+            let group: Vec<&[f32]> = (start..).take(answers.len()).map(|user| users.row(user)).collect();
+            scratches.resize_with(answers.len(), partitions::Scratch::default);
+            match effort {
+                Some(effort) => searched.search_many(&group, wanted, effort, &mut scratches),
+                None => group.iter().zip(&mut scratches).for_each(|(user, scratch)| {
+                    searched.search_exactly(user, wanted, partitions::BEGINNING, scratch);
+                }),
+            }
+            answers.iter_mut().zip(&scratches).for_each(|(answer, scratch)| answer.clone_from(&scratch.hits));
+        }
     }
 
     pub(crate) fn check_users(&self, users: &Matrix) -> Result<()> {

@@ -4,6 +4,7 @@
 //!
 //! - This file says what an [`Index`] is: its items, its model version, and the parts of the file that queries read.
 //! - `open` opens files; `check` verifies them and says what they hold.
+//! - `plan` is what a search is asked for, and chooses the plan that answers it.
 //! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its answer beside it.
 //! - `candidates` is what a rank takes; `quotas` has recall channels, and chooses hits within their quotas.
 //! - `workspace` holds what a query borrows and gives back.
@@ -13,6 +14,7 @@ mod channels;
 mod check;
 mod many;
 mod open;
+mod plan;
 mod quotas;
 mod rank;
 mod search;
@@ -22,15 +24,17 @@ pub use candidates::{Candidates, RowHandles};
 pub use channels::RankedChannels;
 pub use check::{Builder, Info};
 pub use open::{OpenOptions, Residency};
+pub use plan::{Plan, SearchOptions};
 pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};
 pub use rank::{RankOptions, Ranked};
-pub use search::{Found, Plan, SearchOptions};
+pub use search::Found;
 
 use workspace::Workspaces;
 
 use crate::file::{IndexFile, Section};
 use crate::graph::Graph;
 use crate::ids::IdMap;
+use crate::partitions::{Partitions, Searched};
 use crate::ranking::Ranking;
 use crate::vectors::{Quantized, Rows, problem_with};
 use crate::{Error, Result};
@@ -140,6 +144,18 @@ impl Index {
         IdMap::new(self.file.section(Section::IdTable), self.len(), seed)
     }
 
+    /// What searches by partitions read. Only of an index that has partitions.
+    fn searched(&self) -> Searched<'_> {
+        let partitions = Partitions {
+            groups: self.file.section(Section::Clusters),
+            moments: self.file.section(Section::Moments),
+            units: self.file.section(Section::CodeUnits),
+            codes: self.file.section(Section::Codes),
+        };
+        Searched { partitions, rows: self.rows(), ids: self.ids(), quantized: self.quantized() }
+    }
+
+    /// The graph. Only of an index that has one.
     fn graph(&self) -> Graph<'_> {
         let header = self.file.header();
         let base = self.file.section(Section::BaseLayer);

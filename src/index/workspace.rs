@@ -3,6 +3,7 @@ use crossbeam::queue::ArrayQueue;
 use super::Index;
 use super::quotas::{ChannelHit, Chooser};
 use crate::graph::{self, Scored};
+use crate::partitions;
 use crate::ranking::{self, ScanUser};
 use crate::top::Hit;
 use crate::vectors::pad;
@@ -36,6 +37,7 @@ pub(super) struct Workspace {
     pub chooser: Chooser,
     /// A bit for each row that a scan may find.
     pub allowed: Vec<u64>,
+    pub partitions: partitions::Scratch,
 }
 
 impl Workspace {
@@ -43,7 +45,12 @@ impl Workspace {
     fn bytes(&self) -> usize {
         let hits = self.hits.capacity() * size_of::<Hit>();
         let channel_hits = self.channel_hits.capacity() * size_of::<ChannelHit>();
-        self.rank.bytes() + self.scan[0].bytes() + self.chooser.bytes() + hits + channel_hits
+        self.rank.bytes()
+            + self.scan[0].bytes()
+            + self.chooser.bytes()
+            + self.partitions.bytes()
+            + hits
+            + channel_hits
     }
 }
 
@@ -66,6 +73,7 @@ impl Index {
             channel_hits: Vec::new(),
             chooser: Chooser::default(),
             allowed: Vec::new(),
+            partitions: partitions::Scratch::default(),
         };
         self.workspaces.0.pop().unwrap_or_else(new)
     }

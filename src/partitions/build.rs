@@ -138,12 +138,12 @@ fn set_codes(rows: Rows<'_>, group: &mut Group, moments: &[u8], units: &[f32], c
     }
 }
 
-fn members(group: &Group, lane: usize) -> Range<u32> {
+pub(super) fn members(group: &Group, lane: usize) -> Range<u32> {
     group.starts[lane]..group.starts[lane] + group.counts[lane]
 }
 
 /// The mean of a cluster as the file has it.
-fn mean_of(group: &Group, lane: usize, moments: &[u8], dim: usize) -> Vec<f64> {
+pub(super) fn mean_of(group: &Group, lane: usize, moments: &[u8], dim: usize) -> Vec<f64> {
     let scale = f64::from(group.mean_scales[lane]);
     (0..dim).map(|at| scale * f64::from((moments[place(lane, at)] ^ 128) as i8)).collect()
 }

@@ -43,8 +43,8 @@ const FEW: usize = 40;
 /// Users between two looks at progress and cancellation.
 const CHUNK: usize = 16;
 
-/// What the exact answers are looked for with; they do not depend on it.
-const BEGINNING: Effort = Effort { z: -3.0, factor: 1.2, coded: 0.0 };
+/// What exact answers are looked for with where nothing was measured; they do not depend on it.
+pub(crate) const BEGINNING: Effort = Effort { z: -3.0, factor: 1.2, coded: 0.0 };
 
 /// How many users measure an index of so many rows.
 pub(crate) fn measuring(rows: usize) -> usize {

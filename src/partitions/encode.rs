@@ -117,7 +117,7 @@ impl<'u> Encoder<'u> {
 }
 
 /// What a code stands for, in units.
-fn level(code: u8) -> f32 {
+pub(super) fn level(code: u8) -> f32 {
     2.0 * f32::from(code) - MIDDLE as f32
 }
 

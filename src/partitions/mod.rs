@@ -4,6 +4,7 @@ mod bounds;
 mod build;
 mod calibrate;
 mod calibration;
+mod check;
 mod cluster;
 mod encode;
 #[cfg(test)]
@@ -19,11 +20,15 @@ use std::sync::Mutex;
 use std::thread;
 
 pub(crate) use build::OwnedPartitions;
+pub(crate) use calibrate::{BEGINNING, calibrate, measuring};
+pub(crate) use calibration::{Calibration, Effort};
 pub(crate) use cluster::Clustering;
+pub(crate) use search::{Scratch, Searched, Wanted};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::vectors::kernels::interleaved::LANES;
+use crate::vectors::kernels::codes::block_bytes;
+use crate::vectors::kernels::interleaved::{LANES, interleaved_stride};
 
 /// Sixteen clusters: where their rows and blocks are, and the scales of their moments.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq)]
@@ -43,8 +48,27 @@ pub(crate) struct Group {
     pub reaches: [f32; LANES],
 }
 
-/// A view of the partitions of an index.
-#[derive(Clone, Copy)]
+/// How many bytes the parts of the sections take.
+pub(crate) struct SectionSizes {
+    /// A group of clusters.
+    pub group: u64,
+    /// The moments of a group.
+    pub moments: u64,
+    /// A block of codes.
+    pub block: u64,
+}
+
+/// The sizes for embeddings of `dim`.
+pub(crate) fn section_sizes(dim: usize) -> SectionSizes {
+    SectionSizes {
+        group: size_of::<Group>() as u64,
+        moments: (2 * LANES * interleaved_stride(dim)) as u64,
+        block: block_bytes(dim) as u64,
+    }
+}
+
+/// A view of the partitions of an index; the default has none.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Partitions<'a> {
     pub groups: &'a [Group],
     /// For each group, interleaved: the means, each 128 above its `i8` value, and the variances.
@@ -58,6 +82,11 @@ impl<'a> Partitions<'a> {
     /// How many there are; some may have no rows.
     fn clusters(&self) -> u32 {
         (self.groups.len() * LANES) as u32
+    }
+
+    /// How many have rows.
+    pub fn len(&self) -> usize {
+        self.groups.iter().flat_map(|group| group.counts).filter(|&count| count > 0).count()
     }
 
     /// The group of a cluster, and its lane there.

@@ -84,6 +84,15 @@ pub(crate) struct Scratch {
     pub work: Work,
 }
 
+impl Scratch {
+    /// The memory that is held for rows, in bytes.
+    pub fn bytes(&self) -> usize {
+        let lists = self.sample.bytes() + self.readings.bytes() + 4 * self.visits.capacity();
+        let keys = 8 * (self.ids.capacity() + self.keys.capacity() + self.spare.capacity());
+        lists + keys + self.hits.capacity() * size_of::<Hit>()
+    }
+}
+
 impl<'a> Searched<'a> {
     /// Leaves the hits for a user among the clusters and the rows that an effort reaches.
     pub fn search(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {

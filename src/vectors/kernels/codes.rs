@@ -30,6 +30,20 @@ pub(crate) fn put(block: &mut [u8], lane: usize, codes: &[u8], scale: u16, error
     scales[2 * (LANES + lane)..][..2].copy_from_slice(&error.to_le_bytes());
 }
 
+/// Replaces `codes`, as many as there are coordinates, by those in a place of a block; returns scale and error.
+pub(crate) fn get(block: &[u8], lane: usize, codes: &mut [u8]) -> (f32, f32) {
+    let (lines, scales) = block.split_at(block.len() - LINE);
+    for (eight, line) in codes.chunks_mut(COORDINATES).zip(lines.chunks_exact(LINE)) {
+        for (at, code) in eight.iter_mut().enumerate() {
+            let byte = line[4 * lane + at % 4];
+            *code = if at < 4 { byte & 15 } else { byte >> 4 };
+        }
+    }
+    let half =
+        |at: usize| f32::from_bits(u32::from(u16::from_le_bytes([scales[2 * at], scales[2 * at + 1]])) << 16);
+    (half(lane), half(LANES + lane))
+}
+
 /// A user and what to make of a row: `base + scale * unit * product + error * caution`.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'a> {
@@ -62,6 +76,11 @@ pub(crate) struct Readings {
 }
 
 impl Readings {
+    /// The memory that is held, in bytes.
+    pub fn bytes(&self) -> usize {
+        8 * self.rows.len()
+    }
+
     pub fn clear(&mut self) {
         self.len = 0;
     }
