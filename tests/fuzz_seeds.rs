@@ -86,7 +86,7 @@ fn write_the_seeds() {
     };
     use arrow::datatypes::{Float32Type, Float64Type};
     use itemdex::live::{LiveOptions, PublishOptions};
-    use itemdex::{IndexBuilder, Quantization};
+    use itemdex::{IndexBuilder, Plan, Quantization};
     use parquet::arrow::ArrowWriter;
     use parquet::basic::{Compression, ZstdLevel};
     use parquet::file::properties::WriterProperties;
@@ -103,6 +103,11 @@ fn write_the_seeds() {
     plain[7].1 = vec![0.0; 4];
     let plain = build_with(&builder(2).quantize(Quantization::None), &plain);
     write("index", "f32", &fs::read(&plain.path).unwrap());
+    let partitions = |plans: &[Plan]| builder(2).plans(plans);
+    let both = partitions(&[Plan::Graph, Plan::Partitions]).quantize(Quantization::I8);
+    write("index", "both_plans", &fs::read(&build_with(&both, &items(60, 6, 4)).path).unwrap());
+    let alone = partitions(&[Plan::Partitions]).quantize(Quantization::None);
+    write("index", "partitions", &fs::read(&build_with(&alone, &items(110, 10, 5)).path).unwrap());
     let one = build_with(&builder(2).quantize(Quantization::None), &items(1, 1, 3));
     write("index", "one_row", &fs::read(&one.path).unwrap());
 

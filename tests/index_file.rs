@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::*;
-use itemdex::{Error, Index, IndexBuilder, OpenOptions, Quantization, SearchOptions};
+use itemdex::{Error, Index, IndexBuilder, Matrix, OpenOptions, Plan, Quantization, SearchOptions};
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -20,8 +20,8 @@ fn sample() -> (Built, Vec<u8>) {
         items[row].1 = items[3].1.clone();
     }
     items[7].1 = vec![0.0; DIM];
-    let built =
-        build_with(&IndexBuilder::new("v1").m(4).ef_construction(40).quantize(Quantization::I8), &items);
+    let builder = IndexBuilder::new("v1").m(4).ef_construction(40).quantize(Quantization::I8);
+    let built = build_with(&builder.plans([Plan::Graph, Plan::Partitions]), &items);
     let bytes = fs::read(&built.path).unwrap();
     (built, bytes)
 }
@@ -32,6 +32,15 @@ fn exercise(index: &Index) {
     for user in &users {
         let _ = index.search_with(user, &SearchOptions::new(5).ef(10));
         let _ = index.search(user, 50);
+        for k in [5, 50, usize::MAX] {
+            for recall in [0.5, 0.95, 1.0] {
+                for plan in [Plan::Graph, Plan::Partitions, Plan::Scan] {
+                    let options = SearchOptions::new(k).recall(recall).plan(plan);
+                    ask(index, user, &options);
+                    ask(index, user, &options.approximate_scores());
+                }
+            }
+        }
         let ids: Vec<u64> = index.ids().iter().copied().take(100).chain([0, 1, u64::MAX]).collect();
         let _ = index.rank(user, &ids, 10);
         let _ = index.score(user, &ids, &mut vec![0.0; ids.len()]);
@@ -39,6 +48,21 @@ fn exercise(index: &Index) {
     let _ = index.get(index.ids()[0]);
     let _ = index.info();
     let _ = index.iter().count();
+}
+
+/// An answer of an index that may be damaged has no item twice, and no more than there are.
+fn ask(index: &Index, user: &[f32], options: &SearchOptions) {
+    let Ok(found) = index.search_with(user, options) else { return };
+    let mut ids: Vec<u64> = found.hits.iter().map(|hit| hit.id).collect();
+    assert!(ids.len() <= index.len());
+    ids.sort_unstable();
+    let mut known = index.ids().to_vec();
+    known.sort_unstable();
+    // Damaged ids may be the same; each row still stands for one hit at most.
+    let twice = |ids: &[u64]| ids.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert!(twice(&ids) <= twice(&known));
+    let users = Matrix::new(DIM, [user; 3].concat()).unwrap();
+    assert_eq!(index.search_many(&users, options, 2).unwrap().len(), 3);
 }
 
 fn damage(path: &Path, bytes: &[u8]) -> Option<Error> {
@@ -132,7 +156,7 @@ fn files_that_are_not_ours_are_refused() {
     reseal(&mut bytes);
     assert_eq!(
         message(&bytes),
-        "FILE: format version 9, but this library reads version 1; upgrade itemdex or rebuild the index"
+        "FILE: format version 9, but this library reads version 2; upgrade itemdex or rebuild the index"
     );
     assert!(matches!(Index::open(built.folder.path()), Err(Error::NotAnIndex { .. })));
     assert!(matches!(Index::open("/dev/zero"), Err(Error::NotAnIndex { .. })));
@@ -182,7 +206,7 @@ proptest! {
 
     #[test]
     fn crafted_headers_and_sections_do_no_harm(
-        header in prop::collection::vec((0usize..128, crafted()), 0..3),
+        header in prop::collection::vec((0usize..440, crafted()), 0..3),
         body in prop::collection::vec((any::<prop::sample::Index>(), crafted()), 0..60),
     ) {
         thread_local!(static SAMPLE: (Built, Vec<u8>) = sample());
@@ -198,5 +222,113 @@ proptest! {
             reseal(&mut bytes);
             damage(&built.folder.path().join("crafted.itemdex"), &bytes);
         });
+    }
+}
+
+/// Where a section begins: docs/format.md.
+fn section_start(bytes: &[u8], section: usize) -> usize {
+    let span = if section < 7 { 384 + 24 * section } else { 1648 + 24 * (section - 7) };
+    u64::from_le_bytes(bytes[span..span + 8].try_into().unwrap()) as usize
+}
+
+const CLUSTERS: usize = 7;
+const GROUP: usize = 448;
+const CALIBRATION: usize = 892;
+
+/// A number for the place of a float: of any size, or none.
+fn crafted_float() -> impl Strategy<Value = f32> {
+    prop_oneof![any::<f32>(), -30.0f32..30.0, Just(f32::NAN), Just(f32::INFINITY), Just(0.0), Just(1e6)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn crafted_clusters_do_no_harm(
+        numbers in prop::collection::vec((0usize..3, 0usize..48, crafted()), 0..60),
+        floats in prop::collection::vec((3usize..7, 0usize..48, crafted_float()), 0..30),
+        efforts in prop::collection::vec((0usize..63, -1e6f32..1e6, 1.0f32..1e6, 0.0f32..1.0), 0..10),
+    ) {
+        thread_local!(static SAMPLE: (Built, Vec<u8>) = sample());
+        SAMPLE.with(|(built, bytes)| {
+            let mut bytes = bytes.clone();
+            let clusters = section_start(&bytes, CLUSTERS);
+            let floats = floats.into_iter().map(|(array, cluster, value)| (array, cluster, value.to_bits()));
+            for (array, cluster, value) in numbers.into_iter().chain(floats) {
+                let at = clusters + cluster / 16 * GROUP + 64 * array + cluster % 16 * 4;
+                bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
+            for (entry, z, factor, coded) in efforts {
+                bytes[CALIBRATION + 12 * entry..][..12].copy_from_slice(bytemuck::cast_slice(&[z, factor, coded]));
+            }
+            reseal(&mut bytes);
+            damage(&built.folder.path().join("clusters.itemdex"), &bytes);
+        });
+    }
+}
+
+#[test]
+fn clusters_that_hold_each_other_s_rows_or_none_do_no_harm() {
+    let (built, bytes) = sample();
+    let path = built.folder.path().join("clusters.itemdex");
+    let clusters = section_start(&bytes, CLUSTERS);
+    // Every cluster of the file: start, rows, first block.
+    for (start, count, block) in [
+        (0, 400, 0),
+        (0, u32::MAX, 0),
+        (0, 0, 0),
+        (399, 1, 0),
+        (400, 1, 0),
+        (u32::MAX, u32::MAX, u32::MAX),
+        (0, 400, u32::MAX),
+        (0, 1, 30),
+        (100, 300, 0),
+    ] {
+        let mut crafted = bytes.clone();
+        for cluster in 0..48 {
+            for (array, value) in [start, count, block].into_iter().enumerate() {
+                let at = clusters + cluster / 16 * GROUP + 64 * array + cluster % 16 * 4;
+                crafted[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        let error = damage(&path, &crafted).unwrap().to_string();
+        assert!(error.contains("section clusters does not match its checksum"), "{error}");
+    }
+}
+
+#[test]
+fn a_header_with_partitions_that_cannot_be_is_refused() {
+    let (built, bytes) = sample();
+    let path = built.folder.path().join("header.itemdex");
+    let message = |at: usize, value: u32| {
+        let mut crafted = bytes.clone();
+        crafted[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        reseal(&mut crafted);
+        let message = damage(&path, &crafted).unwrap().to_string();
+        message.rsplit_once("damaged at byte 0: ").unwrap().1.to_owned()
+    };
+    let [graph, groups, blocks] = [880, 884, 888];
+    assert!(message(graph, 2).starts_with("the mark of a file without a graph 2 is not within 0 to 1"));
+    // Without a graph there are no links.
+    assert!(message(graph, 1).starts_with("section base_layer is"));
+    assert!(message(groups, 401).starts_with("number of cluster groups 401 is not within 0 to 400"));
+    assert!(message(groups, 0).starts_with("number of code blocks"));
+    assert!(message(groups, 4).starts_with("section clusters is 1344 bytes"));
+    assert!(message(blocks, 24).starts_with("number of code blocks 24 is not within 25 to 400"));
+    assert!(message(blocks, u32::MAX).starts_with("number of code blocks"));
+    assert!(message(blocks, 399).starts_with("section codes is"));
+    // Of an entry z, factor and coded, in this order.
+    for (place, value) in [
+        (0, f32::NAN),
+        (0, f32::NEG_INFINITY),
+        (1, f32::NAN),
+        (1, 0.5),
+        (1, 1e9),
+        (2, f32::NAN),
+        (2, -0.1),
+        (2, 1.5),
+    ] {
+        let said = message(CALIBRATION + 4 * place, value.to_bits());
+        assert!(said.starts_with("the calibration of the partitions is not one"), "{said}");
     }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use itemdex::dump::{Batch, Dump, IdLists};
-use itemdex::{Channel, Hit, Index, Plan, RankOptions, SearchOptions};
+use itemdex::{Channel, Hit, Index, Matrix, Plan, RankOptions, SearchOptions};
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -57,11 +57,15 @@ fn ask(index: &Index, ids: &[u64], user: &[f32]) {
         ids.iter().copied().chain([0, 1, u64::MAX]).chain(ids.iter().copied()).collect();
     for k in [3, usize::MAX] {
         let options = SearchOptions::new(k);
-        for options in
-            [options, options.recall(1.0), options.plan(Plan::Scan), options.plan(Plan::Graph).ef(3)]
+        let plans = index.info().plans;
+        for options in [options, options.recall(1.0), options.ef(3), options.approximate_scores()]
+            .into_iter()
+            .flat_map(|options| plans.iter().map(move |&plan| options.plan(plan)).chain([options]))
         {
             let hits = index.search_with(user, &options).unwrap().hits;
             assert!(hits.len() <= k.min(index.len()));
+            let users = Matrix::new(user.len(), user.repeat(2)).unwrap();
+            assert_eq!(index.search_many(&users, &options, 1).unwrap().len(), 2);
         }
         let handles = index.look_up(&candidates);
         let channels = [Channel::new(&candidates), Channel::new(&handles), Channel::new(&[7])];
@@ -94,9 +98,14 @@ fn expect_answers(index: &Index, user: &[f32]) {
         let (options, best) = (SearchOptions::new(k), &all[..k.min(all.len())]);
         assert_eq!(index.search_with(user, &options.recall(1.0)).unwrap().hits, best);
         assert_eq!(index.search_with(user, &options.plan(Plan::Scan)).unwrap().hits, best);
+        let plans = index.info().plans;
+        if plans.contains(&Plan::Partitions) {
+            let partitions = options.recall(1.0).plan(Plan::Partitions);
+            assert_eq!(index.search_with(user, &partitions).unwrap().hits, best);
+        }
         assert_eq!(index.rank_with(user, index.ids(), &RankOptions::new(k)).unwrap().hits, best);
         assert_eq!(index.rank_with(user, index.ids(), &RankOptions::new(k).exact()).unwrap().hits, best);
-        for options in [options, options.plan(Plan::Graph).ef(3)] {
+        for options in plans.into_iter().map(|plan| options.ef(3).plan(plan)).chain([options]) {
             let hits = index.search_with(user, &options).unwrap().hits;
             assert_eq!(hits.len(), best.len());
             assert!(
@@ -110,6 +119,7 @@ fn expect_answers(index: &Index, user: &[f32]) {
 }
 
 /// Places in the header: docs/format.md.
+const VERSION: usize = 8;
 const DIM: usize = 12;
 const LENGTH: usize = 16;
 const ROWS: usize = 24;
@@ -119,6 +129,19 @@ const BUCKETS: usize = 48;
 const LAYERS: usize = 64;
 const SECTIONS: usize = 384;
 const QUANTIZATION: usize = 552;
+const WITHOUT_GRAPH: usize = 880;
+const GROUPS: usize = 884;
+const BLOCKS: usize = 888;
+const MORE_SECTIONS: usize = 1648;
+
+/// Where the header says of a section where it lies.
+fn span(section: usize) -> usize {
+    if section < 7 { SECTIONS + 24 * section } else { MORE_SECTIONS + 24 * (section - 7) }
+}
+
+fn sections(file: &[u8]) -> usize {
+    if get::<4>(file, VERSION) == 1 { 7 } else { 11 }
+}
 
 fn get<const N: usize>(file: &[u8], at: usize) -> u64 {
     let mut wide = [0; 8];
@@ -143,8 +166,8 @@ fn seal_sections(file: &mut [u8]) {
     if file.len() < PAGE {
         return;
     }
-    for section in 0..7 {
-        let at = SECTIONS + 24 * section;
+    for section in 0..sections(file) {
+        let at = span(section);
         let (offset, length) = (get::<8>(file, at) as usize, get::<8>(file, at + 8) as usize);
         if let Some(bytes) = offset.checked_add(length).and_then(|end| file.get(offset..end)) {
             let checksum = xxh3_64(bytes);
@@ -172,6 +195,17 @@ fn lay_out(file: &mut Vec<u8>) {
     set::<4>(file, QUANTIZATION, quantized);
     set::<4>(file, ENTRY, entry);
     set::<8>(file, BUCKETS, buckets);
+    let version = within(get::<4>(file, VERSION), 1, 2);
+    set::<4>(file, VERSION, version);
+    let (mut graph, mut groups, mut blocks) = (1, 0, 0);
+    if version == 2 {
+        graph = 1 - get::<4>(file, WITHOUT_GRAPH) % 2;
+        groups = get::<4>(file, GROUPS).min(rows);
+        blocks = if groups > 0 { within(get::<4>(file, BLOCKS), rows.div_ceil(16), rows) } else { 0 };
+        set::<4>(file, WITHOUT_GRAPH, 1 - graph);
+        set::<4>(file, GROUPS, groups);
+        set::<4>(file, BLOCKS, blocks);
+    }
     let (mut more, mut upper) = (true, 0);
     for layer in 0..15 {
         let at = LAYERS + 4 * layer;
@@ -181,11 +215,22 @@ fn lay_out(file: &mut Vec<u8>) {
         upper += nodes * (2 + m) * 4;
     }
     let (row, row_i8) = (dim.next_multiple_of(16) * 4, dim.next_multiple_of(64) * quantized);
-    let lengths =
-        [rows * row, rows * row_i8, rows * 4 * quantized, rows * 8, buckets * 64, rows * 2 * m * 4, upper];
+    let lengths = [
+        rows * row,
+        rows * row_i8,
+        rows * 4 * quantized,
+        rows * 8,
+        buckets * 64,
+        graph * rows * 2 * m * 4,
+        upper,
+        groups * 448,
+        groups * 32 * dim.next_multiple_of(4),
+        groups.min(1) * dim * 4,
+        blocks * (dim.div_ceil(8) + 1) * 64,
+    ];
     let mut end = PAGE;
-    for (section, length) in lengths.into_iter().enumerate() {
-        let at = SECTIONS + 24 * section;
+    for (section, length) in lengths.into_iter().enumerate().take(sections(file)) {
+        let at = span(section);
         set::<8>(file, at, end as u64);
         set::<8>(file, at + 8, length);
         let last = end + length as usize;
