@@ -323,3 +323,27 @@ proptest! {
 fn bits(hits: &[Hit]) -> Vec<(u64, u32)> {
     hits.iter().map(|hit| (hit.id, hit.score.to_bits())).collect()
 }
+
+#[test]
+fn the_largest_norms_there_may_be_are_found_like_others() {
+    let dim = 40;
+    let mut items = items(2_000, dim, 7);
+    let largest = items.iter().map(|(_, row)| norm(row)).fold(0.0, f64::max);
+    let most = 2f64.powi(62) * 0.99 / largest;
+    items.iter_mut().flat_map(|(_, row)| row).for_each(|value| *value = (f64::from(*value) * most) as f32);
+    let built = build_with(&partitions_only(), &items);
+    built.index.verify(|_| ()).unwrap();
+    let mut users = users(10, dim, 7);
+    users[0][1..].fill(0.0);
+    users[1] = items[0].1.clone();
+    for user in &users {
+        let scan = SearchOptions::new(100).recall(1.0).plan(Plan::Scan);
+        let exact = built.index.search_with(user, &scan).unwrap().hits;
+        for recall in [0.9, 1.0] {
+            let options = SearchOptions::new(100).recall(recall).plan(Plan::Partitions);
+            let hits = built.index.search_with(user, &options).unwrap().hits;
+            assert_eq!(hits.len(), 100, "at a recall of {recall}");
+            assert!(eval::recall(&exact, &hits) > f64::from(recall) - 0.2);
+        }
+    }
+}
