@@ -1,4 +1,13 @@
-//! Partitions: rows cluster by cluster, a model of each cluster, and codes of its rows.
+//! Partitions: rows cluster by cluster, what is known of each cluster, and codes of the rows.
+//!
+//! - [`Clustering`] puts rows in order; the file has them so.
+//! - [`OwnedPartitions`] makes the sections, and [`Partitions`] is a view of them.
+//! - `model` tells by the moments of the clusters which of them to read for a user.
+//! - [`Searched::search`] reads the codes of their rows and scores the best by their embeddings;
+//!   [`Searched::search_exactly`] proves that no other row is better.
+//! - [`calibrate`] measures how far to go for a recall, and [`Calibration`] keeps it.
+//!
+//! Compare ScaNN (Guo et al., ICML 2020), which chooses clusters by their centroids alone.
 
 mod bounds;
 mod build;
@@ -6,8 +15,6 @@ mod calibrate;
 mod calibration;
 mod cluster;
 mod encode;
-#[cfg(test)]
-mod measure;
 mod model;
 mod score;
 mod search;
@@ -19,11 +26,15 @@ use std::sync::Mutex;
 use std::thread;
 
 pub(crate) use build::OwnedPartitions;
+pub(crate) use calibrate::{calibrate, measuring};
+pub(crate) use calibration::{Calibration, Effort};
 pub(crate) use cluster::Clustering;
+pub(crate) use search::{Scratch, Searched, Wanted, Work};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::vectors::kernels::interleaved::LANES;
+use crate::vectors::kernels::codes::block_bytes;
+use crate::vectors::kernels::interleaved::{LANES, interleaved_stride};
 
 /// Sixteen clusters: where their rows and blocks are, and the scales of their moments.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq)]
@@ -54,7 +65,45 @@ pub(crate) struct Partitions<'a> {
     pub codes: &'a [u8],
 }
 
+/// How many clusters so many rows are parted into.
+pub(crate) fn clusters_for(rows: usize) -> usize {
+    (2 * rows.isqrt()).max(1)
+}
+
 impl<'a> Partitions<'a> {
+    /// What is wrong with sections that were read, of an index of so many rows. A search is safe without: it
+    /// finds rows of its index, and none twice.
+    pub fn problem(&self, rows: usize, dim: usize) -> Option<String> {
+        let moments = self.groups.len() * 2 * LANES * interleaved_stride(dim);
+        if self.moments.len() != moments || self.units.len() != dim {
+            return Some("the sections of the partitions do not fit together".to_owned());
+        }
+        if !self.units.iter().all(|unit| *unit > 0.0 && *unit <= 1.0) {
+            return Some("a unit of the codes is not above 0 and at most 1".to_owned());
+        }
+        let (mut row, mut block) = (0usize, 0usize);
+        for cluster in 0..self.clusters() {
+            let (group, lane) = self.place(cluster);
+            let count = group.counts[lane] as usize;
+            if count == 0 {
+                continue;
+            }
+            if (group.starts[lane] as usize, group.blocks[lane] as usize) != (row, block) {
+                return Some(format!("cluster {cluster} does not begin where the one before it ends"));
+            }
+            let scales = [group.mean_scales, group.deviation_scales, group.norms, group.reaches];
+            if !scales.iter().all(|scales| scales[lane] >= 0.0 && scales[lane].is_finite()) {
+                return Some(format!("cluster {cluster} has a scale or a norm that is none"));
+            }
+            row += count;
+            block += count.div_ceil(LANES);
+        }
+        let whole = row == rows && self.codes.len() == block * block_bytes(dim);
+        (!whole).then(|| {
+            format!("the clusters hold {row} rows in {block} blocks, not {rows}, or not as many blocks")
+        })
+    }
+
     /// How many there are; some may have no rows.
     fn clusters(&self) -> u32 {
         (self.groups.len() * LANES) as u32
