@@ -1485,7 +1485,7 @@ fn without_its_catalog_the_log_still_drops_what_is_superseded() {
     // Some 20 MB of changes, of which the last of each item counts.
     let changes: Vec<Change> = (0..1_280).map(|id| Change::upsert("v2", id % 5, [1.0; 4096])).collect();
     for changes in changes.chunks(64) {
-        live.write(&changes).unwrap();
+        live.write(changes).unwrap();
     }
     let length = || fs::metadata(place.log()).unwrap().len();
     wait_until("the log is written anew", || length() < 8 << 20);
