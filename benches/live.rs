@@ -1,9 +1,10 @@
 //! What serving costs while the catalog changes and fresh items come in, on the bundled products.
 //!
-//! `cargo bench --bench live` prints the latency of a search under overlays of several sizes, and the throughput of two
-//! readers alone and beside upserts and swaps, in turns. `cargo bench --bench live -- INDEX` prints instead what memory and disk it
-//! takes to serve that index, and `-- soak MINUTES` searches, ranks, changes and swaps for so long, compares the end with a model,
-//! and prints the memory at its start and its end.
+//! `cargo bench --bench live` prints the latency of a search under overlays of several sizes, and the
+//! throughput of two readers alone and beside upserts and swaps, in turns. `cargo bench --bench live --
+//! INDEX` prints instead what memory and disk it takes to serve that index, and `-- soak MINUTES` searches,
+//! ranks, changes and swaps for so long, compares the end with a model, and prints the memory at its start
+//! and its end.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -106,7 +107,8 @@ fn sizes(index: &Path) -> itemdex::Result<()> {
     Ok(())
 }
 
-/// The change at a position of the stream that a soak feeds: of two versions in turn, and one in eight a deletion.
+/// The change at a position of the stream that a soak feeds: of two versions in turn, and one in eight a
+/// deletion.
 fn change_at(position: u64, items: &Matrix) -> Change {
     let id = 1 << 40 | position.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40 & 0x3FFF;
     let row = items.row(position as usize % items.len());

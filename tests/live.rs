@@ -37,7 +37,8 @@ impl Place {
         self.folder.path().join("fresh.log")
     }
 
-    /// Follows the catalog only when told to, so that a test says when, and keeps in the log what is needed only.
+    /// Follows the catalog only when told to, so that a test says when, and keeps in the log what is needed
+    /// only.
     fn options(&self) -> LiveOptions {
         LiveOptions::new().poll(Duration::from_secs(3600)).log(self.log()).retain(0, Duration::ZERO)
     }
@@ -592,7 +593,8 @@ fn a_torn_end_of_the_log_is_cut_and_damage_is_an_error() {
     }
 }
 
-/// What a child process of a test does: upserts ids from 0 up and says which were acknowledged. Not a test by itself.
+/// What a child process of a test does: upserts ids from 0 up and says which were acknowledged. Not a test by
+/// itself.
 #[test]
 #[ignore = "run by other tests, in a process of its own"]
 fn child_that_upserts() {
@@ -719,7 +721,8 @@ fn requests_during_swaps_and_upserts_see_one_state_each() {
                 while !done.load(Ordering::Relaxed) {
                     let view = live.current();
                     let seed = view.get(0).unwrap()[0];
-                    // Of one generation throughout, and the pair that is upserted in order never the wrong way round.
+                    // Of one generation throughout, and the pair that is upserted in order never the wrong
+                    // way round.
                     let hits = view.rank(&[1.0; DIM], &(0..400).collect::<Vec<_>>(), 400).unwrap().hits;
                     assert!(hits.len() == 400 && hits.iter().all(|hit| hit.score == seed * DIM as f32));
                     let [a, b] = [1_000, 1_001].map(|id| view.get(id).map_or(0.0, |row| row[0]));
@@ -790,7 +793,8 @@ fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Where permissions do not bind this process, the superuser's, runs a test of this file in one that they bind.
+/// Where permissions do not bind this process, the superuser's, runs a test of this file in one that they
+/// bind.
 fn ran_without_privileges(test: &str) -> bool {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return false;
@@ -1106,7 +1110,8 @@ fn what_an_operator_has_to_see_is_logged() {
     assert!(logged("cut the torn end of the log", folder));
 }
 
-/// Rows of a generation for each of two versions, and the deletion of an item between the dumps that they were built from.
+/// Rows of a generation for each of two versions, and the deletion of an item between the dumps that they
+/// were built from.
 #[test]
 fn a_slow_build_gets_the_changes_since_its_dump_or_is_refused() {
     let hour = Duration::from_secs(3600);
@@ -1525,8 +1530,8 @@ fn after_a_fork_the_child_is_told_and_does_not_hang() {
         drop(own);
         fs::write(&told_by, said.join(" "))
     };
-    // SAFETY: the child calls what a program that forks without exec would call, before it runs `true`. Other threads of this
-    // test may hold locks of the allocator, which glibc has in order after a fork.
+    // SAFETY: the child calls what a program that forks without exec would call, before it runs `true`. Other
+    // threads of this test may hold locks of the allocator, which glibc has in order after a fork.
     unsafe { child.pre_exec(in_child) };
     assert!(child.status().unwrap().success());
     assert_eq!(fs::read_to_string(told).unwrap(), "forked forked forked");

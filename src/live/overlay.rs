@@ -1,8 +1,8 @@
 //! Fresh items laid over a generation: exact, and immutable once seen.
 //!
-//! A few segments, the newest last. A batch of changes becomes a segment, and small ones are merged into it, so that
-//! there are some log(n) of them and a row is copied as often. Readers keep the overlay they have; a later one shares its large
-//! segments.
+//! A few segments, the newest last. A batch of changes becomes a segment, and small ones are merged into it,
+//! so that there are some log(n) of them and a row is copied as often. Readers keep the overlay they have; a
+//! later one shares its large segments.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,8 +107,9 @@ pub(super) enum Said<'a> {
 }
 
 impl Overlay {
-    /// The overlay after these changes, of which the later one of an id counts. `row_of` tells where the generation has
-    /// an item, [`NONE`] where it does not. A deletion of an item that it does not have takes no place.
+    /// The overlay after these changes, of which the later one of an id counts. `row_of` tells where the
+    /// generation has an item, [`NONE`] where it does not. A deletion of an item that it does not have takes
+    /// no place.
     pub fn with(
         &self,
         changes: impl Iterator<Item = Fresh>,

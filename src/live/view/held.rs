@@ -70,7 +70,8 @@ pub(in crate::live) struct Sample {
 }
 
 impl Sampling {
-    /// Hands on the search with this number if it is one of the share, unless the receiver is busy with another.
+    /// Hands on the search with this number if it is one of the share, unless the receiver is busy with
+    /// another.
     pub(super) fn offer(&self, number: u64, user: &[f32], hits: &[Hit], k: usize, view: &View) {
         if number.is_multiple_of(self.every) && !self.samples.is_full() {
             let sample = Sample { view: view.clone(), user: user.to_vec(), hits: hits.to_vec(), k };

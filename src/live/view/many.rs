@@ -8,10 +8,12 @@ use crate::live::overlay::Said;
 use crate::{Error, Found, Matrix, RankOptions, Ranked, Result, SearchOptions};
 
 impl View {
-    /// The items of several users at once, an answer each, in their order: as [`View::search_with`] gives them.
+    /// The items of several users at once, an answer each, in their order: as [`View::search_with`] gives
+    /// them.
     ///
-    /// The generation is searched for all users together, as [`Index::search_many`](crate::Index::search_many) does, on so many
-    /// threads, and so are the fresh items.
+    /// The generation is searched for all users together, as
+    /// [`Index::search_many`](crate::Index::search_many) does, on so many threads, and so are the fresh
+    /// items.
     ///
     /// # Errors
     /// As [`View::search_with`], for the first user at fault; then no user has an answer.
@@ -36,13 +38,14 @@ impl View {
         Ok(answers)
     }
 
-    /// The candidates of several users at once, an answer each, in their order: as [`View::rank_with`] gives them.
+    /// The candidates of several users at once, an answer each, in their order: as [`View::rank_with`] gives
+    /// them.
     ///
     /// `candidates` is one list for all users, or a list for each, of ids or of row handles.
     ///
     /// # Errors
-    /// As [`View::rank_with`], for the first user at fault; [`Error::BadOption`] where there are neither one list nor as many as
-    /// users. Then no user has an answer.
+    /// As [`View::rank_with`], for the first user at fault; [`Error::BadOption`] where there are neither one
+    /// list nor as many as users. Then no user has an answer.
     pub fn rank_many<'a, C: Into<Candidates<'a>> + Copy>(
         &self,
         users: &Matrix,

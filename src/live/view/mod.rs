@@ -17,9 +17,10 @@ use crate::{Found, Hit, Index, Result, SearchOptions};
 
 /// A generation with the fresh items laid over it, as they were when it was asked for.
 ///
-/// What [`LiveIndex::current`](super::LiveIndex::current) hands out: keep it for a request, so that all of the request sees
-/// the same items, and let it go then. It never changes. The answers are those of an [`Index`] that holds what the
-/// generation holds, with what was upserted later in place of older embeddings and without what was deleted.
+/// What [`LiveIndex::current`](super::LiveIndex::current) hands out: keep it for a request, so that all of
+/// the request sees the same items, and let it go then. It never changes. The answers are those of an
+/// [`Index`] that holds what the generation holds, with what was upserted later in place of older embeddings
+/// and without what was deleted.
 #[derive(Clone)]
 pub struct View {
     pub(super) held: Arc<Held>,
@@ -32,7 +33,8 @@ impl View {
         &self.held.generation
     }
 
-    /// The position of the log up to which the generation's dump has changes; 0 where the publisher gave none.
+    /// The position of the log up to which the generation's dump has changes; 0 where the publisher gave
+    /// none.
     pub(super) fn position(&self) -> u64 {
         self.held.generation.position()
     }
@@ -47,7 +49,8 @@ impl View {
         self.held.index.dim()
     }
 
-    /// How many items there are: those of the generation, with the fresh ones and without the deleted. May be 0.
+    /// How many items there are: those of the generation, with the fresh ones and without the deleted. May be
+    /// 0.
     pub fn len(&self) -> usize {
         self.held.index.len() - self.overlay.hidden + self.overlay.items - self.overlay.deleted
     }

@@ -9,10 +9,11 @@ use crate::ranking::{Source, sorted_once};
 use crate::{Hit, RankOptions, Ranked, Result};
 
 impl View {
-    /// The exact scores of candidates, the best `k` of them back, best first; otherwise as [`Index::rank`](crate::Index::rank).
+    /// The exact scores of candidates, the best `k` of them back, best first; otherwise as
+    /// [`Index::rank`](crate::Index::rank).
     ///
-    /// Row handles are those of [`View::index`]: an item that was upserted since is scored by its new embedding, and one that was
-    /// deleted is reported among the unknown.
+    /// Row handles are those of [`View::index`]: an item that was upserted since is scored by its new
+    /// embedding, and one that was deleted is reported among the unknown.
     ///
     /// # Errors
     /// As [`Index::rank`](crate::Index::rank).
@@ -50,8 +51,8 @@ impl View {
         Ok(Ranked { hits, unknown })
     }
 
-    /// The best `k` of what several recall channels bring, within their quotas: otherwise as [`Index::rank_channels`](crate::Index::rank_channels), and as
-    /// [`View::rank`].
+    /// The best `k` of what several recall channels bring, within their quotas: otherwise as
+    /// [`Index::rank_channels`](crate::Index::rank_channels), and as [`View::rank`].
     ///
     /// # Errors
     /// As [`Index::rank_channels`](crate::Index::rank_channels).
@@ -107,7 +108,8 @@ impl View {
         Ok(ranked)
     }
 
-    /// Scores what the overlay has of the candidates, and leaves to the generation what it says nothing about.
+    /// Scores what the overlay has of the candidates, and leaves to the generation what it says nothing
+    /// about.
     fn split(&self, candidates: Source<'_>, channel: u32, workspace: &mut Workspace, deleted: &mut Vec<u64>) {
         let Workspace { user, channel_hits, ids, rows, ids_of_rows, .. } = workspace;
         let mut fresh = |id, said: Fresh| match said {
@@ -131,8 +133,8 @@ impl View {
         }
     }
 
-    /// Writes the exact score of each candidate to the same place of `scores`, NaN for one that is not there or deleted;
-    /// otherwise as [`Index::score`](crate::Index::score).
+    /// Writes the exact score of each candidate to the same place of `scores`, NaN for one that is not there
+    /// or deleted; otherwise as [`Index::score`](crate::Index::score).
     ///
     /// # Errors
     /// As [`Index::score`](crate::Index::score).

@@ -5,8 +5,9 @@ use crate::index::Channel;
 use crate::live::overlay::Said;
 use crate::{RankOptions, Ranked, Result, RowHandles, SearchOptions};
 
-/// Items of a view: by their rows those that its generation has, by their ids the others. Made by [`View::look_up`] and
-/// [`View::search_rows`], for a rank by the same view or a later one of the same generation.
+/// Items of a view: by their rows those that its generation has, by their ids the others. Made by
+/// [`View::look_up`] and [`View::search_rows`], for a rank by the same view or a later one of the same
+/// generation.
 ///
 /// ```
 /// # use itemdex::IndexBuilder;
@@ -66,7 +67,8 @@ impl View {
     /// As [`View::rank`], of looked up items.
     ///
     /// # Errors
-    /// As [`View::rank`]; [`Error::StaleRows`](crate::Error::StaleRows) for items of a view of another generation.
+    /// As [`View::rank`]; [`Error::StaleRows`](crate::Error::StaleRows) for items of a view of another
+    /// generation.
     pub fn rank_rows(&self, user: &[f32], items: &ViewRows, k: usize) -> Result<Ranked> {
         let channels = [Channel::new(&items.rows), Channel::new(&*items.fresh)];
         let ranked = self.rank_channels(user, &channels, &RankOptions::new(k))?;
