@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 PASSES = 3
+COMPLETE = 0.998
 FEW, SLOW = 100, 5  # Where a pass over all users would take longer than so many seconds, so few are measured with.
 
 
@@ -61,14 +62,21 @@ def work(peer, data, sender, log):
 
 
 def sweep(variant, index, k, data, sender):
+    complete = []
     try:
-        for setting in variant.settings(k):
-            sender.send(("point", variant.name, k, point(variant, index, k, setting, data)))
+        for setting in map(np.atleast_1d, variant.settings(k)):
+            if any((setting >= one).all() for one in complete):
+                continue  # It costs more than a setting that found all.
+            measured = point(variant, index, k, setting, data)
+            sender.send(("point", variant.name, k, measured))
+            if measured["recall"] > COMPLETE:
+                complete.append(setting)
     except Exception as error:  # At one k: it may do at others.
         sender.send(("failed", f"{variant.name}, k {k}: {failure(error)}"))
 
 
 def point(variant, index, k, setting, data):
+    setting = setting.item() if len(setting) == 1 else setting.tolist()
     users = data.augmented_users if variant.augmented else data.users
     few = timed(variant, index, users[:FEW], k, setting)
     if few[0] / min(FEW, len(users)) * len(users) > SLOW:
