@@ -30,9 +30,10 @@ def itemdex(program, data, folder):
     index, points = f"{folder}/large.itemdex", {}
     plans = ["--plans", "partitions"] if program.has("build", "--plans") else []
     built = program.build(data, data.sample_path, index, *plans)
+    plan = "partitions" if "partitions" in program.plans() else ""
     for scores in ["exact", "approximate"] if program.has("eval", "--approximate-scores") else ["exact"]:
         options = ["--approximate-scores"] if scores == "approximate" else []
-        measured = program.eval(index, data, data.ks[0], options, recalls=(RECALL,), efs=(100,))
+        measured = program.eval(index, data, data.ks[0], plan, *options, recalls=(RECALL,))
         points[scores] = next(point for point in measured if point["asked"])
     return built, points
 
@@ -42,8 +43,8 @@ def reading(data):
 
     That is what a search by these clusters would read if it knew the answer beforehand.
     """
-    k = data.ks[0]
-    needs = []
+    k, needs = data.ks[0], []
+    words = -(-data.items.shape[1] // 16)  # Of 64 bits, a row's codes.
 
     def build():
         import faiss
@@ -59,7 +60,7 @@ def reading(data):
         place[order] = np.arange(rows)
         starts = np.concatenate([[0], np.cumsum(np.bincount(cluster, minlength=count))])
         needs.extend(need(best[:k], cluster, starts) for best, _ in data.best)
-        codes = np.random.default_rng(1).integers(2**62, size=(rows, -(-dim // 16)))
+        codes = np.random.default_rng(1).integers(2**62, size=rows * words)
         return data.items[order], place, codes
 
     def settings(k):
@@ -71,7 +72,7 @@ def reading(data):
         buffer = np.empty((STEP, items.shape[1]), "f4")
         for _, (rows, runs) in zip(users, needs):
             for start, end in runs:
-                codes[start:end].max()
+                np.maximum.reduce(codes[start * words : end * words])
             for chunk in np.split(np.sort(place[rows]), range(STEP, len(rows), STEP)):
                 np.take(items, chunk, axis=0, out=buffer[: len(chunk)], mode="clip")
         return [rows for rows, _ in needs[: len(users)]]

@@ -23,7 +23,7 @@ class Variant:
 
 def beams(k):
     """Beams of a graph, which finds no more than its beam is wide."""
-    return [ef for ef in (25, 50, 100, 200, 400, 800) if ef >= k] or [k, 2 * k, 4 * k]
+    return [ef for ef in (25, 50, 100, 200, 400, 800) if ef >= k] or ([k, 2 * k, 4 * k] if k <= 1000 else [k])
 
 
 def shares(k, data):

@@ -5,7 +5,8 @@ import subprocess
 from functools import cache
 
 RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 1)
-EFS = (20, 30, 40, 50, 100, 200, 400, 800)
+EFS = (20, 50, 100, 200, 400, 800, 1600)
+WALKED_K = 1000  # Beyond it a walk is no plan.
 
 
 class Program:
@@ -29,16 +30,35 @@ class Program:
         return self.run("build", "--items", data.items_path, *users, "--model-version", "peers", "--out", index, *options)
 
     def plans(self):
-        """Names of what is measured and the options of eval for it: the planner's choice, and each plan where one can be asked for."""
-        named = {plan: ["--plan", plan] for plan in ("graph", "partitions")} if self.has("eval", "--plan") else {}
-        return {"": []} | named
+        """What is measured: the planner's choice, and each plan where one can be asked for."""
+        return ["", "graph", "partitions"] if self.has("eval", "--plan") else [""]
 
-    def eval(self, index, data, k, options=(), recalls=RECALLS, efs=EFS):
-        """The points of a sweep of beams, wider where k is greater, and of recalls that are asked for."""
-        beams = ",".join(str(ef * max(1, k // 100)) for ef in efs)
-        recalls = ",".join(map(str, recalls))
-        command = ["eval", index, "--users", data.users_path, "-k", k, "--ef", beams, "--recall", recalls, *options]
-        return [point(one) for one in self.run(*command)["points"]]
+    def every_plan(self, index, data):
+        """The points by plan and k, and what failed."""
+        points, failures = {}, []
+        for plan in self.plans():
+            ks = [k for k in data.ks if plan != "graph" or k <= WALKED_K]
+            try:
+                points[plan] = {str(k): self.eval(index, data, k, plan) for k in ks}
+            except RuntimeError as error:
+                failures.append(f"{plan}: {error}")
+        return points, failures
+
+    def eval(self, index, data, k, plan="", *options, recalls=RECALLS):
+        """The points of walks at beams, wider where k is greater; of other plans, and the planner's, at recalls that are asked for.
+
+        A walk is not asked for recalls: where a graph cannot reach one it goes through all rows.
+        """
+        beams = ",".join(str(ef * max(1, k // 100)) for ef in EFS)
+        command = ["eval", index, "--users", data.users_path, "-k", k, *options]
+        command += ["--plan", plan] if plan else []
+        planned = self.has("eval", "--plan") and not plan
+        if plan != "partitions":
+            command += ["--ef", EFS[0] if planned else beams]  # It would try beams of its own without.
+        if plan != "graph":
+            command += ["--recall", ",".join(map(str, recalls))]
+        points = map(point, self.run(*command)["points"])
+        return [one for one in points if one["asked"] or not planned]
 
 
 def point(measured):

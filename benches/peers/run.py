@@ -14,7 +14,7 @@ from environment import PROGRAM, ROOT, build_program  # Goes on in the environme
 
 from data import Data
 from generate import SETS, generate
-from measure import failure, measure
+from measure import measure
 from peers import PEERS
 from program import Program
 from report import best_at, plot, table
@@ -28,13 +28,14 @@ def run_itemdex(program, data, folder):
         try:
             index = f"{folder}/peers.itemdex"
             built = program.build(data, sample, index)
-            for plan, options in program.plans().items():
-                for k in data.ks:
-                    points = program.eval(index, data, k, options)
-                    full_name = f"{name}, {plan}" if plan else name
-                    results.append({"name": full_name, "build_s": built["seconds"], "k": k, "points": points})
-        except Exception as error:
-            failures.append(f"{name}: {failure(error)}")
+        except RuntimeError as error:
+            failures.append(f"{name}: {error}")
+            continue
+        plans, failed = program.every_plan(index, data)
+        failures += [f"{name}, {one}" for one in failed]
+        for plan, sweeps in plans.items():
+            full_name = f"{name}, {plan}" if plan else name
+            results += [{"name": full_name, "build_s": built["seconds"], "k": int(k), "points": sweeps[k]} for k in sweeps]
     return results, failures
 
 
