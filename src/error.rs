@@ -175,7 +175,7 @@ pub enum Error {
     /// A log numbers its changes itself, and the caller brought positions, or the other way round.
     #[error("{}: {}", path.display(), match fed {
         true => "positions of this log come from whoever feeds it; open it with LiveOptions::fed_log and call apply with a position for each change",
-        false => "this log numbers its changes itself; open it with LiveOptions::log and call upsert, delete or write, or move it away and feed a new one",
+        false => "this log numbers its changes itself; open it with LiveOptions::log and call upsert, delete or write, or move it away and open a new one with LiveOptions::fed_log",
     })]
     Numbering {
         /// The log.

@@ -187,7 +187,7 @@ impl Index {
 ///
 /// The caller's thread works too, so a system that refuses more threads makes this slower and nothing else. More threads
 /// than cores would only wait for each other, so there are never more.
-fn spread<T: Send>(answers: &mut [T], threads: usize, each: impl Fn(usize, &mut [T]) + Sync) {
+pub(crate) fn spread<T: Send>(answers: &mut [T], threads: usize, each: impl Fn(usize, &mut [T]) + Sync) {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.clamp(1, cores);
     let share = answers.len().div_ceil(threads).max(1);

@@ -99,11 +99,6 @@ impl Index {
         Ok(Found { hits: self.answer(workspace), plan })
     }
 
-    /// Whether a search with these options walks the graph.
-    pub(crate) fn walks(&self, options: &SearchOptions) -> Result<bool> {
-        Ok(matches!(self.route(options, self.len())?, Route::Graph(_)))
-    }
-
     /// The rows of the items that [`Index::search_with`] finds, for a rank by this index: what a recall channel passes on
     /// where nobody needs its scores.
     ///

@@ -49,8 +49,8 @@ const QUEUE: usize = 1024;
 /// # Ok::<(), itemdex::Error>(())
 /// ```
 pub struct LiveIndex {
-    serving: Arc<Serving>,
-    writer: Arc<Mutex<Writer>>,
+    pub(super) serving: Arc<Serving>,
+    pub(super) writer: Arc<Mutex<Writer>>,
     follower: Option<JoinHandle<()>>,
     wake: Sender<Wake>,
     /// Ends notices when dropped; none where there are none to be had.

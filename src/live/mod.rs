@@ -22,6 +22,8 @@ mod pending;
 mod recall;
 mod serving;
 mod status;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use catalog::{Catalog, Generation, PublishOptions, Reservation, Retention};
@@ -34,4 +36,4 @@ pub use log::fuzz as fuzz_log;
 pub use options::LiveOptions;
 pub use pending::{Applied, Pending};
 pub use status::{GenerationStatus, Status};
-pub use view::View;
+pub use view::{View, ViewRows};

@@ -546,7 +546,7 @@ impl World {
 
     fn check(&self) {
         let (live, status) = (self.live(), self.live().status());
-        assert!(status.log_dropped_to.unwrap() <= self.may_drop.max(0), "{status:?} {}", self.may_drop);
+        assert!(status.log_dropped_to.unwrap() <= self.may_drop, "{status:?} {}", self.may_drop);
         for version in live.model_versions() {
             self.check_view(&live.for_model(&version).unwrap());
         }
