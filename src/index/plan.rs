@@ -8,14 +8,18 @@ use crate::{Error, Result};
 /// The recall of a search that does not name one.
 const DEFAULT_RECALL: f32 = 0.95;
 
-/// What reading takes, in the time that a scan takes for a cache line: a line of an `f32` row in a scan; a line for each
-/// place in the beam of a walk, which scores some 10 to 30 rows; a line of codes, of a cluster's moments, and of an `f32`
-/// row at a random place. docs/design.md says how they were measured.
+/// What reading takes, in the time that a scan takes for a cache line of `i8` rows: a line of an `f32` row in a scan; a
+/// line for each place in the beam of a walk, which scores some 10 to 30 rows; a line of codes, of a cluster's moments,
+/// and of an `f32` row at a random place. docs/design.md says how they were measured.
 const SCANNED_F32: f64 = 0.5;
 const PLACE: f64 = 48.0;
 const CODED: f64 = 0.55;
 const MOMENT: f64 = 0.35;
-const SCORED: f64 = 2.2;
+const SCORED: f64 = 1.1;
+
+/// What a scan or a walk takes for each of the `k` besides: some more than `k` rows are scored in `f32` and brought in
+/// order.
+const HIT: f64 = 40.0;
 
 /// The width of a beam at which keeping it in order costs as much again as scoring.
 const WIDE: usize = 3200;
@@ -230,7 +234,7 @@ impl Index {
     }
 
     fn scan_cost(&self, options: &SearchOptions) -> f64 {
-        self.len() as f64 * self.scanned_lines(options)
+        self.len() as f64 * self.scanned_lines(options) + options.k.min(self.len()) as f64 * HIT
     }
 
     /// The lines of a row that a scan reads, in lines of a scan of `i8` rows.
@@ -244,7 +248,7 @@ impl Index {
     fn walk_cost(&self, ef: usize, options: &SearchOptions) -> f64 {
         let lines = self.scanned_lines(&options.ef(ef));
         let place = if self.quantized().is_some() { PLACE } else { PLACE / 2.0 };
-        ef as f64 * place * lines * (1 + ef / WIDE) as f64
+        ef as f64 * place * lines * (1 + ef / WIDE) as f64 + options.k.min(self.len()) as f64 * HIT
     }
 
     fn partitions_cost(&self, effort: Option<Effort>, options: &SearchOptions, allowed: usize) -> f64 {

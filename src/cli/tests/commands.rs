@@ -339,7 +339,7 @@ fn a_reader_that_leaves_early_is_no_failure() {
     let mut child = small.ask("search").args(["-k", "3000"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "user 0\n");
+    assert_eq!(line, "user 0  (by scan)\n");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
