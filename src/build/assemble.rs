@@ -1,4 +1,5 @@
-//! From the rows of a dump to an index file: their order, the id table, the graph, the header.
+//! From the rows of a dump to an index file: their order, the id table, the graph, the partitions, the
+//! header.
 
 use std::time::Instant;
 
@@ -199,7 +200,8 @@ impl IndexBuilder {
     }
 }
 
-/// Below so many rows a build makes partitions only if it is told to: a walk or a scan answers as fast.
+/// With fewer rows than this a build makes partitions only if it is told to: a walk or a scan answers as
+/// fast.
 const FEW: usize = 10_000;
 
 /// The users of a sample: those that measure an index, and those that its graph is linked for.
