@@ -52,18 +52,28 @@ fn allocations_of<T>(call: impl FnOnce() -> T) -> usize {
 fn queries_allocate_their_answers_only() {
     let items = common::items(4_000, 24, 1);
     let builder = IndexBuilder::new("v1").m(8).ef_construction(64).quantize(Quantization::I8);
+    let builder = builder.plans([Plan::Graph, Plan::Partitions]);
     let built = common::build_with(&builder, &items);
     let exact = RankOptions::new(100).exact();
     let candidates: Vec<u64> = items.iter().map(|item| item.0).collect();
     let mut scores = vec![0.0; candidates.len()];
     let options = SearchOptions::new(10).ef(100);
     let scan = SearchOptions::new(100).plan(Plan::Scan);
+    let partitions = SearchOptions::new(100).plan(Plan::Partitions);
+    let searches = [
+        options,
+        scan,
+        scan.recall(1.0),
+        partitions,
+        partitions.recall(1.0),
+        partitions.recall(0.99).approximate_scores(),
+    ];
     let rows = built.index.look_up(&candidates);
     let channels = [Channel::new(&candidates[..3_000]), Channel::new(&rows)];
     let quotas = [channels[0].at_least(60), channels[1].at_most(80)];
     let ranked = RankOptions::new(100);
     for user in common::users(100, 24, 1) {
-        for options in [options, scan, scan.recall(1.0)] {
+        for options in searches {
             built.index.search_with(&user, &options).unwrap();
         }
         built.index.rank(&user, &candidates, 100).unwrap();
@@ -73,7 +83,7 @@ fn queries_allocate_their_answers_only() {
         }
     }
     for user in common::users(20, 24, 1) {
-        for options in [options, scan, scan.recall(1.0)] {
+        for options in searches {
             assert_eq!(allocations_of(|| built.index.search_with(&user, &options).unwrap()), 1);
         }
         assert_eq!(allocations_of(|| built.index.rank(&user, &candidates, 100).unwrap()), 1);

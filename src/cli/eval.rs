@@ -179,7 +179,7 @@ fn plot(path: &Path, k: usize, points: &[Measured]) -> Result<(), Box<dyn std::e
     let area = SVGBackend::new(path, (720, 420)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut points: Vec<Point> = points.iter().map(|&(point, _)| point).collect();
-    points.sort_unstable_by_key(|point| point.ef);
+    points.sort_unstable_by(|a, b| a.recall.total_cmp(&b.recall));
     let recalls = points.iter().map(|point| point.recall);
     let least = recalls.fold(1.0, f64::min);
     let fastest = points.iter().map(|point| point.qps).fold(1.0, f64::max);
@@ -200,9 +200,13 @@ fn plot(path: &Path, k: usize, points: &[Measured]) -> Result<(), Box<dyn std::e
     chart.draw_series(LineSeries::new(line, &BLUE))?;
     for point in points {
         let at = (point.recall, point.qps);
+        let how = match point.plan {
+            itemdex::Plan::Graph => format!("ef {}", point.ef),
+            plan => plan.name().to_owned(),
+        };
         let mark = EmptyElement::at(at)
             + Circle::new((0, 0), 3, BLUE.filled())
-            + Text::new(format!("ef {}", point.ef), (6, -12), ("sans-serif", 12));
+            + Text::new(how, (6, -12), ("sans-serif", 12));
         chart.draw_series(std::iter::once(mark))?;
     }
     Ok(area.present()?)

@@ -135,6 +135,37 @@ fn search_prints_one_object_a_user() {
 }
 
 #[test]
+fn an_index_has_the_plans_it_is_told_and_searches_by_them() {
+    let small = small();
+    run(small.build().args(["--plans", "partitions"]), 0);
+    run(&mut small.ask("verify"), 0);
+    let info = json(small.ask("info").arg("--json"));
+    assert_eq!(info["plans"], serde_json::json!(["partitions", "scan"]));
+    assert_eq!((&info["format_version"], &info["sections"]["base_layer"]), (&2.into(), &0.into()));
+    assert!(info["clusters"].as_u64().unwrap() > 50);
+    for plan in ["partitions", "scan"] {
+        let mut search = small.ask("search");
+        search.args(["-k", "5", "--recall", "1", "--json", "--plan", plan]);
+        let answers = json_lines(&mut search);
+        assert_eq!(answers.len(), 3);
+        assert!(answers.iter().all(|answer| answer["plan"] == plan));
+        let scanned = json_lines(small.ask("search").args(["-k", "5", "--json", "--plan", "scan"]));
+        let hits =
+            |answers: &[Value]| answers.iter().map(|answer| answer["hits"].clone()).collect::<Vec<_>>();
+        assert_eq!(hits(&answers), hits(&scanned));
+    }
+    let said = run(small.ask("search").args(["--plan", "graph"]), 2).stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("built without a graph; build it with --plans graph,partitions"), "{said}");
+
+    run(small.build().args(["--plans", "graph,partitions"]), 0);
+    let info = json(small.ask("info").arg("--json"));
+    assert_eq!(info["plans"], serde_json::json!(["graph", "partitions", "scan"]));
+    run(small.build().args(["--plans", "scan"]), 2);
+    run(small.build().args(["--plans", "trees"]), 2);
+}
+
+#[test]
 fn rank_takes_one_list_or_one_a_user() {
     let small = Small::built();
     let path = small.folder.path().join("candidates.npy");
@@ -175,6 +206,26 @@ fn eval_measures_each_beam_and_draws() {
         assert!(value("recall") > 0.2 && value("qps") > 0.0 && value("p99_us") >= value("p50_us"));
     }
     assert!(fs::read_to_string(plot).unwrap().starts_with("<svg"));
+}
+
+#[test]
+fn eval_measures_the_plan_it_is_told() {
+    let small = small();
+    run(small.build().args(["--plans", "partitions"]), 0);
+    let plot = small.folder.path().join("plot.svg");
+    let mut eval = small.ask("eval");
+    eval.args(["-k", "50", "--plan", "partitions", "--recall", "0.9,1", "--json", "--plot"]).arg(&plot);
+    let points = json(&mut eval)["points"].clone();
+    let points = points.as_array().unwrap();
+    assert_eq!(points.len(), 2);
+    for point in points {
+        assert_eq!(point["plan"], "partitions");
+        let value = |name: &str| point[name].as_f64().unwrap();
+        assert!(value("recall_p5") > 0.2 && value("recall_p5") <= value("recall"));
+    }
+    assert_eq!((&points[1]["recall"], &points[1]["recall_p5"]), (&1.0.into(), &1.0.into()));
+    assert!(fs::read_to_string(plot).unwrap().contains("partitions"));
+    run(small.ask("eval").args(["--plan", "graph"]), 2);
 }
 
 #[test]
