@@ -1,9 +1,12 @@
 //! What serving costs while the catalog changes and fresh items come in, on the bundled products.
 //!
-//! `cargo bench --bench live` prints the latency of a search under overlays of several sizes, and the throughput of two
-//! readers alone and beside upserts and swaps, in turns. `cargo bench --bench live -- INDEX` prints instead what memory and disk it
-//! takes to serve that index.
+//! `cargo bench --bench live` prints the latency of a search under overlays of several sizes, and the
+//! throughput of two readers alone and beside upserts and swaps, in turns. `cargo bench --bench live --
+//! INDEX` prints instead what memory and disk it takes to serve that index, and `-- soak MINUTES` searches,
+//! ranks, changes and swaps for so long, compares the end with a model, and prints the memory at its start
+//! and its end.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use itemdex::dump::Dump;
 use itemdex::eval::quantile;
-use itemdex::live::{Catalog, LiveIndex, LiveOptions, PublishOptions, SyncPolicy};
+use itemdex::live::{Catalog, Change, LiveIndex, LiveOptions, PublishOptions, SyncPolicy};
 use itemdex::{IndexBuilder, Matrix};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/completejourney");
@@ -25,8 +28,15 @@ fn matrix(name: &str) -> Matrix {
 }
 
 fn main() -> itemdex::Result<()> {
-    if let Some(index) = std::env::args().skip(1).find(|argument| !argument.starts_with('-')) {
-        return sizes(Path::new(&index));
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    match &*arguments {
+        [] => {}
+        [soak, minutes] if soak == "soak" => {
+            let minutes: f64 = minutes.parse().expect("how many minutes to soak");
+            return soaked(Duration::from_secs_f64(60.0 * minutes));
+        }
+        [index, ..] => return sizes(Path::new(index)),
     }
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let (items, users) = (matrix("items.npy"), matrix("users_test.npy"));
@@ -95,6 +105,142 @@ fn sizes(index: &Path) -> itemdex::Result<()> {
     live.refresh()?;
     say_sizes("after two swaps", &catalog);
     Ok(())
+}
+
+/// The change at a position of the stream that a soak feeds: of two versions in turn, and one in eight a
+/// deletion.
+fn change_at(position: u64, items: &Matrix) -> Change {
+    let id = 1 << 40 | position.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40 & 0x3FFF;
+    let row = items.row(position as usize % items.len());
+    match position % 8 {
+        0 => Change::delete(id),
+        odd if odd % 2 == 1 => Change::upsert("v1", id, row),
+        _ => Change::upsert("v2", id, row),
+    }
+}
+
+/// What each version has of the stream up to a position: an id, and the position that gave it its embedding.
+fn model_at(model: &mut [BTreeMap<u64, u64>; 2], positions: Range<u64>, items: &Matrix) {
+    for position in positions {
+        match change_at(position, items) {
+            Change::Upsert { model_version, id, .. } => {
+                model[usize::from(model_version == "v2")].insert(id, position);
+            }
+            change => model.iter_mut().for_each(|items| {
+                items.remove(&change.id());
+            }),
+        }
+    }
+}
+
+/// Two readers, 1,000 changes a second for two versions, a swap every 10 seconds, and what memory that takes.
+fn soaked(time: Duration) -> itemdex::Result<()> {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let (items, users) = (matrix("items.npy"), matrix("users_test.npy"));
+    let catalog = Catalog::create(folder.path().join("catalog"))?;
+    let publish = |version: &str, model: &BTreeMap<u64, u64>, position: u64| {
+        let fresh = model.iter().map(|(&id, &position)| (id, items.row(position as usize % items.len())));
+        let rows = (0..).zip(items.rows()).chain(fresh);
+        let builder = IndexBuilder::new(version).m(8).ef_construction(40).threads(1);
+        let options = PublishOptions::new().log_position(position);
+        catalog.publish_made(|path| builder.build_from(rows, path), &options).map(|_| ())
+    };
+    let mut model = [BTreeMap::new(), BTreeMap::new()];
+    publish("v1", &model[0], 0)?;
+    publish("v2", &model[1], 0)?;
+    let options = LiveOptions::new()
+        .fed_log(folder.path().join("log"))
+        .sync(SyncPolicy::Every(Duration::from_millis(50)));
+    let live = options.retain(8 << 20, Duration::from_secs(60)).open(catalog.folder())?;
+    let stop = AtomicBool::new(false);
+    let (mut told, started) = (false, Instant::now());
+    let (queries, longest) = thread::scope(|scope| {
+        let readers = [0, 1].map(|reader| {
+            let (live, users, stop) = (&live, &users, &stop);
+            scope.spawn(move || ask_until(stop, live, users, reader))
+        });
+        let feeder = scope.spawn(|| feed_until(&stop, &live, &items));
+        let mut taken = 0;
+        for (swap, version) in (1..).zip(["v1", "v2"].into_iter().cycle()) {
+            if started.elapsed() >= time {
+                break;
+            }
+            let position = live.status().log_position.unwrap_or(0);
+            model_at(&mut model, taken + 1..position + 1, &items);
+            taken = position;
+            publish(version, &model[usize::from(version == "v2")], position).expect("a publication");
+            live.refresh().expect("a swap");
+            if !told && started.elapsed() > (time / 10).min(Duration::from_secs(60)) {
+                say_sizes("at the start", &catalog);
+                told = true;
+            }
+            thread::sleep((Duration::from_secs(10) * swap).saturating_sub(started.elapsed()));
+        }
+        stop.store(true, Ordering::Relaxed);
+        let queries: u64 = readers.map(|reader| reader.join().expect("no request fails")).iter().sum();
+        (queries, feeder.join().expect("no change fails"))
+    });
+    live.refresh()?;
+    say_sizes("at the end", &catalog);
+    let position = live.status().log_position.unwrap_or(0);
+    let mut model = [BTreeMap::new(), BTreeMap::new()];
+    model_at(&mut model, 1..position + 1, &items);
+    for (version, expected) in ["v1", "v2"].into_iter().zip(&model) {
+        let view = live.for_model(version)?;
+        assert_eq!(view.len(), items.len() + expected.len(), "items of {version}");
+        for (&id, &position) in expected {
+            assert_eq!(
+                view.get(id),
+                Some(items.row(position as usize % items.len())),
+                "item {id} of {version}"
+            );
+        }
+    }
+    let status = live.status();
+    assert!(
+        status.last_error.is_none() && status.log_error.is_none() && status.refused.is_empty(),
+        "{status:?}"
+    );
+    println!(
+        "{queries} queries and {position} changes, none failed, the longest change {longest:.1?}; as the model says"
+    );
+    Ok(())
+}
+
+/// Searches and ranks, of both versions; how often.
+fn ask_until(stop: &AtomicBool, live: &LiveIndex, users: &Matrix, reader: usize) -> u64 {
+    let candidates: Vec<u64> = (0..5_000).chain((0..1_000).map(|id| 1 << 40 | id)).collect();
+    let mut queries = 0;
+    for user in (0..users.len()).cycle().map(|user| users.row(user)) {
+        let view = live.for_model(["v1", "v2"][(queries as usize / 2 + reader) % 2]).expect("a version");
+        match queries % 2 {
+            0 => assert_eq!(view.search(user, K).expect("an answer").len(), K),
+            _ => assert_eq!(view.rank(user, &candidates, K).expect("an answer").hits.len(), K),
+        }
+        queries += 1;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    queries
+}
+
+/// Feeds 1,000 changes a second; how long the longest call took.
+fn feed_until(stop: &AtomicBool, live: &LiveIndex, items: &Matrix) -> Duration {
+    let (started, mut longest) = (Instant::now(), Duration::ZERO);
+    for batch in 0u32.. {
+        let first = u64::from(batch) * 10 + 1;
+        let changes: Vec<_> =
+            (first..first + 10).map(|position| (position, change_at(position, items))).collect();
+        let called = Instant::now();
+        live.apply(&changes).expect("room");
+        longest = longest.max(called.elapsed());
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        thread::sleep((Duration::from_millis(10) * batch).saturating_sub(started.elapsed()));
+    }
+    longest
 }
 
 fn say_sizes(when: &str, catalog: &Catalog) {

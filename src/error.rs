@@ -153,8 +153,8 @@ pub enum Error {
         model_version: String,
     },
 
-    /// There are as many fresh items of a model version as the limit allows. Items that are among them can still be replaced,
-    /// and any item can be deleted.
+    /// There are as many fresh items of a model version as the limit allows. Items that are among them can
+    /// still be replaced, and any item can be deleted.
     #[error(
         "there are {limit} fresh or deleted items of model version {model_version:?}, which is the limit; publish a generation that has them, with its log position"
     )]
@@ -165,7 +165,8 @@ pub enum Error {
         limit: usize,
     },
 
-    /// As many changes wait for the log as may. Nothing was logged; try again, or wait with `LiveIndex::send`.
+    /// As many changes wait for the log as may. Nothing was logged; try again, or wait with
+    /// `LiveIndex::send`.
     #[error("{waiting} batches of changes wait for the log already; try again later")]
     QueueFull {
         /// How many wait.
@@ -175,7 +176,7 @@ pub enum Error {
     /// A log numbers its changes itself, and the caller brought positions, or the other way round.
     #[error("{}: {}", path.display(), match fed {
         true => "positions of this log come from whoever feeds it; open it with LiveOptions::fed_log and call apply with a position for each change",
-        false => "this log numbers its changes itself; open it with LiveOptions::log and call upsert, delete or write, or move it away and feed a new one",
+        false => "this log numbers its changes itself; open it with LiveOptions::log and call upsert, delete or write, or move it away and open a new one with LiveOptions::fed_log",
     })]
     Numbering {
         /// The log.
@@ -184,8 +185,9 @@ pub enum Error {
         fed: bool,
     },
 
-    /// A log that numbers its changes itself has not come to a position that a generation claims to have, as after an older
-    /// copy of the log was restored. Changes logged now would be taken for ones that the generation has.
+    /// A log that numbers its changes itself has not come to a position that a generation claims to have, as
+    /// after an older copy of the log was restored. Changes logged now would be taken for ones that the
+    /// generation has.
     #[error("{}: the log ends at position {log}, but generation {generation} of the catalog has the changes up to position {catalog}; restore a log that goes as far, or move this one away: a new one begins behind position {catalog}, and what only this log has is lost", path.display())]
     LogBehind {
         /// The log.
@@ -211,8 +213,8 @@ pub enum Error {
         dropped_to: u64,
     },
 
-    /// The log was moved, removed or replaced while the process had it open. Nothing is logged until it is back, or the
-    /// process is started anew.
+    /// The log was moved, removed or replaced while the process had it open. Nothing is logged until it is
+    /// back, or the process is started anew.
     #[error("{}: the log was moved or replaced while it was in use; move it back, or restart the process with the log that is to hold", path.display())]
     LogReplaced {
         /// Where the log was.

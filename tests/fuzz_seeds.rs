@@ -85,7 +85,7 @@ fn write_the_seeds() {
         ArrayRef, FixedSizeListArray, Int64Array, LargeListArray, ListArray, RecordBatch, UInt32Array,
     };
     use arrow::datatypes::{Float32Type, Float64Type};
-    use itemdex::live::{LiveOptions, PublishOptions};
+    use itemdex::live::{Change, LiveOptions, PublishOptions};
     use itemdex::{IndexBuilder, Plan, Quantization};
     use parquet::arrow::ArrowWriter;
     use parquet::basic::{Compression, ZstdLevel};
@@ -159,4 +159,9 @@ fn write_the_seeds() {
     let whole = fs::read(&path).unwrap();
     write("log", "whole", &whole);
     write("log", "torn", &whole[..whole.len() - 9]);
+    drop(live);
+    let path = place.folder.path().join("fed.log");
+    let live = LiveOptions::new().fed_log(&path).open(place.catalog.folder()).unwrap();
+    live.apply(&[(5, Change::upsert("v1", 7, [1.0, 2.0])), (9, Change::delete(1))]).unwrap();
+    write("log", "fed", &fs::read(&path).unwrap());
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -16,9 +16,12 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use itemdex::live::{
-    Catalog, Generation, LiveIndex, LiveOptions, PublishOptions, Retention, SyncPolicy, View,
+    Catalog, Change, Generation, LiveIndex, LiveOptions, PublishOptions, Retention, SyncPolicy, View,
 };
-use itemdex::{Channel, ChannelHit, Error, Hit, IndexBuilder, Quantization, RankOptions, SearchOptions};
+use itemdex::{
+    Channel, ChannelHit, Error, Hit, IndexBuilder, Matrix, OpenOptions, Quantization, RankOptions,
+    SearchOptions,
+};
 use proptest::prelude::*;
 
 const DIM: usize = 6;
@@ -34,7 +37,8 @@ impl Place {
         self.folder.path().join("fresh.log")
     }
 
-    /// Follows the catalog only when told to, so that a test says when, and keeps in the log what is needed only.
+    /// Follows the catalog only when told to, so that a test says when, and keeps in the log what is needed
+    /// only.
     fn options(&self) -> LiveOptions {
         LiveOptions::new().poll(Duration::from_secs(3600)).log(self.log()).retain(0, Duration::ZERO)
     }
@@ -84,6 +88,30 @@ fn assert_channels_serve(view: &View, user: &[f32], ids: &[u64], k: usize) {
     assert!(count(2) >= free.min(1));
 }
 
+/// Several users get what each of them gets, and places are as good as ids.
+fn assert_many_serve(view: &View, ids: &[u64]) {
+    let users = Matrix::new(DIM, users(5, DIM, 6).concat()).unwrap();
+    let (half, rest) = ids.split_at(ids.len() / 2);
+    let lists = [ids, half, rest, &ids[..1], &[]];
+    for k in [3, ids.len()] {
+        for options in [SearchOptions::new(k).recall(1.0), SearchOptions::new(k).ef(7)] {
+            let found = view.search_many(&users, &options, 3).unwrap();
+            let ranked = view.rank_many(&users, &lists, &RankOptions::new(k), 2).unwrap();
+            let shared = view.rank_many(&users, &[ids], &RankOptions::new(k).exact(), 2).unwrap();
+            for (number, user) in users.rows().enumerate() {
+                assert_eq!(found[number], view.search_with(user, &options).unwrap());
+                assert_eq!(ranked[number], view.rank(user, lists[number], k).unwrap());
+                assert_eq!(shared[number], view.rank_with(user, ids, &RankOptions::new(k)).unwrap());
+                let rows = view.search_rows(user, &options).unwrap();
+                assert_eq!(view.rank_rows(user, &rows, k).unwrap().hits, found[number].hits);
+            }
+        }
+    }
+    let known = view.look_up(ids);
+    assert_eq!(known.rows().len() + known.fresh().len(), view.len());
+    assert!(view.rank_many(&users, &lists[..2], &RankOptions::new(1), 1).is_err());
+}
+
 /// Every answer of a view is that of an index over `items`.
 fn assert_serves(view: &View, items: &Items, absent: &[u64]) {
     assert_eq!(view.len(), items.len());
@@ -107,6 +135,12 @@ fn assert_serves(view: &View, items: &Items, absent: &[u64]) {
         }
         assert!(scores[items.len()..].iter().all(|score| score.is_nan()));
     }
+    assert_many_serve(view, &ids);
+    let mut all: Items = view.iter().map(|(id, row)| (id, row.to_vec())).collect();
+    all.sort_by_key(|item| item.0);
+    let mut expected = items.clone();
+    expected.sort_by_key(|item| item.0);
+    assert_eq!(all, expected);
     for (id, row) in items {
         assert_eq!(view.get(*id), Some(&row[..]));
     }
@@ -164,7 +198,7 @@ fn a_reader_follows_publishers_of_other_processes() {
     for _ in 0..5 {
         let publish = |path: &PathBuf| {
             let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["--exact", "child_that_publishes", "--ignored"]);
+            command.args(["--exact", "child_that_publishes_once", "--ignored"]);
             command.env("ITEMDEX_TEST_FOLDER", place.folder.path()).env("ITEMDEX_TEST_INDEX", path);
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         };
@@ -186,7 +220,7 @@ fn a_reader_follows_publishers_of_other_processes() {
 /// What a child process of that test does: publishes once, and fails where another was first. Not a test by itself.
 #[test]
 #[ignore = "run by other tests, in a process of its own"]
-fn child_that_publishes() {
+fn child_that_publishes_once() {
     let Ok(index) = std::env::var("ITEMDEX_TEST_INDEX") else { return };
     let folder = PathBuf::from(std::env::var("ITEMDEX_TEST_FOLDER").unwrap());
     Catalog::open(folder.join("catalog")).unwrap().publish(index, &PublishOptions::new()).unwrap();
@@ -204,6 +238,29 @@ fn an_old_generation_is_unmapped_after_its_last_reader() {
     assert!(mapped(), "a reader has it");
     drop(reader);
     wait_until("it is unmapped", || !mapped());
+}
+
+/// Most of what a search would find is hidden: it looks among the rest, and finds all of that.
+#[test]
+fn items_deleted_and_replaced_hide_no_others() {
+    let place = Place::new();
+    let items = items(12_000, DIM, 21);
+    place.publish("v1", &items, PublishOptions::new());
+    let live = place.open();
+    let user = &users(1, DIM, 21)[0];
+    let best: Vec<u64> = brute_force(&items, user).iter().map(|item| item.0).collect();
+    let changes: Vec<Change> = best[..4_000].iter().map(|&id| Change::delete(id)).collect();
+    live.write(&changes).unwrap();
+    let view = live.current();
+    for recall in [0.95, 1.0] {
+        for k in [1, 50, 3_000, 12_000] {
+            let hits = view.search_with(user, &SearchOptions::new(k).recall(recall)).unwrap().hits;
+            assert_eq!(hits.len(), k.min(8_000));
+            let left: HashSet<u64> = best[4_000..][..hits.len()].iter().copied().collect();
+            let good = hits.iter().filter(|hit| left.contains(&hit.id)).count();
+            assert!(good as f32 >= (recall - 0.1) * hits.len() as f32, "{good} of {k}");
+        }
+    }
 }
 
 #[test]
@@ -491,8 +548,10 @@ fn embeddings_that_cannot_be_indexed_and_a_full_overlay_are_errors() {
         live.upsert("v1", id << 40 | 5, &[1.0; DIM]).unwrap();
     }
     assert!(matches!(live.upsert("v1", 9 << 40, &[1.0; DIM]), Err(Error::OverlayFull { limit: 3, .. })));
+    // A deletion is always possible; one of what is not there takes no place.
+    live.delete(9 << 40).unwrap();
     let position = live.status().log_position.unwrap();
-    assert_eq!(position, 3);
+    assert_eq!(position, 4);
     place.publish("v1", &items(50, DIM, 1), PublishOptions::new().log_position(position).keep(1));
     live.refresh().unwrap();
     live.upsert("v1", 9 << 40, &[1.0; DIM]).unwrap();
@@ -534,7 +593,8 @@ fn a_torn_end_of_the_log_is_cut_and_damage_is_an_error() {
     }
 }
 
-/// What a child process of a test does: upserts ids from 0 up and says which were acknowledged. Not a test by itself.
+/// What a child process of a test does: upserts ids from 0 up and says which were acknowledged. Not a test by
+/// itself.
 #[test]
 #[ignore = "run by other tests, in a process of its own"]
 fn child_that_upserts() {
@@ -661,7 +721,8 @@ fn requests_during_swaps_and_upserts_see_one_state_each() {
                 while !done.load(Ordering::Relaxed) {
                     let view = live.current();
                     let seed = view.get(0).unwrap()[0];
-                    // Of one generation throughout, and the pair that is upserted in order never the wrong way round.
+                    // Of one generation throughout, and the pair that is upserted in order never the wrong
+                    // way round.
                     let hits = view.rank(&[1.0; DIM], &(0..400).collect::<Vec<_>>(), 400).unwrap().hits;
                     assert!(hits.len() == 400 && hits.iter().all(|hit| hit.score == seed * DIM as f32));
                     let [a, b] = [1_000, 1_001].map(|id| view.get(id).map_or(0.0, |row| row[0]));
@@ -732,7 +793,8 @@ fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Where permissions do not bind this process, the superuser's, runs a test of this file in one that they bind.
+/// Where permissions do not bind this process, the superuser's, runs a test of this file in one that they
+/// bind.
 fn ran_without_privileges(test: &str) -> bool {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return false;
@@ -1046,4 +1108,545 @@ fn what_an_operator_has_to_see_is_logged() {
     log.set_len(log.metadata().unwrap().len() - 1).unwrap();
     place.open();
     assert!(logged("cut the torn end of the log", folder));
+}
+
+/// Rows of a generation for each of two versions, and the deletion of an item between the dumps that they
+/// were built from.
+#[test]
+fn a_slow_build_gets_the_changes_since_its_dump_or_is_refused() {
+    let hour = Duration::from_secs(3600);
+    for (reserves, retains) in [(false, false), (true, false), (false, true)] {
+        let place = Place::new();
+        let rows = items(50, DIM, 1);
+        let gone = rows[0].0;
+        place.publish("v1", &rows, PublishOptions::new().log_position(0));
+        let retained = if retains { u64::MAX } else { 0 };
+        let live = place.options().retain(retained, hour).open(place.catalog.folder()).unwrap();
+        let dump = live.upsert("v1", 1 << 40, &[1.0; DIM]).unwrap();
+        if reserves {
+            place.catalog.reserve(dump, hour).unwrap();
+        }
+        live.delete(gone).unwrap();
+        let last = live.upsert("v1", 2 << 40, &[2.0; DIM]).unwrap();
+        for seed in 2..4 {
+            place.publish("v1", &items(40, DIM, seed), PublishOptions::new().log_position(last));
+            live.refresh().unwrap();
+        }
+        let slow = place.publish("v2", &rows, PublishOptions::new().log_position(dump));
+        let refreshed = live.refresh();
+        if reserves || retains {
+            refreshed.unwrap();
+            let view = live.for_model("v2").unwrap();
+            assert!(!view.contains(gone), "what was deleted stays deleted");
+            continue;
+        }
+        let error = refreshed.unwrap_err();
+        let is_dropped = matches!(error, Error::RecordsDropped { dump: 1, dropped_to: 3, .. });
+        assert!(is_dropped || matches!(error, Error::Refused { .. }), "{error}");
+        assert!(
+            error.to_string().contains("position 1") && error.to_string().contains("position 3"),
+            "{error}"
+        );
+        assert_eq!(live.model_versions(), ["v1"]);
+        assert_eq!(live.status().refused[0].0, slow.number);
+        // It stays refused, and says so, until one that is not is published.
+        assert!(matches!(live.refresh(), Err(Error::Refused { .. })));
+        assert!(live.status().last_error.is_some());
+        place.publish("v2", &rows, PublishOptions::new().log_position(last).keep(1));
+        live.refresh().unwrap();
+        assert_eq!((live.model_versions().len(), live.status().last_error), (2, None));
+    }
+}
+
+#[test]
+fn a_log_behind_the_catalog_is_an_error_that_names_both_positions() {
+    let place = Place::new();
+    let rows = items(50, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let live = place.open();
+    for id in 0..10 {
+        live.upsert("v1", id << 40 | 1, &[1.0; DIM]).unwrap();
+    }
+    let older = fs::read(place.log()).unwrap();
+    for id in 10..20 {
+        live.upsert("v1", id << 40 | 1, &[1.0; DIM]).unwrap();
+    }
+    place.publish("v1", &rows, PublishOptions::new().log_position(20));
+    drop(live);
+    fs::write(place.log(), older).unwrap();
+    let error = place.options().open(place.catalog.folder()).err().unwrap();
+    assert!(matches!(error, Error::LogBehind { log: 10, catalog: 20, generation: 2, .. }));
+    let said = error.to_string();
+    assert!(said.contains("position 10") && said.contains("move this one away"), "{said}");
+    // A new one begins behind the catalog, so that nothing is taken for what a generation has.
+    fs::rename(place.log(), place.folder.path().join("away")).unwrap();
+    let live = place.open();
+    assert_eq!(live.upsert("v1", 1 << 50, &[1.0; DIM]).unwrap(), 21);
+    drop(live);
+    assert!(place.open().current().contains(1 << 50));
+}
+
+#[test]
+fn a_generation_at_a_position_that_the_log_has_not_come_to_is_refused() {
+    let place = Place::new();
+    let rows = items(50, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let live = place.open();
+    live.upsert("v1", 1 << 40, &[1.0; DIM]).unwrap();
+    let mistyped = place.publish("v1", &rows, PublishOptions::new().log_position(40));
+    // The first look that meets it says so in its own words; that may be one by a notice.
+    let error = live.refresh().unwrap_err();
+    assert!(matches!(error, Error::LogBehind { log: 1, catalog: 40, .. } | Error::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("ends at position 1") && error.to_string().contains("position 40"));
+    assert_eq!(number(&live), 1);
+    // Whatever comes of it, later changes are not taken for ones that it has.
+    assert_eq!(live.upsert("v1", 2 << 40, &[2.0; DIM]).unwrap(), 41);
+    drop(live);
+    let live = place.open();
+    assert_eq!(number(&live), mistyped.number);
+    assert!(live.current().contains(2 << 40));
+}
+
+/// Two hosts get one stream, in batches of their own, with repetitions, and agree on what a position means.
+#[test]
+fn hosts_that_are_fed_agree_on_positions() {
+    let place = Place::new();
+    let rows = items(40, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let mut random = Random(5);
+    let stream: Vec<(u64, Change)> = (1..=400u64)
+        .map(|number| {
+            let id = random.below(60) as u64;
+            let change = match random.below(4) {
+                0 => Change::delete(id),
+                _ => Change::upsert("v1", id, random.embedding(DIM)),
+            };
+            (number * 3, change)
+        })
+        .collect();
+    let host = |name: &str| {
+        let options = LiveOptions::new().poll(Duration::from_secs(3600)).sync(SyncPolicy::Never);
+        options.fed_log(place.folder.path().join(name)).open(place.catalog.folder()).unwrap()
+    };
+    let hosts = [host("one"), host("two")];
+    let feed = |live: &LiveIndex, seed: u64, to: u64| {
+        let mut random = Random(seed);
+        loop {
+            let done = live.status().log_position.unwrap();
+            let new = stream.partition_point(|change| change.0 <= done);
+            let end = stream
+                .len()
+                .min(new + 1 + random.below(9))
+                .min(stream.partition_point(|change| change.0 <= to));
+            if new == end {
+                return;
+            }
+            let again = new.saturating_sub(random.below(4));
+            let applied = live.apply(&stream[again..end]).unwrap();
+            assert_eq!((applied.applied, applied.already_there), (end - new, new - again));
+            assert_eq!(applied.position, stream[end - 1].0);
+        }
+    };
+    // One is far ahead of the other when a dump is taken and published.
+    feed(&hosts[0], 1, 900);
+    feed(&hosts[1], 2, 300);
+    let dump: Items = hosts[0].current().iter().map(|(id, row)| (id, row.to_vec())).collect();
+    let first = hosts[0].status().log_position.unwrap();
+    place.publish("v1", &dump, PublishOptions::new().log_position(first));
+    for live in &hosts {
+        live.refresh().unwrap();
+        assert_eq!((number(live), live.current().len()), (2, dump.len()));
+    }
+    feed(&hosts[0], 3, 1_200);
+    feed(&hosts[1], 4, 1_200);
+    // One that begins now gets what the generations lack.
+    let third = host("three");
+    assert_eq!(third.status().log_position, Some(0), "the first generation may be gone back to");
+    place.catalog.prune(Retention::new().keep(1)).unwrap();
+    let fourth = host("four");
+    assert_eq!(fourth.status().log_position, Some(first));
+    let expected = hosts[0].current();
+    for live in [&hosts[1], &third, &fourth] {
+        feed(live, 5, 1_200);
+        live.refresh().unwrap();
+        let view = live.current();
+        assert_eq!(view.len(), expected.len());
+        assert!(expected.iter().all(|(id, row)| view.get(id) == Some(row)));
+    }
+}
+
+#[test]
+fn a_log_has_one_who_numbers_it() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.open();
+    live.delete(1).unwrap();
+    let error = live.apply(&[(7, Change::delete(1))]).unwrap_err();
+    assert!(
+        matches!(error, Error::Numbering { fed: false, .. }) && error.to_string().contains("fed_log"),
+        "{error}"
+    );
+    drop(live);
+    let fed = || LiveOptions::new().fed_log(place.log()).open(place.catalog.folder());
+    assert!(matches!(fed(), Err(Error::Numbering { fed: false, .. })));
+    fs::remove_file(place.log()).unwrap();
+    let live = fed().unwrap();
+    assert!(matches!(live.delete(1), Err(Error::Numbering { fed: true, .. })));
+    for wrong in [
+        vec![(0, Change::delete(1))],
+        vec![(5, Change::delete(1)), (4, Change::delete(2))],
+        vec![(1 << 63, Change::delete(1))],
+    ] {
+        assert!(matches!(live.apply(&wrong), Err(Error::BadOption { option: "position", .. })));
+    }
+    // Several changes of one event have one position.
+    let event = [(4, Change::delete(1)), (4, Change::upsert("v1", 1, [1.0; DIM]))];
+    assert_eq!(live.apply(&event).unwrap().applied, 2);
+    assert_eq!(live.apply(&event).unwrap().already_there, 2);
+    drop(live);
+    assert!(matches!(place.options().open(place.catalog.folder()), Err(Error::Numbering { fed: true, .. })));
+}
+
+#[test]
+fn a_batch_is_there_whole_or_not_at_all() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.options().fresh_limit(3).open(place.catalog.folder()).unwrap();
+    let upsert = |id: u64| Change::upsert("v1", id << 40 | 1, [1.0; DIM]);
+    let bad = [upsert(1), Change::upsert("v1", 2, [f32::NAN; DIM])];
+    assert!(matches!(live.write(&bad), Err(Error::BadOption { .. })));
+    let many: Vec<Change> = (0..4).map(upsert).collect();
+    assert!(matches!(live.write(&many), Err(Error::OverlayFull { .. })));
+    assert_eq!((live.current().len(), live.status().log_position), (50, Some(0)));
+    let applied = live.write(&many[1..]).unwrap();
+    assert_eq!((applied.position, applied.applied, live.current().len()), (3, 3, 53));
+    assert_eq!(live.write(&[]).unwrap().position, 3);
+}
+
+#[test]
+fn upserts_of_a_retired_version_are_refused_not_dropped() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    place.publish("v2", &items(50, DIM, 2), PublishOptions::new());
+    let fed =
+        LiveOptions::new().fed_log(place.folder.path().join("fed")).open(place.catalog.folder()).unwrap();
+    let live = place.open();
+    live.upsert("v1", 7, &[1.0; DIM]).unwrap();
+    place.catalog.prune(Retention::new().versions(1)).unwrap();
+    live.refresh().unwrap();
+    fed.refresh().unwrap();
+    let error = live.upsert("v1", 7, &[1.0; DIM]).unwrap_err();
+    assert!(matches!(&error, Error::RetiredModel { model_version } if model_version == "v1"), "{error}");
+    assert_eq!(live.status().log_position, Some(1));
+    let changes = [(5, Change::upsert("v1", 7, [1.0; DIM])), (6, Change::upsert("v2", 7, [1.0; DIM]))];
+    let applied = fed.apply(&changes).unwrap();
+    assert_eq!((applied.applied, applied.retired, applied.position), (1, 1, 6));
+}
+
+#[test]
+fn three_versions_serve_at_once() {
+    let place = Place::new();
+    for (seed, version) in ["v1", "v2", "v3", "v1"].into_iter().enumerate() {
+        place.publish(version, &items(50, DIM, seed as u64), PublishOptions::new().versions(3));
+    }
+    let live = place.open();
+    assert_eq!(live.model_versions(), ["v1", "v3", "v2"]);
+    for version in live.model_versions() {
+        live.upsert(&version, 1 << 40, &[1.0; DIM]).unwrap();
+        assert!(live.for_model(&version).unwrap().contains(1 << 40));
+    }
+}
+
+#[test]
+fn the_limit_counts_new_places_of_a_version() {
+    let place = Place::new();
+    let rows = items(50, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let live = place.options().fresh_limit(10).open(place.catalog.folder()).unwrap();
+    for id in 0..20 {
+        live.delete(id << 40 | 5).unwrap();
+    }
+    assert_eq!(live.status().generations[0].fresh, 0, "what is nowhere takes no place");
+    for id in 0..9 {
+        live.upsert("v1", id << 40 | 1, &[1.0; DIM]).unwrap();
+    }
+    // With one place left, one item can be replaced any number of times, from any number of threads.
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..100).all(|_| live.upsert("v1", 1, &[2.0; DIM]).unwrap() > 0));
+        }
+    });
+    live.upsert("v1", 77 << 40, &[1.0; DIM]).unwrap();
+    let full = live.upsert("v1", 78 << 40, &[1.0; DIM]).unwrap_err();
+    assert!(
+        matches!(&full, Error::OverlayFull { limit: 10, model_version } if model_version == "v1"),
+        "{full}"
+    );
+    // At the limit too, whatever is there can be replaced and taken down.
+    live.upsert("v1", 1, &[3.0; DIM]).unwrap();
+    for (id, _) in &rows[..20] {
+        live.delete(*id).unwrap();
+        assert!(!live.current().contains(*id));
+    }
+    live.delete(1).unwrap();
+    assert!(!live.current().contains(1));
+}
+
+#[test]
+fn a_mistyped_version_does_not_keep_others_waiting() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.options().fresh_limit(10).open(place.catalog.folder()).unwrap();
+    for _ in 0..30 {
+        live.upsert("vv2", 7, &[1.0; DIM]).unwrap();
+    }
+    assert_eq!(live.status().waiting, 1);
+    for id in 0..10 {
+        live.upsert("vv2", id, &[1.0; DIM]).unwrap();
+    }
+    let full = live.upsert("vv2", 99, &[1.0; DIM]).unwrap_err().to_string();
+    assert!(full.contains("\"vv2\""), "{full}");
+    live.upsert("v2", 99, &[1.0; DIM]).unwrap();
+    live.upsert("v1", 99, &[1.0; DIM]).unwrap();
+    assert_eq!(live.status().waiting, 11);
+}
+
+#[test]
+fn queries_of_every_kind_are_counted() {
+    let place = Place::new();
+    let rows = items(50, DIM, 1);
+    place.publish("v1", &rows, PublishOptions::new());
+    let live = place.open();
+    for fresh in [false, true] {
+        if fresh {
+            live.upsert("v1", 7, &[1.0; DIM]).unwrap();
+        }
+        let (view, queries) = (live.current(), || live.status().generations[0].queries);
+        let before = queries();
+        let (user, ids) = ([1.0; DIM], [rows[0].0, 7]);
+        let users = Matrix::new(DIM, vec![0.5; 3 * DIM]).unwrap();
+        view.search(&user, 3).unwrap();
+        view.rank(&user, &ids, 1).unwrap();
+        view.rank_with(&user, &ids, &RankOptions::new(1).exact()).unwrap();
+        view.rank_channels(&user, &[Channel::new(&ids)], &RankOptions::new(1)).unwrap();
+        view.score(&user, &ids, &mut [0.0; 2]).unwrap();
+        view.search_many(&users, &SearchOptions::new(3), 2).unwrap();
+        view.rank_many(&users, &[&ids], &RankOptions::new(1), 2).unwrap();
+        assert_eq!(queries() - before, 5 + 3 + 3);
+    }
+}
+
+#[test]
+fn a_log_that_is_moved_or_replaced_takes_nothing_more() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.open();
+    live.upsert("v1", 1 << 40, &[1.0; DIM]).unwrap();
+    let away = place.folder.path().join("away");
+    fs::rename(place.log(), &away).unwrap();
+    for replaced in [false, true] {
+        if replaced {
+            fs::copy(&away, place.log()).unwrap();
+        }
+        let error = live.upsert("v1", 2 << 40, &[1.0; DIM]).unwrap_err();
+        assert!(matches!(error, Error::LogReplaced { .. }), "{error}");
+        assert!(!live.current().contains(2 << 40));
+        assert!(live.status().log_error.unwrap().contains("moved or replaced"));
+    }
+    fs::rename(&away, place.log()).unwrap();
+    assert_eq!(live.upsert("v1", 2 << 40, &[1.0; DIM]).unwrap(), 2);
+    assert_eq!(live.status().log_error, None);
+}
+
+#[test]
+fn a_log_has_one_writer_by_whatever_name() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let folder = place.folder.path();
+    std::os::unix::fs::symlink(place.log(), folder.join("link")).unwrap();
+    std::os::unix::fs::symlink(folder, folder.join("folder")).unwrap();
+    let open = |path: &str| LiveOptions::new().log(folder.join(path)).open(place.catalog.folder());
+    let nowhere = open("link").err().unwrap().to_string();
+    assert!(nowhere.contains("link"), "{nowhere}");
+    let live = place.open();
+    for path in ["link", "folder/fresh.log", "folder/link"] {
+        let error = open(path).err().unwrap().to_string();
+        assert!(error.contains("another LiveIndex writes this log"), "{error}");
+    }
+    drop(live);
+    let linked = open("link").unwrap();
+    linked.delete(1).unwrap();
+    assert!(fs::symlink_metadata(folder.join("link")).unwrap().is_symlink());
+    assert!(place.options().open(place.catalog.folder()).is_err());
+}
+
+#[test]
+fn without_its_catalog_the_log_still_drops_what_is_superseded() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let live = place.options().sync(SyncPolicy::Never).open(place.catalog.folder()).unwrap();
+    let away = place.folder.path().join("away");
+    fs::rename(place.catalog.folder(), &away).unwrap();
+    // Some 20 MB of changes, of which the last of each item counts.
+    let changes: Vec<Change> = (0..1_280).map(|id| Change::upsert("v2", id % 5, [1.0; 4096])).collect();
+    for changes in changes.chunks(64) {
+        live.write(changes).unwrap();
+    }
+    let length = || fs::metadata(place.log()).unwrap().len();
+    wait_until("the log is written anew", || length() < 8 << 20);
+    fs::rename(&away, place.catalog.folder()).unwrap();
+    live.refresh().unwrap();
+    assert_eq!((live.status().waiting, live.status().last_error), (5, None));
+}
+
+#[test]
+fn options_that_cannot_work_are_errors_and_an_index_may_be_resident() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let refused = LiveOptions::new().poll(Duration::ZERO).open(place.catalog.folder()).err().unwrap();
+    assert!(matches!(refused, Error::BadOption { option: "poll", .. }), "{refused}");
+    let resident = LiveOptions::new().open_with(OpenOptions::new().resident(true));
+    let live = resident.open(place.catalog.folder()).unwrap();
+    assert!(live.current().index().residency().copied > 0);
+}
+
+/// The child has the memory of its parent and none of its threads.
+#[test]
+fn after_a_fork_the_child_is_told_and_does_not_hang() {
+    let place = Place::new();
+    place.publish("v1", &items(50, DIM, 1), PublishOptions::new());
+    let mut live = Some(place.open());
+    live.as_ref().unwrap().upsert("v1", 1 << 40, &[1.0; DIM]).unwrap();
+    let (told, mut child) = (place.folder.path().join("told"), Command::new("true"));
+    let told_by = told.clone();
+    let in_child = move || {
+        let own = live.take().expect("the child's copy");
+        let forked = |failed: bool| if failed { "forked" } else { "no error" };
+        let said = [
+            forked(matches!(own.upsert("v1", 5, &[1.0; DIM]), Err(Error::Forked))),
+            forked(matches!(own.refresh(), Err(Error::Forked))),
+            forked(own.current().contains(1 << 40)),
+        ];
+        drop(own);
+        fs::write(&told_by, said.join(" "))
+    };
+    // SAFETY: the child calls what a program that forks without exec would call, before it runs `true`. Other
+    // threads of this test may hold locks of the allocator, which glibc has in order after a fork.
+    unsafe { child.pre_exec(in_child) };
+    assert!(child.status().unwrap().success());
+    assert_eq!(fs::read_to_string(told).unwrap(), "forked forked forked");
+    // The parent's log is still locked.
+    assert!(place.options().open(place.catalog.folder()).is_err());
+    drop(child);
+    place.open();
+}
+
+/// The change at a position of the stream that the killed processes below share.
+fn change_at(position: u64) -> Change {
+    let id = position * 7 % 53;
+    match position % 5 {
+        0 => Change::delete(id),
+        _ => Change::upsert("v1", id, [position as f32; DIM]),
+    }
+}
+
+fn items_at(position: u64) -> Items {
+    let mut items = BTreeMap::from([(99, vec![0.5; DIM])]);
+    for change in (1..=position).map(change_at) {
+        match change {
+            Change::Upsert { id, embedding, .. } => drop(items.insert(id, embedding)),
+            _ => drop(items.remove(&change.id())),
+        }
+    }
+    items.into_iter().collect()
+}
+
+fn fed(folder: &Path) -> LiveIndex {
+    let options = LiveOptions::new()
+        .poll(Duration::from_millis(5))
+        .fed_log(folder.join("fed.log"))
+        .retain(0, Duration::ZERO);
+    options.sync(SyncPolicy::Every(Duration::from_millis(2))).open(folder.join("catalog")).unwrap()
+}
+
+/// Follows the catalog and feeds the log. Not a test by itself.
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
+fn child_that_feeds_and_follows() {
+    let Ok(folder) = std::env::var("ITEMDEX_TEST_FOLDER") else { return };
+    let live = fed(Path::new(&folder));
+    let mut next = live.status().log_position.unwrap() + 1;
+    loop {
+        let batch: Vec<_> =
+            (next..next + 1 + next % 4).map(|position| (position, change_at(position))).collect();
+        next = live.apply(&batch).unwrap().position + 1;
+        println!("\nacknowledged {}", next - 1);
+    }
+}
+
+/// Publishes dumps of the stream, each of a later position. Not a test by itself.
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
+fn child_that_publishes() {
+    let Ok(folder) = std::env::var("ITEMDEX_TEST_FOLDER") else { return };
+    let folder = PathBuf::from(folder);
+    let catalog = Catalog::open(folder.join("catalog")).unwrap();
+    let mut position = catalog.current().unwrap().unwrap().log_position.unwrap();
+    for step in 1.. {
+        position += step % 30;
+        let rows = items_at(position);
+        let build =
+            |path: &Path| IndexBuilder::new("v1").m(2).ef_construction(4).threads(1).build_from(rows, path);
+        match catalog.publish_made(build, &PublishOptions::new().log_position(position)) {
+            Ok((generation, _)) => println!("\npublished {}", generation.number),
+            Err(error) => println!("\nrefused {error}"),
+        }
+    }
+}
+
+/// Kills a publisher, and a process that feeds and follows, at the same moment.
+fn kill_all(times: usize) {
+    let place = Place::new();
+    place.publish("v1", &items_at(0), PublishOptions::new().log_position(0));
+    let spawn = |test: &str| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--ignored", "--nocapture"]);
+        command.env("ITEMDEX_TEST_FOLDER", place.folder.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut random = Random(3);
+    let (mut acknowledged_to, mut generations) = (0, 0);
+    for _ in 0..times {
+        let mut children = [spawn("child_that_feeds_and_follows"), spawn("child_that_publishes")];
+        let outputs = children.each_mut().map(|child| BufReader::new(child.stdout.take().unwrap()).lines());
+        thread::sleep(Duration::from_micros(random.below(60_000) as u64));
+        children.iter_mut().for_each(|child| child.kill().unwrap());
+        children.iter_mut().for_each(|child| assert!(!child.wait().unwrap().success()));
+        for line in outputs.into_iter().flatten().map_while(Result::ok) {
+            acknowledged_to = acknowledged(&line).unwrap_or(acknowledged_to).max(acknowledged_to);
+        }
+        let live = fed(place.folder.path());
+        live.refresh().unwrap();
+        let (view, position) = (live.current(), live.status().log_position.unwrap());
+        assert!(position >= acknowledged_to, "{position} of {acknowledged_to}");
+        let state = items_at(position.max(view.generation().log_position.unwrap()));
+        assert_eq!(view.len(), state.len());
+        assert!(state.iter().all(|(id, row)| view.get(*id) == Some(&row[..])), "at {position}");
+        generations = view.generation().number;
+    }
+    assert!(
+        acknowledged_to > times as u64 && generations > times as u64 / 10,
+        "{acknowledged_to} {generations}"
+    );
+}
+
+#[test]
+fn a_killed_publisher_feeder_and_follower_lose_nothing() {
+    kill_all(15);
+}
+
+#[test]
+#[ignore = "long: cargo test --release --test live 1000_times -- --ignored"]
+fn a_publisher_feeder_and_follower_killed_1000_times_lose_nothing() {
+    kill_all(1_000);
 }

@@ -66,24 +66,46 @@ fn what_serves_is_measured() {
     for _ in 0..3 {
         live.current().search(&[1.0; 4], 5).unwrap();
     }
-    let started = std::time::Instant::now();
     // The last that a look sets, and what the searches above bring.
-    while values.counter("itemdex_queries_total{model_version=v1}") != Some(3)
-        || values.gauge("itemdex_log_position{}") != Some(1.0)
-    {
-        assert!(started.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until(|| {
+        values.counter("itemdex_queries_total{model_version=v1}") == Some(3)
+            && values.gauge("itemdex_log_position{}") == Some(1.0)
+    });
     let expected = [
         ("itemdex_generation{model_version=v1}", 1.0),
         ("itemdex_items{model_version=v1}", 101.0),
         ("itemdex_fresh_items{model_version=v1}", 1.0),
         ("itemdex_refused_generations{}", 0.0),
         ("itemdex_refresh_failing{}", 0.0),
+        ("itemdex_log_failing{}", 0.0),
         ("itemdex_waiting_items{}", 0.0),
         ("itemdex_log_position{}", 1.0),
     ];
     for (name, value) in expected {
         assert_eq!(values.gauge(name), Some(value), "{name}");
+    }
+    // Generations come and go, and the metrics stay the same.
+    let names = || values.0.lock().unwrap().keys().cloned().collect::<Vec<_>>();
+    let before = names();
+    for queries in 4..8 {
+        let build =
+            |path: &Path| IndexBuilder::new("v1").build_from(rows.iter().map(|(id, row)| (*id, row)), path);
+        catalog.publish_made(build, &PublishOptions::new()).unwrap();
+        live.refresh().unwrap();
+        live.current().rank(&[1.0; 4], &[rows[0].0], 5).unwrap();
+        wait_until(|| values.counter("itemdex_queries_total{model_version=v1}") == Some(queries));
+    }
+    assert_eq!(names(), before);
+    let build = |path: &Path| IndexBuilder::new("v2").build_from([(1, [1.0, 2.0])], path);
+    catalog.publish_made(build, &PublishOptions::new().versions(1)).unwrap();
+    live.refresh().unwrap();
+    wait_until(|| values.gauge("itemdex_generation{model_version=v1}") == Some(0.0));
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -251,7 +251,7 @@ fn odd_items(rows: usize, dim: usize, odd: u8, seed: u64) -> Items {
             _ => (1.0, 1e-30),
         };
         match number % 11 {
-            1 | 2 if odd % 2 == 0 => row.clone_from(&pattern),
+            1 | 2 if odd.is_multiple_of(2) => row.clone_from(&pattern),
             3 => row.fill(0.0),
             4 => row[number % dim] *= 8.0,
             5 => row.iter_mut().for_each(|value| *value *= some),

@@ -21,11 +21,12 @@ from pathlib import Path
 
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-from run import CORES, PROGRAM, ROOT, read_vectors  # noqa: E402  Goes on in the environment of the peers.
+from environment import CORES, PROGRAM, build_program  # noqa: E402  Goes on in the environment of the peers.
 
 import numpy as np  # noqa: E402
 
-from generate import generate  # noqa: E402
+from data import read_vectors  # noqa: E402
+from generate import Family, generate  # noqa: E402
 
 WARM_UP = 20
 WAYS = {"two_step": "i8 bounds first, by ids", "exact": "exact(), by ids", "by_rows": "i8 bounds first, by row handles"}
@@ -202,9 +203,9 @@ def main():
 
 
 def compare(args, folder):
-    subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    build_program()
     if not args.data:
-        generate(folder, args.rows, sample=args.sample)
+        generate(folder, Family(rows=args.rows, sample=args.sample))
     data = args.data or folder
     items, users = read_vectors(f"{data}/items.fbin"), read_vectors(f"{data}/test.fbin")
     index = args.index or build(data, folder, len(items))

@@ -1,4 +1,5 @@
-//! From the rows of a dump to an index file: their order, the id table, the graph, the header.
+//! From the rows of a dump to an index file: their order, the id table, the graph, the partitions, the
+//! header.
 
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::graph::repair::{Copies, connect};
 use crate::graph::{OwnedGraph, Parameters, native, users};
 use crate::ids::{Duplicate, IdTable};
 use crate::index::{Builder, Plan};
-use crate::partitions::{self, Clustering, OwnedPartitions, Searched, section_sizes};
+use crate::partitions::{self, Clustering, OwnedPartitions, Searched, clusters_for, section_sizes};
 use crate::progress::{Stage, Watch};
 use crate::vectors::{Augmented, QuantizedRows, Rows, stride_of};
 use crate::{Error, Result};
@@ -101,7 +102,7 @@ impl IndexBuilder {
         watch.tick(Stage::Order, 0, total)?;
         let (order, counts) = match self.builds_partitions(total) {
             true => {
-                let clustering = Clustering::of(rows, clusters_for(total), self.threads);
+                let clustering = Clustering::of(rows, clusters_for(total), self.threads, watch)?;
                 (clustering.order, Some(clustering.counts))
             }
             false => (order::near_together(rows, self.threads), None),
@@ -199,13 +200,9 @@ impl IndexBuilder {
     }
 }
 
-/// Below so many rows a build makes partitions only if it is told to: a walk or a scan answers as fast.
+/// With fewer rows than this a build makes partitions only if it is told to: a walk or a scan answers as
+/// fast.
 const FEW: usize = 10_000;
-
-/// How many clusters there are to be.
-fn clusters_for(rows: usize) -> usize {
-    (2.0 * (rows as f64).sqrt()) as usize
-}
 
 /// The users of a sample: those that measure an index, and those that its graph is linked for.
 #[derive(Clone, Copy)]

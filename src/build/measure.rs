@@ -1,5 +1,5 @@
-//! What a build measures of its own index: whether `i8` rows lose anything, what a graph's walks cost, and which beam finds
-//! how much.
+//! What a build measures of its own index: whether `i8` rows lose recall, what a graph's walks cost, and how
+//! much each beam finds.
 
 use std::thread;
 
@@ -13,18 +13,18 @@ use crate::progress::{Stage, Watch};
 use crate::top::{Hit, TopK, cut};
 use crate::vectors::{Matrix, Quantized, Rows, stride_of};
 
-/// The recall@100 by which `i8` rows and graphs are compared: its place among the calibrated k, and the recall that graphs
-/// are walked for.
+/// The recall@100 by which `i8` rows and graphs are compared: its place among the calibrated k, and the
+/// recall that graphs are walked for.
 const COMPARED: usize = 1;
 const TARGET: f32 = 0.95;
 
-/// The loss of recall that counts as none: what two builds of one dump differ by.
+/// A loss of recall that counts as none: two builds of one dump differ by as much.
 const NO_LOSS: f32 = 0.002;
 
-/// Of a user sample one in so many is kept from the graph, to measure it with.
+/// One user of a sample in this many is kept out of the graph, to measure it.
 const HELD_OUT: usize = 5;
 
-/// The most queries that measure, the fewest, and how many inner products their exact answers should take.
+/// The most and the fewest queries that measure, and the inner products that their exact answers should take.
 const MOST: usize = 1000;
 const FEWEST: usize = 100;
 const PRODUCTS: usize = 1 << 31;
@@ -95,7 +95,8 @@ impl<'a> GroundTruth<'a> {
         Ok(truth)
     }
 
-    /// Whether the best rows by `quantized` scores, and as many more as a search scores again, hold the exact best.
+    /// Whether the best rows by `quantized` scores, and as many more as a search scores again, hold the exact
+    /// best.
     pub fn loses_nothing(&self, quantized: Quantized<'_>) -> bool {
         let k = CALIBRATED_K[COMPARED].min(self.rows.len());
         let recalls = self.spread(&self.queries, |part| {
@@ -163,7 +164,8 @@ impl<'a> GroundTruth<'a> {
         found.into_iter().map(|(_, recalls)| recalls).collect()
     }
 
-    /// How many rows a walk for each query found, and its recalls if for each k as many as in a search are scored again.
+    /// How many rows a walk for each query found, and its recalls if for each k as many as in a search are
+    /// scored again.
     fn walks(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, beam: Beam) -> Vec<(usize, ByK)> {
         let total = self.rows.len();
         self.spread(&self.queries, |part| {

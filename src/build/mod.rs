@@ -1,8 +1,8 @@
 //! From a dump to a generation file.
 //!
-//! Rows stream from the dump into a file and from there, in the order in which they are to stand, into the index; they are not
-//! kept in memory: the graph is built over the pages of the unfinished file. What is kept is some 40 bytes a row (id, norm,
-//! look-ups), its i8 values, and the graph itself.
+//! Rows stream from the dump into a temporary file, and from there into the index, in the index's order. They
+//! are not kept in memory: the graph is built over the pages of the unfinished file. Memory holds some 40
+//! bytes a row (id, norm, look-ups), the `i8` rows, the graph, and the codes.
 
 mod assemble;
 mod measure;
@@ -36,8 +36,8 @@ use crate::{Error, Result};
 /// # Ok::<(), itemdex::Error>(())
 /// ```
 ///
-/// One dump built by one thread gives the same file every time, byte for byte. With more threads rows are inserted
-/// in an order that varies, so the graph varies too; ids and embeddings do not.
+/// One dump built by one thread gives the same file every time, byte for byte. With more threads rows are
+/// inserted in an order that varies, so the graph varies too; ids and embeddings do not.
 pub struct IndexBuilder {
     model_version: String,
     builder: Builder,
@@ -51,7 +51,7 @@ pub struct IndexBuilder {
     cancel: Option<Arc<AtomicBool>>,
 }
 
-/// Over what a search walks; what it finds is always scored in `f32`.
+/// Which rows a walk reads. What a search finds is scored in `f32` either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Quantization {
@@ -107,19 +107,19 @@ impl IndexBuilder {
         self
     }
 
-    /// Over what a search walks. By default the build measures on part of the user sample (without one, on items and
-    /// mixtures of them taken as users), and takes `i8` rows if the best 125 by them hold the exact best 100, for all but
-    /// 0.002 of these in the mean.
+    /// Which rows a walk reads. By default the build takes `i8` rows if that costs no recall: if the best 125
+    /// by `i8` rows hold the exact best 100, but for 0.002 of these in the mean. It measures this on part of
+    /// the user sample, or without one on items and mixtures of items.
     pub fn quantize(mut self, quantization: Quantization) -> Self {
         self.quantization = Some(quantization);
         self
     }
 
-    /// What searches are to answer by: [`Plan::Graph`], [`Plan::Partitions`] or both. By default both; below 10,000 rows the
-    /// graph alone.
+    /// The plans to build for: [`Plan::Graph`], [`Plan::Partitions`] or both. By default both, and the graph
+    /// alone below 10,000 rows.
     ///
-    /// Partitions alone build in a tenth of the time, and are enough where searches ask for hundreds of items and more.
-    /// [`Plan::Scan`] needs nothing and can always be taken.
+    /// Partitions alone build in a fraction of the time, and are enough where searches ask for hundreds of
+    /// items and more. [`Plan::Scan`] needs nothing, and every index can take it.
     pub fn plans(mut self, plans: impl Into<Vec<Plan>>) -> Self {
         self.plans = Some(plans.into());
         self
@@ -145,9 +145,9 @@ impl IndexBuilder {
         self
     }
 
-    /// User embeddings from logs, of the same model as the items and not those you measure with. The native builder
-    /// links what sampled users are offered together, so that more is found at the same beam; some 10,000 are a
-    /// good sample. Takes 2 to 3 KB of memory a user while they are gone through.
+    /// User embeddings from logs, of the same model as the items and not those you measure with. The native
+    /// builder links what sampled users are offered together, so that more is found at the same beam; some
+    /// 10,000 are a good sample. Takes 2 to 3 KB of memory a user while they are gone through.
     pub fn user_sample(mut self, users: Matrix) -> Self {
         self.users = Some(users);
         self
@@ -166,11 +166,13 @@ impl IndexBuilder {
         self
     }
 
-    /// Builds the index of a dump at `out`, replacing what is there only once the new file is whole and synced.
+    /// Builds the index of a dump at `out`, replacing what is there only once the new file is whole and
+    /// synced.
     ///
     /// # Errors
     /// [`Error::BadDump`] and [`Error::DuplicateId`] for what the dump holds, [`Error::BadOption`] for this
-    /// builder's options, the user sample, and an `out` that is a file of the dump, [`Error::Io`], [`Error::Cancelled`]. In each case `out` is as it was.
+    /// builder's options, the user sample, and an `out` that is a file of the dump, [`Error::Io`],
+    /// [`Error::Cancelled`]. In each case `out` is as it was.
     pub fn build(&self, dump: Dump, out: impl AsRef<Path>) -> Result<BuildReport> {
         let started = Instant::now();
         self.check(dump.dim())?;
@@ -184,8 +186,8 @@ impl IndexBuilder {
         self.finish(rows, started)
     }
 
-    /// Builds the index of `(item id, embedding)` pairs, the embeddings of `f32` or [`f16`](struct@crate::f16); otherwise as
-    /// [`IndexBuilder::build`].
+    /// Builds the index of `(item id, embedding)` pairs, the embeddings of `f32` or
+    /// [`f16`](struct@crate::f16); otherwise as [`IndexBuilder::build`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

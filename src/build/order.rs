@@ -1,4 +1,5 @@
-//! The order of the rows in the file: near ones together, so that a walk finds them on few pages, and in the cache.
+//! The order of the rows in the file where there are no partitions: near rows stand together, so that a walk
+//! reads few pages and often finds rows in the cache.
 
 use std::sync::Mutex;
 use std::thread;
@@ -7,11 +8,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::vectors::Rows;
 
-/// Rows are parted by so many of them taken by chance, each going with the one that it is nearest to, and the parts are
-/// parted again until they are no larger than this.
+/// The pivots that rows are parted by, and the size of a part that is not parted again. Pivots are rows taken
+/// by chance; each row goes with the nearest pivot.
 const PIVOTS: usize = 32;
 
-/// Below so many rows everything is in the cache anyway, and the order of the dump stays.
+/// With fewer rows than this everything is in the cache anyway, and the order of the dump stays.
 const FEW: usize = 10_000;
 
 /// The rows in the order in which to place them.
@@ -37,7 +38,7 @@ pub(super) fn near_together(rows: Rows<'_>, threads: usize) -> Vec<u32> {
     order
 }
 
-/// Parts `order` again and again.
+/// Parts `order`, and its parts, until they are small.
 fn sort(rows: Rows<'_>, order: &mut [u32]) {
     if order.len() > PIVOTS {
         let whole = order.len();
@@ -46,7 +47,8 @@ fn sort(rows: Rows<'_>, order: &mut [u32]) {
     }
 }
 
-/// Sorts `order` by the pivot that each row is nearest to, neighbouring pivots near to each other; returns the parts.
+/// Sorts `order` by the pivot that each row is nearest to, neighbouring pivots near to each other; returns
+/// the parts.
 fn part<'o>(rows: Rows<'_>, order: &'o mut [u32], threads: usize) -> Vec<&'o mut [u32]> {
     let pivots = chain(rows, pivots(order));
     let numbers: Vec<u32> = (0..pivots.len() as u32).collect();
@@ -89,7 +91,7 @@ fn pivots(order: &[u32]) -> Vec<u32> {
     pivots
 }
 
-/// The same rows, each followed by the one of those left that is nearest to it.
+/// The same rows in another order: each is followed by the nearest of those left.
 fn chain(rows: Rows<'_>, mut left: Vec<u32>) -> Vec<u32> {
     let mut chain = Vec::with_capacity(left.len());
     let mut last = left.pop();

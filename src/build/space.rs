@@ -18,11 +18,12 @@ const ONE_IN: usize = 4;
 const LEAST: usize = 2_048;
 const MOST: usize = 32_768;
 
-/// Among weights by which walks cost nearly the same, the larger is chosen: it fares better as rows grow in number.
+/// Among weights by which walks cost nearly the same, the larger is chosen: it fares better as rows grow in
+/// number.
 const NEARLY: f32 = 1.03;
 
-/// The weight by which walks for `measuring` users reach their target cheapest, in trial graphs with links for
-/// `linked_for`.
+/// The weight by which walks for `measuring` users reach their target cheapest, in trial graphs with links
+/// for `linked_for`.
 pub(super) fn choose(
     rows: Rows<'_>,
     squared_norms: &[f32],

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use itemdex::dump::{Dump, IdLists};
-use itemdex::eval::{measure, quantile};
-use itemdex::{BuildReport, Error, Hit, Index, IndexBuilder, Matrix, SearchOptions};
+use itemdex::eval::{Point, measure, quantile};
+use itemdex::{BuildReport, Error, Hit, Index, IndexBuilder, Matrix, Plan, SearchOptions};
 
 use crate::Demo;
 use crate::commands::{Done, Failure, output, read_users, show_on};
@@ -20,7 +20,7 @@ use crate::progress::Meter;
 const HOUSEHOLD: usize = 120;
 
 /// The funnel: all products, so many candidates by search, so many of them by rank.
-const CANDIDATES: usize = 2000;
+const CANDIDATES: usize = 1000;
 const RANKED: usize = 100;
 const SHOWN: usize = 10;
 
@@ -138,12 +138,13 @@ fn build(data: &Path, out: &Path) -> Result<BuildReport, Failure> {
 fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Done {
     let user = data.users.row(HOUSEHOLD);
     let household = data.households.list(0)[HOUSEHOLD];
-    let candidates: Vec<u64> = index.search(user, CANDIDATES)?.iter().map(|hit| hit.id).collect();
+    let found = index.search_with(user, &SearchOptions::new(CANDIDATES))?;
+    let candidates: Vec<u64> = found.hits.iter().map(|hit| hit.id).collect();
     let ranked = index.rank(user, &candidates, RANKED)?;
     writeln!(out, "\nthe funnel for household {household}:")?;
     writeln!(out, "  {:>6} products in the index", index.len())?;
-    writeln!(out, "  {:>6} candidates by search, out of all of them", candidates.len())?;
-    writeln!(out, "  {:>6} of those by rank, for the ranking model behind\n", ranked.hits.len())?;
+    writeln!(out, "  {:>6} candidates by search, which {}", candidates.len(), way(found.plan))?;
+    writeln!(out, "  {:>6} of those by rank, which scores each candidate\n", ranked.hits.len())?;
     writeln!(out, "its best {SHOWN}:")?;
     for Hit { id, score } in ranked.hits.iter().take(SHOWN) {
         writeln!(out, "  {score:>6.2}  {:>8}  {}", id, data.name(*id))?;
@@ -151,11 +152,20 @@ fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Done {
     Ok(())
 }
 
+/// What a search by a plan does, for somebody who has not heard of plans.
+fn way(plan: Plan) -> String {
+    let does = match plan {
+        Plan::Graph => "walks from product to like product",
+        Plan::Partitions => "reads the groups of like products that promise most",
+        Plan::Scan => "scores every product",
+        _ => "takes a plan of its own",
+    };
+    format!("{does} (plan: {})", plan.name())
+}
+
 /// What search and rank answer for all test households, beside the exact answer.
 struct Figures {
-    recall: f64,
-    search_p50: Duration,
-    search_p99: Duration,
+    searches: Vec<(usize, Point)>,
     agreeing: f64,
     rank_p50: Duration,
     rank_p99: Duration,
@@ -164,8 +174,12 @@ struct Figures {
 
 impl Figures {
     fn measure(index: &Index, users: &Matrix) -> Result<Figures, Failure> {
-        let exact = crate::eval::truth(index, users, RANKED)?;
-        let search = measure(index, users, &exact, &SearchOptions::new(RANKED), 1)?;
+        let mut exact = crate::eval::truth(index, users, CANDIDATES)?;
+        let mut searches = Vec::new();
+        for k in [CANDIDATES, RANKED] {
+            exact.iter_mut().for_each(|hits| hits.truncate(k));
+            searches.push((k, measure(index, users, &exact, &SearchOptions::new(k), 1)?));
+        }
         let mut times = Vec::with_capacity(users.len());
         let mut agreeing = 0;
         for (user, exact) in users.rows().zip(&exact) {
@@ -176,9 +190,7 @@ impl Figures {
         }
         times.sort_unstable();
         Ok(Figures {
-            recall: search.recall,
-            search_p50: search.p50,
-            search_p99: search.p99,
+            searches,
             agreeing: agreeing as f64 / users.len() as f64,
             rank_p50: quantile(&times, 0.5),
             rank_p99: quantile(&times, 0.99),
@@ -188,15 +200,21 @@ impl Figures {
 
     fn show(&self, out: &mut impl Write, users: usize) -> Done {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
-        writeln!(out, "\nmeasured on {users} households, one thread, against the exact answer:")?;
         writeln!(
             out,
-            "  search  best {RANKED} of {}: recall {:.3}, median {:.0} us, p99 {:.0} us",
-            self.candidates,
-            self.recall,
-            micros(self.search_p50),
-            micros(self.search_p99)
+            "\nmeasured on {users} households, one thread, recall is the share of the exact answer found:"
         )?;
+        for (k, point) in &self.searches {
+            writeln!(
+                out,
+                "  search  best {k} of {}: recall {:.3}, median {:.0} us, p99 {:.0} us (plan: {})",
+                self.candidates,
+                point.recall,
+                micros(point.p50),
+                micros(point.p99),
+                point.plan.name()
+            )?;
+        }
         writeln!(
             out,
             "  rank    {} candidates to {RANKED}: {:.1}% in exact order, median {:.0} us, p99 {:.0} us",

@@ -6,8 +6,8 @@
 //! - [`OwnedGraph`] is what a builder hands over, before it is written.
 //! - [`Scratch`] is what one walk needs and the next one reuses.
 //!
-//! A graph is an HNSW (Malkov and Yashunin, TPAMI 2020): every row has `2 * m` link slots in the base layer; a
-//! geometrically thinning share of the rows stands in upper layers too, with `m` slots each, so that a walk
+//! A graph is an HNSW (Malkov and Yashunin, TPAMI 2020): every row has `2 * m` link slots in the base layer;
+//! a geometrically thinning share of the rows stands in upper layers too, with `m` slots each, so that a walk
 //! comes near its goal in few steps. Only the base layer decides what can be found: every row is reachable
 //! from the entry along base links, which [`repair::connect`] sees to.
 
@@ -221,8 +221,8 @@ pub(crate) struct OwnedGraph {
 }
 
 impl OwnedGraph {
-    /// A graph of a base layer and upper layers, from the lowest up: the rows of each layer, ascending, and `m` link
-    /// slots a row, each a row of that layer or [`NONE`].
+    /// A graph of a base layer and upper layers, from the lowest up: the rows of each layer, ascending, and
+    /// `m` link slots a row, each a row of that layer or [`NONE`].
     pub fn new(entry: u32, m: usize, base: Vec<u32>, layers: Vec<(Vec<u32>, Vec<u32>)>) -> OwnedGraph {
         let (mut layer_nodes, mut upper) = (Vec::new(), Vec::new());
         let node_on = |rows: &[u32], row: u32| rows.binary_search(&row).expect("a row of the layer") as u32;

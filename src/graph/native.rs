@@ -1,9 +1,9 @@
 //! The builder of our own: flat arrays from the start, filled by all threads at once.
 //!
-//! Rows are as near as they are in the augmented space. A row's links are chosen by occlusion with slack (`select`), `m` when
-//! it is inserted, and again when links back have filled its list and half as much room again: choosing costs more than
-//! walking does, and so each choice serves several links. Levels are drawn from a hash of the row: the same rows and one
-//! thread give the same graph.
+//! Rows are as near as they are in the augmented space. A row's links are chosen by occlusion with slack
+//! (`select`), `m` when it is inserted, and again when links back have filled its list and half as much room
+//! again: choosing costs more than walking does, and so each choice serves several links. Levels are drawn
+//! from a hash of the row: the same rows and one thread give the same graph.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -66,11 +66,12 @@ struct GrowingGraph<'a> {
     locks: Vec<Mutex<()>>,
 }
 
-/// A layer whose lists many threads read while some are rewritten: a reader may see a list half old, half new.
+/// A layer whose lists many threads read while some are rewritten: a reader may see a list half old, half
+/// new.
 struct Layer {
     /// The rows that stand on it, ascending; empty for the base layer, where all do.
     rows: Vec<u32>,
-    /// The links that a row keeps in the end, and those that it may have meanwhile.
+    /// The most links that a row keeps in the end, and the most that it may have meanwhile.
     slots: usize,
     room: usize,
     links: Vec<AtomicU32>,
@@ -204,8 +205,8 @@ impl<'a> GrowingGraph<'a> {
         }
     }
 
-    /// Keeps, of candidates from near to far, those that no kept one stands before, and at most `most`: occlusion (HNSW's
-    /// algorithm 4) with slack, as DiskANN has it (Subramanya et al., NeurIPS 2019).
+    /// Keeps at most `most` of candidates that come from near to far, and only those that no kept candidate
+    /// occludes: HNSW's algorithm 4 with slack, as in DiskANN (Subramanya et al., NeurIPS 2019).
     fn select(&self, most: usize, candidates: &mut Candidates, kept: &mut Vec<u32>) {
         kept.clear();
         let Candidates { rows, nearness, between, .. } = candidates;

@@ -14,7 +14,7 @@ const BEAM: usize = 64;
 /// Rows gone through between two looks at progress and cancellation.
 const ROWS_A_TICK: u32 = 4096;
 
-/// Rows that equal another row, value for value.
+/// Rows that are equal to another row, value for value.
 ///
 /// A graph over many copies of one row is a trap: each copy's nearest neighbours are the other copies, and
 /// none of its links leads out. So only the first of them is given to the builder.
@@ -85,8 +85,8 @@ impl Copies {
 
 /// Links in every row that cannot be reached from the entry along base links; returns how many there were.
 ///
-/// The links by which the rows were first reached form a tree. A new link takes a free slot of a near row that
-/// is reached, or else the slot of a link outside the tree, so nothing that was reached is lost.
+/// The links by which the rows were first reached form a tree. A new link takes a free slot of a near row
+/// that is reached, or else the slot of a link outside the tree, so nothing that was reached is lost.
 pub(crate) fn connect(graph: &mut OwnedGraph, space: &Augmented<'_>, watch: &Watch<'_>) -> Result<usize> {
     let rows = graph.view().rows();
     let mut tree = Tree { parent: vec![NONE; rows], open: Vec::new(), leaf: graph.entry };
@@ -107,7 +107,7 @@ pub(crate) fn connect(graph: &mut OwnedGraph, space: &Augmented<'_>, watch: &Wat
 }
 
 struct Tree {
-    /// By which row each row was reached; the entry by itself, [`NONE`] if not yet.
+    /// The row that each row was reached from: itself for the entry, [`NONE`] if it was not reached yet.
     parent: Vec<u32>,
     open: Vec<u32>,
     /// The row reached last, by which none was reached.

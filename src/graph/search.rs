@@ -1,14 +1,15 @@
 use super::{Beam, Graph, Scored, Scratch};
 use crate::vectors::{Quantized, Rows};
 
-/// Quantised scores misplace some of the best: one in so many more than were asked for is scored again.
+/// Quantised scores misplace some of the best rows. So one row more for this many asked for is scored again.
 const SPARE: usize = 4;
 
 /// Rows that are scored again at a time, and asked for together ahead of that.
 const BLOCK: usize = 16;
 
-/// Finds at least `k` rows of large inner product with a padded user, by a walk with a beam of `ef`; `found` then holds
-/// them with their exact scores, in no particular order. Walks over the quantised embeddings if there are any.
+/// Finds at least `k` rows of large inner product with a padded user, by a walk with a beam of `ef`; `found`
+/// then holds them with their exact scores, in no particular order. Walks over the quantised embeddings if
+/// there are any.
 pub(crate) fn search(
     graph: Graph<'_>,
     rows: Rows<'_>,
@@ -20,7 +21,7 @@ pub(crate) fn search(
 ) {
     walk(graph, rows, quantized, user, Beam { ef, keep: kept(k, ef) }, scratch, found);
     if found.len() < k {
-        // A beam far below `k` may end before it has come by so many.
+        // A beam far below `k` may end before it has seen that many rows.
         walk(graph, rows, quantized, user, Beam::of(k), scratch, found);
     }
     score_again(rows, user, found);

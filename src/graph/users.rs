@@ -1,9 +1,10 @@
 //! Links that sampled users ask for.
 //!
-//! Users are not distributed as items are: what one user is offered may lie far apart among the items, and links made for
-//! items alone do not lead from one to the other. So each user of the sample is searched for, and results that stand near
-//! each other in the answer propose links between each other; a row's free slots go to what was proposed most.
-//! Compare RoarGraph (Chen et al., VLDB 2024) and OOD-DiskANN (Jaiswal et al., 2022).
+//! Users are not distributed as items are: what one user is offered may lie far apart among the items, and
+//! links made for items alone do not lead from one to the other. So each user of the sample is searched for,
+//! and results that stand near each other in the answer propose links between each other; a row's free slots
+//! go to what was proposed most. Compare RoarGraph (Chen et al., VLDB 2024) and OOD-DiskANN (Jaiswal et al.,
+//! 2022).
 
 use std::thread;
 
@@ -16,7 +17,7 @@ use crate::vectors::{Quantized, Rows, pad};
 const BEAM: usize = 200;
 const RESULTS: usize = 100;
 
-/// Results at most so many ranks apart propose a link to each other.
+/// Results at most this many ranks apart propose a link to each other.
 const RANKS_APART: usize = 2;
 
 /// Users searched for between two looks at progress and cancellation.

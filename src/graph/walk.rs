@@ -7,19 +7,21 @@ use crate::top::cut;
 /// Nodes that are expanded together, so that the waits for their links and their neighbours overlap.
 const TOGETHER: usize = 4;
 
-/// Links of nodes expanded together, at most, and one to write behind: twice the largest `m` a node, and half as much again
-/// in a graph that is being built.
+/// Links of nodes expanded together, at most, and one to write behind: twice the largest `m` a node, and half
+/// as much again in a graph that is being built.
 const MAX_LINKS: usize = TOGETHER * 3 * MAX_M + 1;
 
-/// Rated rows are cut down to those kept when there are so many times as many.
+/// Rated rows are cut down to those kept when there are this many times as many.
 const SURPLUS: usize = 8;
 
-/// Entries of the pool to an arrival beyond which it is cheaper to find its place than to come to it.
+/// With more entries of the pool than this for each arrival, finding an arrival's place is cheaper than
+/// passing over the entries.
 const FAR_APART: usize = 24;
 
 /// A row and its score in one integer: greater is better, and of equal scores the smaller row is better.
 ///
-/// From the highest bit down: 32 for the score, 31 for the row, and one that says that the row is still to be expanded.
+/// From the highest bit down: 32 for the score, 31 for the row, and one that says that the row is still to be
+/// expanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Scored(u64);
 
@@ -108,12 +110,12 @@ impl Scratch {
         }
     }
 
-    /// Leaves in [`Scratch::found`] the best nodes that a best-first search from `starts` comes to (algorithm 2 of the
-    /// HNSW paper).
+    /// Leaves in [`Scratch::found`] the best nodes that a best-first search from `starts` comes to (algorithm
+    /// 2 of the HNSW paper).
     ///
-    /// `links` are a node's neighbours, and `prefetch_links` is called for a node shortly before them; `score` rates nodes,
-    /// higher is better, and `prefetch` is called for each shortly before it. Each node is rated at most once, so the
-    /// search ends whatever the links say.
+    /// `links` are a node's neighbours, and `prefetch_links` is called for a node shortly before them;
+    /// `score` rates nodes, higher is better, and `prefetch` is called for each shortly before it. Each node
+    /// is rated at most once, so the search ends whatever the links say.
     pub fn beam<L: Iterator<Item = u32>>(
         &mut self,
         beam: Beam,
@@ -169,7 +171,8 @@ impl Scratch {
         count
     }
 
-    /// Rates the first `fresh` of the fresh nodes and lets the good ones into the pool; returns the place of the best.
+    /// Rates the first `fresh` of the fresh nodes and lets the good ones into the pool; returns the place of
+    /// the best.
     #[inline(always)]
     fn rate(&mut self, beam: Beam, fresh: usize, score: &impl Fn(&[u32], &mut [f32])) -> usize {
         let Scratch { pool, rated, fresh: nodes, scores, arrivals, .. } = self;
@@ -204,14 +207,15 @@ impl Scratch {
     }
 }
 
-/// Merges `arrivals` into `pool`, both best first, and keeps the best `keep`; returns the place of the best arrival.
+/// Merges `arrivals` into `pool`, both best first, and keeps the best `keep`; returns the place of the best
+/// arrival.
 fn merge(pool: &mut Vec<Scored>, arrivals: &[Scored], keep: usize) -> usize {
     let mut left = pool.len();
     let mut arriving = arrivals.len();
     pool.resize(left + arriving, Scored(0));
     let places = pool.as_mut_slice();
-    // From the worst up: by blocks where arrivals are few, otherwise one by one. Which of two is worse cannot be predicted, so
-    // it is not branched on.
+    // From the worst up: by blocks where arrivals are few, otherwise one by one. Which of two is worse cannot
+    // be predicted, so it is not branched on.
     while left > 0 && arriving > 0 {
         let (entry, arrival) = (places[left - 1], arrivals[arriving - 1]);
         if left > FAR_APART * arriving {
@@ -253,8 +257,9 @@ impl Visited {
 }
 
 impl Graph<'_> {
-    /// Leaves the best rows that a walk finds in [`Scratch::found`]: greedy descent through the upper layers, then
-    /// [`Scratch::beam`] on the base layer, from where that ended and from the entry, which leads to every row.
+    /// Leaves the best rows that a walk finds in [`Scratch::found`]: greedy descent through the upper layers,
+    /// then [`Scratch::beam`] on the base layer, from where that ended and from the entry, which leads to
+    /// every row.
     pub fn walk(
         &self,
         beam: Beam,

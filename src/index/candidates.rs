@@ -1,8 +1,9 @@
-/// Items of one index by their rows, which spare a rank the look-up. Takes 4 bytes an item; the order that the items were
-/// given in is not kept.
+/// Items of one index, named by their rows: a rank of them needs no look-up. Takes 4 bytes an item. The order
+/// in which the items were given is not kept.
 ///
-/// For a channel that has searched the index already ([`Index::search_rows`](crate::Index::search_rows)), or that brings the same items to many
-/// requests ([`Index::look_up`](crate::Index::look_up)). Only an index of the same file, or of a copy of it, takes them; any other gives
+/// For a channel that has searched the index already ([`Index::search_rows`](crate::Index::search_rows)), or
+/// that brings the same items to many requests ([`Index::look_up`](crate::Index::look_up)). Only an index of
+/// the same file, or of a copy of it, takes them; any other gives
 /// [`Error::StaleRows`](crate::Error::StaleRows).
 ///
 /// ```
@@ -38,7 +39,8 @@ impl RowHandles {
     }
 }
 
-/// What a rank takes: item ids, or row handles. Every method that takes candidates takes a reference to either.
+/// What a rank takes: item ids, or row handles. Every method that takes candidates takes a reference to
+/// either.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Candidates<'a> {

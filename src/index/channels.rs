@@ -16,20 +16,20 @@ pub struct RankedChannels {
 }
 
 impl Index {
-    /// The best `k` of what several recall channels bring, each item once, with the channels that brought it. The answer is
-    /// that of [`Index::rank`] for all their candidates, within the channels' quotas.
+    /// The best `k` of what several recall channels bring, each item once, with the channels that brought it.
+    /// The answer is that of [`Index::rank`] for all their candidates, within the channels' quotas.
     ///
-    /// A hit counts for every channel that brought it. First each channel, in the order given, gets the best of its own
-    /// until it has [`Channel::at_least`] of them; then the best of all fill up. No item is taken that would give a
-    /// channel more than [`Channel::at_most`], so there may be fewer than `k`. Where no two channels share items, no other
-    /// choice within the quotas scores higher.
+    /// A hit counts for every channel that brought it. First each channel, in the order given, gets the best
+    /// of its own until it has [`Channel::at_least`] of them; then the best of all fill up. No item is taken
+    /// that would give a channel more than [`Channel::at_most`], so there may be fewer than `k`. Where no two
+    /// channels share items, no other choice within the quotas scores higher.
     ///
-    /// Costs a rank of all candidates and some nanoseconds for each; with quotas, all of them are scored in `f32`.
-    /// Allocates the answer only.
+    /// Costs a rank of all candidates and some nanoseconds for each; with quotas, all of them are scored in
+    /// `f32`. Allocates the answer only.
     ///
     /// # Errors
-    /// The errors of [`Index::rank`]; [`Error::BadOption`] for more than [`MAX_CHANNELS`], for a channel whose `at_least`
-    /// is above its `at_most`, and for channels whose `at_least` add up to more than `k`.
+    /// The errors of [`Index::rank`]; [`Error::BadOption`] for more than [`MAX_CHANNELS`], for a channel
+    /// whose `at_least` is above its `at_most`, and for channels whose `at_least` add up to more than `k`.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

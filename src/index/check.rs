@@ -1,4 +1,4 @@
-//! What an index file holds, and whether it holds.
+//! What an index file holds, and whether it is sound.
 
 use super::Index;
 use super::plan::Plan;
@@ -18,7 +18,7 @@ pub enum Builder {
     Native = 2,
 }
 
-/// The name of a builder by its number in the file, which this build of the library need not have.
+/// The name of the builder with a number of the file. This build of the library may lack that builder.
 fn builder_name(number: u32) -> &'static str {
     match number {
         1 => "hnsw_rs",
@@ -57,24 +57,24 @@ pub struct Info {
     pub ef_construction: usize,
     /// Nodes on each upper layer, from the lowest up.
     pub layers: Vec<u32>,
-    /// What the build measured for each beam: the beam, and the recall@10, recall@100 and recall@1000 of searches with it,
-    /// less the standard error.
+    /// What the build measured for each beam: the beam, and the recall@10, recall@100 and recall@1000 of
+    /// searches with it, less the standard error.
     pub calibration: Vec<(usize, [f32; 3])>,
     /// How uneven the norms of the items are: their standard deviation over their mean.
     pub norm_variation: f64,
-    /// The space that the build chose for its graph: the weight of the augmented coordinate, 0 for the raw inner product
-    /// to 1 for augmented L2.
+    /// The space that the build chose for its graph: the weight of the augmented coordinate, 0 for the raw
+    /// inner product to 1 for augmented L2.
     pub augmentation: f32,
     /// The fewest, the mean and the most base links a row; zeros without a graph.
     pub degree: (usize, f64, usize),
 }
 
 impl Index {
-    /// Reads the whole file and checks it: every checksum, every id, every value, every link, and that every row can be
-    /// reached. `progress` is told each section's name as it begins.
+    /// Reads the whole file and checks it: every checksum, every id, every value, every link, and that every
+    /// row can be reached. `progress` is told each section's name as it begins.
     ///
     /// # Errors
-    /// [`Error::Damaged`](crate::Error::Damaged) for the first thing that does not hold.
+    /// [`Error::Damaged`](crate::Error::Damaged) for the first thing that is wrong.
     pub fn verify(&self, mut progress: impl FnMut(&'static str)) -> Result<()> {
         for &section in self.file.header().sections() {
             progress(section.name());

@@ -10,19 +10,21 @@ use crate::ranking::{ScanUser, Scope, Source};
 use crate::top::Hit;
 use crate::{Error, Matrix, Result};
 
-/// Users that share a pass over the rows: their embeddings and a block of rows stay in the core's nearest cache.
+/// Users that share a pass over the rows: their embeddings and a block of rows stay in the core's nearest
+/// cache.
 const USERS_A_GROUP: usize = 32;
 
-/// Users that read the codes of a cluster together.
+/// Users whose searches by partitions read the codes of a cluster together.
 const SHARING: usize = 8;
 
 impl Index {
-    /// The items of several users at once, one answer a user, in the order of the users. Each answer is that of
-    /// [`Index::search_with`], bit for bit.
+    /// The items of several users at once, one answer a user, in the order of the users. Each answer is that
+    /// of [`Index::search_with`], bit for bit.
     ///
-    /// Users are spread over `threads`, at least 1 and at most one a core; the caller's thread is one of them. Where rows are scanned, 32 users share a pass, and a row is loaded
-    /// once for all of them; by partitions, 8 users share the codes of a cluster; walks share nothing. Allocates the answers
-    /// and, for a scan or partitions, the space of the users that share on each thread.
+    /// Users are spread over `threads`, at least 1 and at most one a core. The caller's thread is one of
+    /// them. In a scan 32 users share a pass, and a row is loaded once for all of them. By partitions 8 users
+    /// share the codes of a cluster. Walks share nothing. Allocates the answers and, for a scan or
+    /// partitions, the space of the users that share on each thread.
     ///
     /// # Errors
     /// The errors of [`Index::search_with`], for the first user at fault; then no user has an answer.
@@ -65,17 +67,17 @@ impl Index {
         Ok(answers.into_iter().map(|hits| Found { hits, plan }).collect())
     }
 
-    /// The candidates of several users at once, one answer a user, in the order of the users. Each answer is that of
-    /// [`Index::rank_with`], bit for bit.
+    /// The candidates of several users at once, one answer a user, in the order of the users. Each answer is
+    /// that of [`Index::rank_with`], bit for bit.
     ///
-    /// `candidates` is one list for all users, or a list for each, of ids or of row handles. Users are spread over
-    /// `threads` as in [`Index::search_many`]. One list for all is looked up once, and 32 users share a pass over its rows, in which a row
-    /// is loaded once for all of them; lists of their own share nothing. Allocates the answers and, for one list, the
-    /// space of 32 users on each thread.
+    /// `candidates` is one list for all users, or a list for each, of ids or of row handles. Users are spread
+    /// over `threads` as in [`Index::search_many`]. One list for all is looked up once, and 32 users share a
+    /// pass over its rows, in which a row is loaded once for all of them; lists of their own share nothing.
+    /// Allocates the answers and, for one list, the space of 32 users on each thread.
     ///
     /// # Errors
-    /// The errors of [`Index::rank_with`], for the first user at fault; [`Error::BadOption`] where the number of lists is
-    /// neither 1 nor the number of users. Then no user has an answer.
+    /// The errors of [`Index::rank_with`], for the first user at fault; [`Error::BadOption`] where the number
+    /// of lists is neither 1 nor the number of users. Then no user has an answer.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -125,7 +127,8 @@ impl Index {
         Ok(answers.into_iter().map(|hits| Ranked { hits, unknown: unknown.clone() }).collect())
     }
 
-    /// The best `k` of the rows in `scope` for each user. `progress` is told after each group of users how many are done.
+    /// The best `k` of the rows in `scope` for each user. `progress` is told after each group of users how
+    /// many are done.
     pub(crate) fn scan_many(
         &self,
         users: &Matrix,
@@ -185,9 +188,9 @@ impl Index {
 
 /// Calls `each` on up to `threads` threads, at least 1, with a part of `answers` and the number of its first.
 ///
-/// The caller's thread works too, so a system that refuses more threads makes this slower and nothing else. More threads
-/// than cores would only wait for each other, so there are never more.
-fn spread<T: Send>(answers: &mut [T], threads: usize, each: impl Fn(usize, &mut [T]) + Sync) {
+/// The caller's thread works too, so a system that refuses more threads makes this slower and nothing else.
+/// More threads than cores would only wait for each other, so there are never more.
+pub(crate) fn spread<T: Send>(answers: &mut [T], threads: usize, each: impl Fn(usize, &mut [T]) + Sync) {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.clamp(1, cores);
     let share = answers.len().div_ceil(threads).max(1);

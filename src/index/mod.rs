@@ -2,10 +2,12 @@
 //!
 //! # Overview
 //!
-//! - This file says what an [`Index`] is: its items, its model version, and the parts of the file that queries read.
+//! - This file says what an [`Index`] is: its items, its model version, and the parts of the file that
+//!   queries read.
 //! - `open` opens files; `check` verifies them and says what they hold.
 //! - `plan` is what a search is asked for, and chooses the plan that answers it.
-//! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its answer beside it.
+//! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its
+//!   answer beside it.
 //! - `candidates` is what a rank takes; `quotas` has recall channels, and chooses hits within their quotas.
 //! - `workspace` holds what a query borrows and gives back.
 
@@ -23,6 +25,7 @@ mod workspace;
 pub use candidates::{Candidates, RowHandles};
 pub use channels::RankedChannels;
 pub use check::{Builder, Info};
+pub(crate) use many::spread;
 pub use open::{OpenOptions, Residency};
 pub use plan::{Plan, SearchOptions};
 pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};
@@ -41,8 +44,9 @@ use crate::{Error, Result};
 
 /// An index file, mapped and ready for queries.
 ///
-/// `Send + Sync`: share one behind an `Arc` among any number of threads. Queries take no lock and, after the first
-/// few, allocate nothing but what they return. Any number of processes may map the same file; they share its pages.
+/// `Send + Sync`: share one behind an `Arc` among any number of threads. Queries take no lock and, after the
+/// first few, allocate nothing but what they return. Any number of processes may map the same file; they
+/// share its pages.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -76,8 +80,8 @@ impl Index {
         self.file.header().dim as usize
     }
 
-    /// The model version that the item embeddings came from. Score only user embeddings of the same version against
-    /// them.
+    /// The model version that the item embeddings came from. Score only user embeddings of the same version
+    /// against them.
     pub fn model_version(&self) -> &str {
         self.file.header().model_version()
     }

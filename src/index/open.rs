@@ -28,8 +28,9 @@ impl OpenOptions {
 
     /// Copies the file into memory of this process, on huge pages where the system has them.
     ///
-    /// Random reads are faster there; [`Index::residency`] says how much is on huge pages. The memory is not shared
-    /// with other processes, and opening takes as long as reading the file. Later changes of the file do not matter.
+    /// Random reads are faster there; [`Index::residency`] says how much is on huge pages. The memory is not
+    /// shared with other processes, and opening takes as long as reading the file. Later changes of the file
+    /// do not matter.
     pub fn resident(mut self, resident: bool) -> OpenOptions {
         self.residence.resident = resident;
         self
@@ -52,7 +53,8 @@ impl OpenOptions {
     /// Opens an index file.
     ///
     /// # Errors
-    /// The errors of [`Index::open`]; also [`Error::Io`](crate::Error::Io) where memory cannot be had or locked.
+    /// The errors of [`Index::open`]; also [`Error::Io`](crate::Error::Io) where memory cannot be had or
+    /// locked.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Index> {
         let file = IndexFile::open(path.as_ref(), self.residence)?;
         let header = file.header();
@@ -74,16 +76,18 @@ pub struct Residency {
 }
 
 impl Index {
-    /// Maps an index file. Takes about as long at any size: only the first page is read, and the other pages are read
-    /// from disk when first used.
+    /// Maps an index file. Takes about as long at any size: only the first page is read, and the other pages
+    /// are read from disk when first used.
     ///
-    /// The same as [`OpenOptions::open`] with default options; [`OpenOptions`] can also copy the index into memory.
+    /// The same as [`OpenOptions::open`] with default options; [`OpenOptions`] can also copy the index into
+    /// memory.
     ///
-    /// The header, the bounds of every section and the file's length are checked here. [`Index::verify`] checks the
-    /// contents too.
+    /// The header, the bounds of every section and the file's length are checked here. [`Index::verify`]
+    /// checks the contents too.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io), [`Error::NotAnIndex`](crate::Error::NotAnIndex), [`Error::UnknownFormat`](crate::Error::UnknownFormat), [`Error::Damaged`](crate::Error::Damaged).
+    /// [`Error::Io`](crate::Error::Io), [`Error::NotAnIndex`](crate::Error::NotAnIndex),
+    /// [`Error::UnknownFormat`](crate::Error::UnknownFormat), [`Error::Damaged`](crate::Error::Damaged).
     pub fn open(path: impl AsRef<Path>) -> Result<Index> {
         OpenOptions::new().open(path)
     }

@@ -8,22 +8,26 @@ use crate::{Error, Result};
 /// The recall of a search that does not name one.
 const DEFAULT_RECALL: f32 = 0.95;
 
-/// What reading takes, in the time that a scan takes for a cache line: a line of an `f32` row in a scan; a line for each
-/// place in the beam of a walk, which scores some 10 to 30 rows; a line of codes, of a cluster's moments, and of an `f32`
-/// row at a random place. docs/design.md says how they were measured.
+/// What reading takes, in the time that a scan takes for a cache line of `i8` rows: a line of an `f32` row in a scan; a
+/// line for each place in the beam of a walk, which scores some 10 to 30 rows; a line of codes, of a cluster's moments,
+/// and of an `f32` row at a random place. docs/design.md says how they were measured.
 const SCANNED_F32: f64 = 0.5;
 const PLACE: f64 = 48.0;
 const CODED: f64 = 0.55;
 const MOMENT: f64 = 0.35;
-const SCORED: f64 = 2.2;
+const SCORED: f64 = 1.1;
+
+/// What a scan or a walk takes for each of the `k` besides: some more than `k` rows are scored in `f32` and brought in
+/// order.
+const HIT: f64 = 40.0;
 
 /// The width of a beam at which keeping it in order costs as much again as scoring.
 const WIDE: usize = 3200;
 
-/// What a search by partitions takes beside all that it reads, in lines.
+/// What a search by partitions costs beside what it reads, in the same unit.
 const BEGINNING: f64 = 3000.0;
 
-/// The share of the rows that bounds by codes leave to score in an exact search.
+/// The share of the rows that an exact search by partitions is expected to score in `f32`.
 const LEFT: f64 = 0.02;
 
 /// How to search: for how many items, and how hard.
@@ -51,8 +55,8 @@ pub struct SearchOptions {
 pub enum Plan {
     /// A walk over the graph: approximate. Fast for few items.
     Graph,
-    /// Codes of the clusters that promise most, then scores of the best rows by codes: approximate, or exact at a recall
-    /// of 1. Fast for many items.
+    /// A search by partitions: it reads codes of the clusters that promise most, and scores the rows that the
+    /// codes put first. Approximate; exact at a recall of 1. Fast for many items.
     Partitions,
     /// A scan that scores every row: exact.
     Scan,
@@ -76,34 +80,37 @@ enum Goal {
 }
 
 impl SearchOptions {
-    /// Asks for the best `k` items at a recall of 0.95. A `k` beyond the index gives all of its items, 0 gives none.
+    /// Asks for the best `k` items at a recall of 0.95. A `k` beyond the index gives all of its items, 0
+    /// gives none.
     pub fn new(k: usize) -> SearchOptions {
         SearchOptions { k, goal: Goal::Recall(DEFAULT_RECALL), plan: None, approximate_scores: false }
     }
 
-    /// Asks for a recall, above 0 and at most 1: the share of the exact best `k` that is found, in the mean over users.
+    /// Asks for a recall, above 0 and at most 1: the share of the exact best `k` that is found, in the mean
+    /// over users.
     ///
-    /// The build measured what each plan has to read for a recall ([`Info::calibration`](crate::Info::calibration) for the
-    /// graph), on users of the sample that it kept for this. At a recall of 1 the answer is that of scoring every row in
-    /// `f32`, bit for bit, and so it is where no measured effort reached the recall. Without a user sample the build
-    /// measures on queries made of items, and your users may get another recall.
+    /// The build measured what each plan has to read for a recall, on users of the sample that it kept for
+    /// this ([`Info::calibration`](crate::Info::calibration) has the table of the graph). At a recall of 1
+    /// the answer is that of scoring every row in `f32`, bit for bit. It is the same where no measured effort
+    /// reached the recall. Without a user sample the build measures on queries made of items, and your users
+    /// may get another recall.
     pub fn recall(mut self, recall: f32) -> SearchOptions {
         self.goal = Goal::Recall(recall);
         self
     }
 
-    /// Walks with this beam instead: the walk goes on from the best `ef` items seen so far. A wider beam finds more and
-    /// takes time in proportion.
+    /// Walks with this beam instead: the walk goes on from the best `ef` items seen so far. A wider beam
+    /// finds more and takes time in proportion.
     ///
-    /// It may be below `k`: items that the walk scored beside its beam count too. Where the index has no graph, this asks
-    /// for a recall of 0.95.
+    /// It may be below `k`: items that the walk scored beside its beam count too. Where the index has no
+    /// graph, this asks for a recall of 0.95.
     pub fn ef(mut self, ef: usize) -> SearchOptions {
         self.goal = Goal::Ef(ef);
         self
     }
 
-    /// Takes this plan. By default a search takes the plan that is expected to be fastest for the index, the number of
-    /// items and the recall; [`Found::plan`](crate::Found::plan) says which it took.
+    /// Takes this plan. By default a search takes the plan that is expected to be fastest for the index, the
+    /// number of items and the recall; [`Found::plan`](crate::Found::plan) says which it took.
     ///
     /// A plan that the index was built without is an error of the search.
     pub fn plan(mut self, plan: Plan) -> SearchOptions {
@@ -111,9 +118,10 @@ impl SearchOptions {
         self
     }
 
-    /// Lets a search by partitions answer with the scores of the `i8` rows, where the index has them: for callers who rank
-    /// afterwards anyway. The order of the hits is that of these scores, each off by at most some hundredths of the user's norm
-    /// times the item's. Saves most of the time for tens of thousands of items; other plans take no notice.
+    /// Lets a search by partitions answer with approximate scores, where the index has `i8` rows: for callers
+    /// who rank afterwards anyway. Hits then carry the scores of the `i8` rows and are in their order. Each
+    /// is off by at most some hundredths of the user's norm times the item's. This saves most of the time for
+    /// tens of thousands of items. Other plans ignore it.
     pub fn approximate_scores(mut self) -> SearchOptions {
         self.approximate_scores = true;
         self
@@ -167,7 +175,8 @@ impl Route {
 }
 
 impl Index {
-    /// The beam that a search with these options walks with; the index's length where no measured beam reaches the recall.
+    /// The beam that a search with these options walks with; the index's length where no measured beam
+    /// reaches the recall.
     ///
     /// # Errors
     /// [`Error::BadOption`] for a recall that is not above 0 and at most 1.
@@ -185,7 +194,8 @@ impl Index {
         }
     }
 
-    /// The plan that the options name, or else the one that costs least, for an answer among `allowed` of the rows.
+    /// The plan that the options name, or else the one that costs least, for an answer among `allowed` of the
+    /// rows.
     pub(super) fn route(&self, options: &SearchOptions, allowed: usize) -> Result<Route> {
         let ef = self.ef(options)?;
         let effort = self.effort(options, allowed);
@@ -230,7 +240,7 @@ impl Index {
     }
 
     fn scan_cost(&self, options: &SearchOptions) -> f64 {
-        self.len() as f64 * self.scanned_lines(options)
+        self.len() as f64 * self.scanned_lines(options) + options.k.min(self.len()) as f64 * HIT
     }
 
     /// The lines of a row that a scan reads, in lines of a scan of `i8` rows.
@@ -244,7 +254,7 @@ impl Index {
     fn walk_cost(&self, ef: usize, options: &SearchOptions) -> f64 {
         let lines = self.scanned_lines(&options.ef(ef));
         let place = if self.quantized().is_some() { PLACE } else { PLACE / 2.0 };
-        ef as f64 * place * lines * (1 + ef / WIDE) as f64
+        ef as f64 * place * lines * (1 + ef / WIDE) as f64 + options.k.min(self.len()) as f64 * HIT
     }
 
     fn partitions_cost(&self, effort: Option<Effort>, options: &SearchOptions, allowed: usize) -> f64 {

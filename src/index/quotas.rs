@@ -9,8 +9,8 @@ use crate::top::Hit;
 /// The most channels that one rank merges. Each is a bit of [`ChannelHit::channels`].
 pub const MAX_CHANNELS: usize = u32::BITS as usize;
 
-/// At first so many hits are put in order for each that is wanted. While too few of them fit the quotas, the next part is
-/// so many times as large.
+/// At first so many hits are put in order for each that is wanted. While too few of them fit the quotas, the
+/// next part is so many times as large.
 const SPARE: usize = 2;
 const GROWTH: usize = 8;
 
@@ -39,8 +39,9 @@ impl<'a> Channel<'a> {
         Channel { candidates: candidates.into(), least: 0, most: usize::MAX }
     }
 
-    /// Asks for at least `hits` hits of this channel. There are fewer where the channel brings fewer candidates, or where
-    /// its candidates would exceed the [`Channel::at_most`] of another channel that brings them too.
+    /// Asks for at least `hits` hits of this channel. There are fewer where the channel brings fewer
+    /// candidates, or where its candidates would exceed the [`Channel::at_most`] of another channel that
+    /// brings them too.
     ///
     /// A number above this channel's own [`Channel::at_most`] is an error of the rank.
     pub fn at_least(mut self, hits: usize) -> Channel<'a> {
@@ -104,8 +105,8 @@ impl Chooser {
 
     /// Leaves in `hits` the best `k` that the quotas allow, best first.
     ///
-    /// First each channel, in order, gets the best of its own until it has its least; then the best of all fill up. No hit
-    /// is taken that would give a channel more than its most.
+    /// First each channel, in order, gets the best of its own until it has its least; then the best of all
+    /// fill up. No hit is taken that would give a channel more than its most.
     pub fn choose(&mut self, hits: &mut Vec<ChannelHit>, k: usize, channels: &[Channel<'_>]) {
         let Chooser { all, own, taken } = self;
         taken.clear();
@@ -145,8 +146,8 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// Whether a hit is not yet chosen, one of the channels `of` brought it, and no channel that brought it has its most.
-    /// A hit that may not be taken for `of` now never may later.
+    /// Whether a hit is not yet chosen, one of the channels `of` brought it, and no channel that brought it
+    /// has its most. A hit that may not be taken for `of` now never may later.
     fn may_take(&self, scored: &Scored, of: u32) -> bool {
         let brought = self.hits[scored.row() as usize].channels;
         let full = |number: usize| self.counts[number] >= self.channels[number].most;

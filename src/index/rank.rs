@@ -23,14 +23,15 @@ pub struct RankOptions {
 impl RankOptions {
     /// Asks for the best `k` candidates; 0 gives none.
     ///
-    /// Where the index has `i8` rows, they bound the scores of all candidates, and only candidates that the bounds do not
-    /// rule out are scored in `f32`. The answer is that of [`RankOptions::exact`], bit for bit, for less memory read.
+    /// Where the index has `i8` rows, they bound the scores of all candidates, and only candidates that the
+    /// bounds do not rule out are scored in `f32`. The answer is that of [`RankOptions::exact`], bit for bit,
+    /// for less memory read.
     pub fn new(k: usize) -> RankOptions {
         RankOptions { k, exact: false }
     }
 
-    /// Scores every candidate in `f32`. This is the reference. It is also faster where bounds rule out little, as for
-    /// embeddings with a few values much larger than the others.
+    /// Scores every candidate in `f32`. This is the reference. It is also faster where bounds rule out
+    /// little, as for embeddings with a few values much larger than the others.
     pub fn exact(mut self) -> RankOptions {
         self.exact = true;
         self
@@ -57,21 +58,23 @@ pub struct Ranked {
 }
 
 impl Index {
-    /// The best `k` of many candidates by their exact scores, best first; of equal scores the smaller id comes first.
+    /// The best `k` of many candidates by their exact scores, best first; of equal scores the smaller id
+    /// comes first.
     ///
-    /// Candidates are item ids, or [`RowHandles`] of this index. A candidate named twice counts once, and ids that the
-    /// index does not have are reported. The same as [`Index::rank_with`] with default options.
+    /// Candidates are item ids, or [`RowHandles`] of this index. A candidate named twice counts once, and ids
+    /// that the index does not have are reported. The same as [`Index::rank_with`] with default options.
     ///
     /// # Errors
-    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::StaleRows`] for handles of another index;
-    /// [`Error::BadOption`] for 2^32 candidates and more.
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::StaleRows`] for handles of
+    /// another index; [`Error::BadOption`] for 2^32 candidates and more.
     pub fn rank<'a>(&self, user: &[f32], candidates: impl Into<Candidates<'a>>, k: usize) -> Result<Ranked> {
         self.rank_with(user, candidates, &RankOptions::new(k))
     }
 
     /// As [`Index::rank`], with options. They decide how fast the answer is found, not what it is.
     ///
-    /// Costs one look-up (for ids) and one inner product a candidate, and a partial selection. Allocates the answer only.
+    /// Costs one look-up (for ids) and one inner product a candidate, and a partial selection. Allocates the
+    /// answer only.
     ///
     /// # Errors
     /// The errors of [`Index::rank`].
@@ -96,12 +99,12 @@ impl Index {
         RowHandles { generation: self.generation(), rows }
     }
 
-    /// Writes the exact score of each candidate to the same place of `scores`, and NaN for one that the index does not
-    /// have. Returns how many it does not have. Allocates nothing.
+    /// Writes the exact score of each candidate to the same place of `scores`, and NaN for one that the index
+    /// does not have. Returns how many it does not have. Allocates nothing.
     ///
     /// # Errors
-    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::BadOption`] where `scores` is not as
-    /// long as `candidates`.
+    /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::BadOption`] where `scores` is
+    /// not as long as `candidates`.
     pub fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> Result<usize> {
         self.check_user(user)?;
         if scores.len() != candidates.len() {

@@ -24,21 +24,23 @@ impl Index {
     /// The same as the hits of [`Index::search_with`] with default options.
     ///
     /// # Errors
-    /// [`Error::WrongDim`](crate::Error::WrongDim) and [`Error::BadUser`](crate::Error::BadUser) for the embedding.
+    /// [`Error::WrongDim`](crate::Error::WrongDim) and [`Error::BadUser`](crate::Error::BadUser) for the
+    /// embedding.
     pub fn search(&self, user: &[f32], k: usize) -> Result<Vec<Hit>> {
         Ok(self.search_with(user, &SearchOptions::new(k))?.hits)
     }
 
     /// The best items for a user, and the plan that found them.
     ///
-    /// Scores are exact, unless [`SearchOptions::approximate_scores`] lets them be otherwise. The set of items is exact
-    /// where every row was scanned and at a recall of 1, and approximate otherwise. The search takes the plan that is
-    /// expected to be fastest: mostly a walk over the graph or partitions, and a scan for many items of a small index.
-    /// Allocates the answer only.
+    /// Scores are exact, unless [`SearchOptions::approximate_scores`] lets them be otherwise. The set of
+    /// items is exact where every row was scanned and at a recall of 1, and approximate otherwise. The search
+    /// takes the plan that is expected to be fastest: mostly a walk over the graph or partitions, and a scan
+    /// for many items of a small index. Allocates the answer only.
     ///
     /// # Errors
-    /// [`Error::WrongDim`](crate::Error::WrongDim) and [`Error::BadUser`](crate::Error::BadUser) for the embedding; [`Error::BadOption`](crate::Error::BadOption) for a recall that is not above 0
-    /// and at most 1, and for a plan that the index was built without.
+    /// [`Error::WrongDim`](crate::Error::WrongDim) and [`Error::BadUser`](crate::Error::BadUser) for the
+    /// embedding; [`Error::BadOption`](crate::Error::BadOption) for a recall that is not above 0 and at most
+    /// 1, and for a plan that the index was built without.
     pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
         self.check_user(user)?;
         let route = self.route(options, self.len())?;
@@ -62,10 +64,11 @@ impl Index {
         Ok(Found { hits: self.answer(workspace), plan: route.plan() })
     }
 
-    /// The best items for a user among all but the `hidden` rows: by partitions where that is the fastest, or by a scan of
-    /// the others.
+    /// The best items for a user among all rows but the `hidden` ones, each named once. Takes partitions
+    /// where they are the fastest plan, and otherwise scans the rows that are not hidden.
     ///
-    /// Costs about what the same search costs without hidden rows, however many are hidden.
+    /// Costs about as much as the same search without hidden rows, or as a scan where that search walks the
+    /// graph. The number of hidden rows hardly matters.
     pub(crate) fn search_without(
         &self,
         user: &[f32],
@@ -99,13 +102,8 @@ impl Index {
         Ok(Found { hits: self.answer(workspace), plan })
     }
 
-    /// Whether a search with these options walks the graph.
-    pub(crate) fn walks(&self, options: &SearchOptions) -> Result<bool> {
-        Ok(matches!(self.route(options, self.len())?, Route::Graph(_)))
-    }
-
-    /// The rows of the items that [`Index::search_with`] finds, for a rank by this index: what a recall channel passes on
-    /// where nobody needs its scores.
+    /// The rows of the items that [`Index::search_with`] finds, for a rank by this index: what a recall
+    /// channel passes on where nobody needs its scores.
     ///
     /// Costs a look-up an item beside the search. Allocates the search's answer, its ids and the handles.
     ///

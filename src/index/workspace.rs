@@ -11,8 +11,8 @@ use crate::vectors::pad;
 /// Workspaces kept for later queries; queries beyond that number at once allocate theirs anew.
 const KEPT: usize = 64;
 
-/// A workspace that holds more bytes than this is not kept: one huge rank must not cost its memory for ever. A rank of a
-/// million candidates stays below it.
+/// A workspace that holds more bytes than this is not kept: one huge rank must not cost its memory for ever.
+/// A rank of a million candidates stays below it.
 const LARGEST_KEPT: usize = 32 << 20;
 
 /// What queries borrow from an index: a lock-free pool of workspaces.

@@ -92,8 +92,8 @@ pub(super) enum Numbering {
     Fed = 1,
 }
 
-/// Changes that are logged together, all of them or none: `Change`s for a log that numbers them itself, or pairs of a
-/// position and a `Change` for a log that is fed.
+/// Changes that are logged together, all of them or none: `Change`s for a log that numbers them itself, or
+/// pairs of a position and a `Change` for a log that is fed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch(pub(super) Changes);
 

@@ -1,5 +1,5 @@
-//! The thread that follows the catalog: it opens generations, lays the log's changes over them, swaps them in, and drops what
-//! the log need not keep.
+//! The thread that follows the catalog: it opens generations, lays the log's changes over them, swaps them
+//! in, and drops what the log need not keep.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -193,8 +193,8 @@ impl Follower {
         }
     }
 
-    /// The newest generation of each model version that can serve, newest first, and the first thing that kept a newer one
-    /// from it.
+    /// The newest generation of each model version that can serve, newest first, and the first thing that
+    /// kept a newer one from it.
     fn choose(&mut self, list: &List) -> (Vec<Arc<Held>>, Option<Error>) {
         let (mut chosen, mut trouble): (Vec<Arc<Held>>, Option<Error>) = (Vec::new(), None);
         let mut tried = HashSet::new();
@@ -215,7 +215,8 @@ impl Follower {
                 }
             }
         }
-        // Where nothing that is listed of a version can serve, what serves of it goes on, unless it was withdrawn.
+        // Where nothing that is listed of a version can serve, what serves of it goes on, unless it was
+        // withdrawn.
         for view in self.serving.views().iter() {
             let of_version = |one: &Generation| one.model_version == view.model_version();
             let withdrawn = |one: &Generation| one.withdrawn && one.number == view.generation().number;
@@ -267,7 +268,8 @@ impl Follower {
         }
     }
 
-    /// Checks that the log has all that came after the dump of a generation, and nothing else at its position.
+    /// Checks that the log has all that came after the dump of a generation, and nothing else at its
+    /// position.
     fn check_position(&self, generation: &Generation) -> Result<()> {
         let mut writer = locked(&self.writer);
         let Some(log) = &mut writer.log else { return Ok(()) };
@@ -278,7 +280,8 @@ impl Follower {
         }
         if log.numbering() == Numbering::Own && dump > log.position() {
             let behind = Error::LogBehind { path, log: log.position(), catalog: dump, generation };
-            // What is logged from now on is behind the generation's position, and so is never taken for what it has.
+            // What is logged from now on is behind the generation's position, and so is never taken for what
+            // it has.
             log.skip_to(dump);
             return Err(behind);
         }
@@ -303,8 +306,8 @@ impl Follower {
 
     /// Serves these generations, each under the changes in the log that its dump does not have.
     ///
-    /// The log is read without the writer. What was logged meanwhile is laid over in a second round, and what was logged
-    /// during that, which is little, under the writer's lock.
+    /// The log is read without the writer. What was logged meanwhile is laid over in a second round, and what
+    /// was logged during that, which is little, under the writer's lock.
     fn install(&self, chosen: &[Arc<Held>], list: &List) -> Result<Replay> {
         let before = self.serving.views();
         let serves = |held: &Arc<Held>, views: &[Arc<View>]| {

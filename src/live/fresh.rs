@@ -32,7 +32,8 @@ pub(super) struct Request {
     pub reply: Reply,
 }
 
-/// What changes what serves, one change at a time. It is held over a write and its sync, and over nothing longer.
+/// What changes what serves, one change at a time. It is held over a write and its sync, and over nothing
+/// longer.
 pub(super) struct Writer {
     /// None without one, and once the process shuts down.
     pub log: Option<Log>,
@@ -181,7 +182,8 @@ impl Writer {
         (!serves && self.retired.contains(model_version)).then_some(model_version)
     }
 
-    /// Finds an upsert a place in the overlay of its model version, or among what waits for that. Deletions need none.
+    /// Finds an upsert a place in the overlay of its model version, or among what waits for that. Deletions
+    /// need none.
     fn take_place<'a>(
         &self,
         position: u64,
@@ -272,8 +274,8 @@ pub(super) fn locked(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
     writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Takes batches until nobody can send any, each with those that came while the ones before were synced. `grown` is called
-/// when the log should be written anew.
+/// Takes batches until nobody can send any, each with those that came while the ones before were synced.
+/// `grown` is called when the log should be written anew.
 pub(super) fn run(serving: &Serving, writer: &Mutex<Writer>, requests: &Receiver<Request>, grown: impl Fn()) {
     loop {
         let due = locked(writer).log.as_ref().and_then(Log::sync_due);

@@ -28,9 +28,9 @@ const QUEUE: usize = 1024;
 
 /// A catalog in service: follows it in the background, and answers from what is current.
 ///
-/// `Send + Sync`; share one behind an `Arc`. [`LiveIndex::current`] takes no lock and waits for nothing. Dropped, it stops its
-/// threads, and the views handed out stay. A process that forks has its threads in the parent only: the child can ask the
-/// views, and gets [`Error::Forked`] for changes and refreshes.
+/// `Send + Sync`; share one behind an `Arc`. [`LiveIndex::current`] takes no lock and waits for nothing.
+/// Dropped, it stops its threads, and the views handed out stay. A process that forks has its threads in the
+/// parent only: the child can ask the views, and gets [`Error::Forked`] for changes and refreshes.
 ///
 /// ```
 /// use itemdex::IndexBuilder;
@@ -49,8 +49,8 @@ const QUEUE: usize = 1024;
 /// # Ok::<(), itemdex::Error>(())
 /// ```
 pub struct LiveIndex {
-    serving: Arc<Serving>,
-    writer: Arc<Mutex<Writer>>,
+    pub(super) serving: Arc<Serving>,
+    pub(super) writer: Arc<Mutex<Writer>>,
     follower: Option<JoinHandle<()>>,
     wake: Sender<Wake>,
     /// Ends notices when dropped; none where there are none to be had.
@@ -72,9 +72,10 @@ impl LiveOptions {
     /// Opens what the catalog has, and follows it from then on. Reads every file that is to serve.
     ///
     /// # Errors
-    /// [`Error::NoGeneration`] where the catalog has none that can serve, [`Error::Damaged`] for its list or the log,
-    /// [`Error::Numbering`] for a log that is fed and should not be, or the other way round, [`Error::LogBehind`] for a log that
-    /// numbers itself and has not come to where the catalog is, [`Error::BadOption`], [`Error::Io`].
+    /// [`Error::NoGeneration`] where the catalog has none that can serve, [`Error::Damaged`] for its list or
+    /// the log, [`Error::Numbering`] for a log that is fed and should not be, or the other way round,
+    /// [`Error::LogBehind`] for a log that numbers itself and has not come to where the catalog is,
+    /// [`Error::BadOption`], [`Error::Io`].
     pub fn open(self, catalog: impl AsRef<Path>) -> Result<LiveIndex> {
         LiveIndex::start(Catalog::open(catalog)?, self)
     }
@@ -158,8 +159,8 @@ impl LiveIndex {
     /// Looks at the catalog now, and returns when what it has serves: whether anything changed.
     ///
     /// # Errors
-    /// What kept it from serving what the catalog has; what served before goes on. As long as the newest generation of a model
-    /// version is refused, that is [`Error::Refused`].
+    /// What kept it from serving what the catalog has; what served before goes on. As long as the newest
+    /// generation of a model version is refused, that is [`Error::Refused`].
     pub fn refresh(&self) -> Result<bool> {
         self.check_process()?;
         let (reply, answer) = bounded(1);
@@ -167,13 +168,13 @@ impl LiveIndex {
         answer.recv().map_err(|_| Error::Closed)?
     }
 
-    /// Puts an item in, or a new embedding in place of an item's: every view handed out from when this returns has it.
-    /// Returns its position in the log, which numbers its changes itself.
+    /// Puts an item in, or a new embedding in place of an item's: every view handed out from when this
+    /// returns has it. Returns its position in the log, which numbers its changes itself.
     ///
-    /// The embedding is of `model_version`, and only that version's generation gets it. A version that no generation serves
-    /// yet is taken too, and its items appear with its first generation, so that a new model's items can be fed
-    /// before its index is there. Calls made at once share a sync: for throughput, call from several threads, or send
-    /// [`LiveIndex::write`] many at once.
+    /// The embedding is of `model_version`, and only that version's generation gets it. A version that no
+    /// generation serves yet is taken too, and its items appear with its first generation, so that a new
+    /// model's items can be fed before its index is there. Calls made at once share a sync: for throughput,
+    /// call from several threads, or send [`LiveIndex::write`] many at once.
     ///
     /// # Errors
     /// As [`LiveIndex::send`].
@@ -181,8 +182,9 @@ impl LiveIndex {
         Ok(self.send(Change::upsert(model_version, id, embedding))?.wait()?.position)
     }
 
-    /// Takes an item out, of every model version: no view handed out from when this returns has it. An item that is not
-    /// there is no error. Returns the deletion's position in the log, which numbers its changes itself.
+    /// Takes an item out, of every model version: no view handed out from when this returns has it. An item
+    /// that is not there is no error. Returns the deletion's position in the log, which numbers its changes
+    /// itself.
     ///
     /// # Errors
     /// As [`LiveIndex::send`], but never [`Error::OverlayFull`].
@@ -190,8 +192,8 @@ impl LiveIndex {
         Ok(self.send(Change::delete(id))?.wait()?.position)
     }
 
-    /// Logs changes together, in one write and one sync, and has requests see them at one instant: all of them, or after an
-    /// error none. For a log that numbers its changes itself.
+    /// Logs changes together, in one write and one sync, and has requests see them at one instant: all of
+    /// them, or after an error none. For a log that numbers its changes itself.
     ///
     /// # Errors
     /// As [`LiveIndex::send`].
@@ -202,10 +204,10 @@ impl LiveIndex {
     /// Logs changes at the positions that they have, in one write and one sync: for a log that is fed
     /// ([`LiveOptions::fed_log`]).
     ///
-    /// Positions ascend, from 1 on, and may leave some out, as the offsets of a Kafka partition do (add 1: they begin with 0).
-    /// Changes at one position go into one call. What is at or before the log's last position is there already, and is not
-    /// applied again, so that a call can be repeated until it succeeds. One feeder calls this at a time, and after a start it
-    /// goes on behind [`Status::log_position`].
+    /// Positions ascend, from 1 on, and may leave some out, as the offsets of a Kafka partition do (add 1:
+    /// they begin with 0). Changes at one position go into one call. What is at or before the log's last
+    /// position is there already, and is not applied again, so that a call can be repeated until it succeeds.
+    /// One feeder calls this at a time, and after a start it goes on behind [`Status::log_position`].
     ///
     /// # Errors
     /// As [`LiveIndex::send`]. Then no change of the call is applied.
@@ -230,15 +232,17 @@ impl LiveIndex {
         self.send(changes.to_vec())?.wait()
     }
 
-    /// Hands changes over to the log, and returns what to wait for, or to await. Waits where the log is too far behind.
+    /// Hands changes over to the log, and returns what to wait for, or to await. Waits where the log is too
+    /// far behind.
     ///
-    /// `batch` is a [`Change`] or a vector of them, or for a log that is fed a vector of pairs of a position and a [`Change`].
-    /// They are logged in the order of the calls, all of a batch or none.
+    /// `batch` is a [`Change`] or a vector of them, or for a log that is fed a vector of pairs of a position
+    /// and a [`Change`]. They are logged in the order of the calls, all of a batch or none.
     ///
     /// # Errors
-    /// [`Error::BadOption`] for an embedding that cannot be indexed, for positions that do not ascend, and where there is no log;
-    /// [`Error::Numbering`] for positions where the log numbers itself, or the other way round; [`Error::Forked`]. And of what
-    /// is waited for: [`Error::OverlayFull`], [`Error::RetiredModel`] (where the log numbers itself; a feeder is told how many),
+    /// [`Error::BadOption`] for an embedding that cannot be indexed, for positions that do not ascend, and
+    /// where there is no log; [`Error::Numbering`] for positions where the log numbers itself, or the other
+    /// way round; [`Error::Forked`]. And of what is waited for: [`Error::OverlayFull`],
+    /// [`Error::RetiredModel`] (where the log numbers itself; a feeder is told how many),
     /// [`Error::LogReplaced`], [`Error::Io`]. Then nothing of the batch is there.
     pub fn send(&self, batch: impl Into<Batch>) -> Result<Pending> {
         let (fresh, request, answer) = self.request(batch.into())?;
@@ -312,7 +316,8 @@ impl Drop for LiveIndex {
 fn open_log(path: &Path, numbering: Numbering, sync: SyncPolicy, list: &List) -> Result<Log> {
     let ahead = list.generations.iter().max_by_key(|generation| generation.position());
     let highest = ahead.map_or(0, Generation::position);
-    // A log that is fed gets again what the oldest generation lacks that may serve. One that numbers itself cannot.
+    // A log that is fed gets again what the oldest generation lacks that may serve. One that numbers itself
+    // cannot.
     let lowest = list.serving().map(Generation::position).min().unwrap_or(0);
     let before = match numbering {
         Numbering::Own => highest,

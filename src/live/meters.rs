@@ -1,5 +1,5 @@
-//! What serves, as metrics of the `metrics` crate: set by the thread that follows the catalog, at each look, so that a
-//! request does not pay for them. `docs/serving.md` names them.
+//! What serves, as metrics of the `metrics` crate: set by the thread that follows the catalog, at each look,
+//! so that a request does not pay for them. `docs/serving.md` names them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,13 @@
 //! Serving over time: generations, model versions, fresh items.
 //!
-//! A [`Catalog`] is a folder that offline jobs publish generations to, on one host or on several that share the folder. A
-//! [`LiveIndex`] follows it in a serving process, hands out a [`View`] for each request, and lays fresh items over the
-//! generations. The guide to running it is `docs/serving.md` in the repository.
+//! A [`Catalog`] is a folder that offline jobs publish generations to, on one host or on several that share the
+//! folder. A [`LiveIndex`] follows it in a serving process, hands out a [`View`] for each request, and lays fresh
+//! items over the generations. The guide to running it is `docs/serving.md` in the repository.
+//!
+//! Its rooms, from the lowest up; imports go down only. `change`, `lock`: what a change is. `log`, `catalog`: what
+//! is on disk. `overlay`: fresh items in memory. `view`: both under one name, for a request. `recall`, `serving`,
+//! `pending`: what is handed out. `fresh`: the thread that logs changes. `status`, `meters`: what is told.
+//! `follower`: the thread that follows the catalog. `options`, `live_index`: the way in.
 
 mod catalog;
 mod change;
@@ -22,6 +27,8 @@ mod pending;
 mod recall;
 mod serving;
 mod status;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use catalog::{Catalog, Generation, PublishOptions, Reservation, Retention};
@@ -34,4 +41,4 @@ pub use log::fuzz as fuzz_log;
 pub use options::LiveOptions;
 pub use pending::{Applied, Pending};
 pub use status::{GenerationStatus, Status};
-pub use view::View;
+pub use view::{View, ViewRows};

@@ -45,22 +45,22 @@ impl LiveOptions {
         }
     }
 
-    /// How often to look at the catalog where no notice of a change came: notices do not cross from host to host on a
-    /// shared file system. 2 seconds by default, 1 millisecond at least.
+    /// How often to look at the catalog where no notice of a change came: notices do not cross from host to
+    /// host on a shared file system. 2 seconds by default, 1 millisecond at least.
     pub fn poll(mut self, every: Duration) -> LiveOptions {
         self.poll = every;
         self
     }
 
-    /// Takes fresh items, and keeps them in the log at this path, which is made where there is none. The log numbers them:
-    /// this is for a single host. One `LiveIndex` uses a log at a time.
+    /// Takes fresh items, and keeps them in the log at this path, which is made where there is none. The log
+    /// numbers them: this is for a single host. One `LiveIndex` uses a log at a time.
     pub fn log(mut self, path: impl Into<PathBuf>) -> LiveOptions {
         self.log = Some((path.into(), Numbering::Own));
         self
     }
 
-    /// The same, where whoever feeds the log gives each change its position ([`LiveIndex::apply`](super::LiveIndex::apply)), so
-    /// that positions mean the same on every host.
+    /// The same, where whoever feeds the log gives each change its position
+    /// ([`LiveIndex::apply`](super::LiveIndex::apply)), so that positions mean the same on every host.
     pub fn fed_log(mut self, path: impl Into<PathBuf>) -> LiveOptions {
         self.log = Some((path.into(), Numbering::Fed));
         self
@@ -72,8 +72,8 @@ impl LiveOptions {
         self
     }
 
-    /// What the log keeps of the changes that every generation in the catalog has: the newest, as long as they are younger than
-    /// `age` and fit into `bytes`. By default 6 hours and 256 MB.
+    /// What the log keeps of the changes that every generation in the catalog has: the newest, as long as
+    /// they are younger than `age` and fit into `bytes`. By default 6 hours and 256 MB.
     ///
     /// A generation whose dump was taken so long ago can be published without a reservation.
     pub fn retain(mut self, bytes: u64, age: Duration) -> LiveOptions {
@@ -81,14 +81,16 @@ impl LiveOptions {
         self
     }
 
-    /// The most fresh or deleted items of a model version, by default 100,000: each is scored in every search.
+    /// The most fresh or deleted items of a model version, by default 100,000: each is scored in every
+    /// search.
     pub fn fresh_limit(mut self, items: usize) -> LiveOptions {
         self.fresh_limit = items;
         self
     }
 
-    /// Compares this share of the searches, 0 to 1, with the exact answer, on a thread that takes a twentieth of a core at
-    /// most; [`GenerationStatus::recall`](super::GenerationStatus::recall) has the result. None by default.
+    /// Compares this share of the searches, 0 to 1, with the exact answer, on a thread that takes a twentieth
+    /// of a core at most; [`GenerationStatus::recall`](super::GenerationStatus::recall) has the result. None
+    /// by default.
     pub fn sample_recall(mut self, share: f64) -> LiveOptions {
         self.sample = share;
         self

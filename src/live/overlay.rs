@@ -1,8 +1,8 @@
 //! Fresh items laid over a generation: exact, and immutable once seen.
 //!
-//! A few segments, the newest last. A batch of changes becomes a segment, and small ones are merged into it, so that
-//! there are some log(n) of them and a row is copied as often. Readers keep the overlay they have; a later one shares its large
-//! segments.
+//! A few segments, the newest last. A batch of changes becomes a segment, and small ones are merged into it,
+//! so that there are some log(n) of them and a row is copied as often. Readers keep the overlay they have; a
+//! later one shares its large segments.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,8 +107,9 @@ pub(super) enum Said<'a> {
 }
 
 impl Overlay {
-    /// The overlay after these changes, of which the later one of an id counts. `row_of` tells where the generation has
-    /// an item, [`NONE`] where it does not. A deletion of an item that it does not have takes no place.
+    /// The overlay after these changes, of which the later one of an id counts. `row_of` tells where the
+    /// generation has an item, [`NONE`] where it does not. A deletion of an item that it does not have takes
+    /// no place.
     pub fn with(
         &self,
         changes: impl Iterator<Item = Fresh>,
@@ -160,7 +161,6 @@ impl Overlay {
     }
 
     /// Adds the rows of the generation that fresh items stand for, or that are deleted, in no order.
-    #[expect(dead_code, reason = "for the masked scan of a generation")]
     pub fn hidden_rows(&self, into: &mut Vec<u32>) {
         for segment in &self.segments {
             let rows = segment.states.iter().zip(&segment.rows.hides);
@@ -224,5 +224,39 @@ impl Segment {
             State::Deleted => Said::Deleted,
             State::Superseded => Said::Nothing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletions_of_what_nobody_has_take_no_place() {
+        let row_of = |id: u64| if id < 4 { id as u32 } else { NONE };
+        let change = |overlay: &Overlay, id, embedding: Option<[f32; 2]>| {
+            let fresh = Fresh { id, embedding: embedding.map(Vec::from) };
+            overlay.with([fresh].into_iter(), 2, row_of)
+        };
+        let hidden = |overlay: &Overlay| {
+            let mut rows = Vec::new();
+            overlay.hidden_rows(&mut rows);
+            rows.sort_unstable();
+            rows
+        };
+        let mut overlay = Overlay::default();
+        for id in 100..110 {
+            overlay = change(&overlay, id, None);
+        }
+        assert!(overlay.is_empty());
+        overlay = change(&overlay, 50, Some([1.0, 2.0]));
+        overlay = change(&overlay, 2, Some([3.0, 4.0]));
+        overlay = change(&overlay, 3, None);
+        assert_eq!((overlay.items, overlay.deleted, overlay.hidden, hidden(&overlay)), (3, 1, 2, vec![2, 3]));
+        overlay = change(&overlay, 50, None);
+        assert!(!overlay.has(50));
+        assert_eq!((overlay.items, overlay.iter().collect::<Vec<_>>()), (2, vec![(2, &[3.0, 4.0][..])]));
+        overlay = change(&overlay, 3, Some([5.0, 6.0]));
+        assert_eq!((overlay.items, overlay.deleted, hidden(&overlay)), (2, 0, vec![2, 3]));
     }
 }

@@ -20,10 +20,11 @@ pub struct Applied {
     pub retired: usize,
 }
 
-/// Changes on their way into the log: wait for them with [`Pending::wait`], or await them in an async program.
+/// Changes on their way into the log: wait for them with [`Pending::wait`], or await them in an async
+/// program.
 ///
-/// Any executor will do. The changes are logged whether or not anybody waits. A future that was ready stays pending when
-/// it is polled again.
+/// Any executor will do. The changes are logged whether or not anybody waits. A future that was ready stays
+/// pending when it is polled again.
 #[must_use = "the changes may be refused; wait for them, or await them"]
 pub struct Pending(Arc<Slot>);
 

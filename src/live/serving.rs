@@ -1,5 +1,5 @@
-//! What requests see, and how the process that shows it to them fares. Nobody holds a lock of this room while files are
-//! read or written.
+//! What requests see, and how the process that shows it to them fares. Nobody holds a lock of this room while
+//! files are read or written.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -14,14 +14,15 @@ pub struct Status {
     pub generations: Vec<GenerationStatus>,
     /// When what serves last changed or was found up to date.
     pub last_refresh: Option<SystemTime>,
-    /// What was wrong at the last look at the catalog: it could not be read, or the newest generation of a model version is
-    /// refused. None where all is well.
+    /// What was wrong at the last look at the catalog: it could not be read, or the newest generation of a
+    /// model version is refused. None where all is well.
     pub last_error: Option<String>,
     /// Generations that were found bad and are not served: their numbers, and why.
     pub refused: Vec<(u64, String)>,
     /// The position of the last change in the log; none without a log. A feeder goes on behind it.
     pub log_position: Option<u64>,
-    /// The log may lack changes up to this position: it takes no generation whose dump is older. None without a log.
+    /// The log may lack changes up to this position: it takes no generation whose dump is older. None without
+    /// a log.
     pub log_dropped_to: Option<u64>,
     /// Why changes are not logged, until one is.
     pub log_error: Option<String>,

@@ -2,35 +2,54 @@
 
 use super::build::{mean_of, members};
 use super::encode::level;
-use super::{Group, Searched};
+use super::{Group, Partitions, Searched};
 use crate::vectors::kernels::codes::{block_bytes, get};
 use crate::vectors::kernels::interleaved::{LANES, interleaved_stride};
 
 /// The rounding that norms and errors may differ by, as a share.
 const ROUNDING: f64 = 1e-5;
 
+impl Partitions<'_> {
+    /// What is wrong with sections that were read, of an index of so many rows. A search is safe without: it
+    /// finds rows of its index, and none twice.
+    pub(super) fn problem(&self, rows: usize, dim: usize) -> Option<String> {
+        let moments = self.groups.len() * 2 * LANES * interleaved_stride(dim);
+        if self.moments.len() != moments || self.units.len() != dim {
+            return Some("the sections of the partitions do not fit together".to_owned());
+        }
+        if !self.units.iter().all(|unit| *unit > 0.0 && *unit <= 1.0) {
+            return Some("a unit of the codes is not above 0 and at most 1".to_owned());
+        }
+        let (mut row, mut block) = (0usize, 0usize);
+        for cluster in 0..self.clusters() {
+            let (group, lane) = self.place(cluster);
+            let count = group.counts[lane] as usize;
+            if count == 0 {
+                continue;
+            }
+            if (group.starts[lane] as usize, group.blocks[lane] as usize) != (row, block) {
+                return Some(format!("cluster {cluster} does not begin where the one before it ends"));
+            }
+            let scales = [group.mean_scales, group.deviation_scales, group.norms, group.reaches];
+            if !scales.iter().all(|scales| scales[lane] >= 0.0 && scales[lane].is_finite()) {
+                return Some(format!("cluster {cluster} has a scale or a norm that is none"));
+            }
+            row += count;
+            block += count.div_ceil(LANES);
+        }
+        let whole = row == rows && self.codes.len() == block * block_bytes(dim);
+        (!whole).then(|| {
+            format!("the clusters hold {row} rows in {block} blocks, not {rows}, or not as many blocks")
+        })
+    }
+}
+
 impl Searched<'_> {
     /// Checks that clusters hold every row once, in order, and that no row differs from what its codes stand for by more
     /// than its error says. `Err` says what does not hold.
     pub fn verify(&self) -> Result<(), String> {
-        let (mut row, mut block) = (0u64, 0u64);
+        self.partitions.problem(self.rows.len(), self.rows.dim()).map_or(Ok(()), Err)?;
         let groups = self.partitions.groups;
-        for (number, group) in groups.iter().enumerate() {
-            for lane in 0..LANES {
-                let cluster = number * LANES + lane;
-                let count = group.counts[lane];
-                let follows = u64::from(group.starts[lane]) == row && u64::from(group.blocks[lane]) == block;
-                row += u64::from(count);
-                block += u64::from(count.div_ceil(LANES as u32));
-                if count > 0 && !follows || row > self.rows.len() as u64 {
-                    return Err(format!("cluster {cluster} does not follow the one before it"));
-                }
-            }
-        }
-        let bytes = block * block_bytes(self.rows.dim()) as u64;
-        if row != self.rows.len() as u64 || bytes != self.partitions.codes.len() as u64 {
-            return Err(format!("clusters hold {row} of {} rows", self.rows.len()));
-        }
         let moments = self.partitions.moments.chunks_exact(2 * LANES * interleaved_stride(self.rows.dim()));
         for (number, (group, moments)) in groups.iter().zip(moments).enumerate() {
             for lane in 0..LANES {

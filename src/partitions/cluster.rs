@@ -5,6 +5,8 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::in_shares;
+use crate::Result;
+use crate::progress::{Stage, Watch};
 use crate::vectors::kernels::interleaved::{Centres, LANES, SHARED, interleaved_stride, nearest, place};
 use crate::vectors::{Rows, quantize};
 
@@ -12,8 +14,9 @@ use crate::vectors::{Rows, quantize};
 const SAMPLED: usize = 50;
 const ROUNDS: usize = 8;
 
-/// Rows assigned at a time by one thread.
+/// Rows assigned at a time by one thread, and those between two looks at progress and cancellation.
 const CHUNK: usize = 1024;
+const TICK: usize = 64 * CHUNK;
 
 /// Rows in the order in which they are to stand, cluster by cluster.
 pub(crate) struct Clustering {
@@ -24,7 +27,8 @@ pub(crate) struct Clustering {
 }
 
 impl Clustering {
-    pub fn of(rows: Rows<'_>, clusters: usize, threads: usize) -> Clustering {
+    /// The rows in at most so many clusters; the same whatever the number of threads.
+    pub fn of(rows: Rows<'_>, clusters: usize, threads: usize, watch: &Watch<'_>) -> Result<Clustering> {
         let total = rows.len();
         let clusters = clusters.clamp(1, total);
         let sample: Vec<u32> = spread(0..total as u32, clusters.saturating_mul(SAMPLED).min(total));
@@ -33,6 +37,7 @@ impl Clustering {
             centroids.extend_from_slice(rows.get(sample[row as usize]));
         }
         for round in 0..ROUNDS {
+            watch.tick(Stage::Order, 0, total)?;
             let assigned = assign(rows, &sample, &Centroids::of(&centroids, rows.dim()), threads);
             let members = Members::of(&assigned, clusters);
             update(rows, &sample, &members, &mut centroids, round, threads);
@@ -44,11 +49,17 @@ impl Clustering {
             .copied()
             .collect();
         let all: Vec<u32> = (0..total as u32).collect();
-        let assigned = assign(rows, &all, &Centroids::of(&centroids, rows.dim()), threads);
+        let centroids = Centroids::of(&centroids, rows.dim());
+        let mut assigned = Vec::with_capacity(total);
+        for part in all.chunks(TICK) {
+            watch.tick(Stage::Order, assigned.len(), total)?;
+            assigned.extend(assign(rows, part, &centroids, threads));
+        }
+        watch.tick(Stage::Order, total, total)?;
         let members = Members::of(&assigned, clusters);
         let counts =
             (0..clusters).map(|at| members.of_cluster(at).len() as u32).filter(|&count| count > 0).collect();
-        Clustering { order: members.order, counts }
+        Ok(Clustering { order: members.order, counts })
     }
 }
 

@@ -1,4 +1,13 @@
-//! Partitions: rows cluster by cluster, a model of each cluster, and codes of its rows.
+//! Partitions: rows cluster by cluster, what is known of each cluster, and codes of the rows.
+//!
+//! - [`Clustering`] puts rows in order; the file has them so.
+//! - [`OwnedPartitions`] makes the sections, and [`Partitions`] is a view of them.
+//! - `model` tells by the moments of the clusters which of them to read for a user.
+//! - [`Searched::search`] reads the codes of their rows and scores the best by their embeddings;
+//!   [`Searched::search_exactly`] proves that no other row is better.
+//! - [`calibrate`] measures how far to go for a recall, and [`Calibration`] keeps it.
+//!
+//! Compare ScaNN (Guo et al., ICML 2020), which chooses clusters by their centroids alone.
 
 mod bounds;
 mod build;
@@ -7,8 +16,6 @@ mod calibration;
 mod check;
 mod cluster;
 mod encode;
-#[cfg(test)]
-mod measure;
 mod model;
 mod score;
 mod search;
@@ -76,6 +83,11 @@ pub(crate) struct Partitions<'a> {
     /// The unit of each coordinate of the codes.
     pub units: &'a [f32],
     pub codes: &'a [u8],
+}
+
+/// How many clusters so many rows are parted into.
+pub(crate) fn clusters_for(rows: usize) -> usize {
+    (2 * rows.isqrt()).max(1)
 }
 
 impl<'a> Partitions<'a> {

@@ -26,7 +26,8 @@ impl World {
             .iter()
             .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, stride_of(dim) - dim)))
             .collect();
-        let clustering = Clustering::of(Rows::new(&padded, dim), clusters, 2);
+        let clustering =
+            Clustering::of(Rows::new(&padded, dim), clusters, 2, &Watch::new(None, None)).unwrap();
         let mut sorted = clustering.order.clone();
         sorted.sort_unstable();
         assert!(sorted.into_iter().eq(0..rows.len() as u32), "every row once");
@@ -40,6 +41,7 @@ impl World {
         let ids = (0..rows.len() as u64).map(|row| row * 7919 % 10_007).collect();
         let rows = Rows::new(&values, dim);
         let partitions = OwnedPartitions::build(rows, &clustering.counts, 2);
+        assert_eq!(partitions.view().problem(rows.len(), dim), None);
         let quantized = quantize.then(|| QuantizedRows::of(rows));
         World { dim, ids, partitions, quantized, values }
     }
@@ -202,7 +204,7 @@ fn the_number_of_threads_changes_nothing() {
     let padded: Vec<f32> = world.iter().flat_map(|row| row.iter().copied().chain([0.0; 12])).collect();
     let rows = Rows::new(&padded, 20);
     let made = |threads| {
-        let clustering = Clustering::of(rows, 140, threads);
+        let clustering = Clustering::of(rows, 140, threads, &Watch::new(None, None)).unwrap();
         let partitions = OwnedPartitions::build(rows, &clustering.counts, threads);
         (
             clustering.order,
@@ -299,6 +301,7 @@ proptest! {
             let len = cut.index(world.partitions.codes.len());
             world.partitions.codes.truncate(len);
         }
+        let _ = world.partitions.view().problem(700, 12);
         let mut scratch = Scratch::default();
         for k in [1, 100, 700] {
             let wanted = Wanted { k, allowed: None, approximate: false };
@@ -312,5 +315,26 @@ proptest! {
                 prop_assert!(ids.is_sorted_by(|a, b| a < b) && ids.len() <= k);
             }
         }
+    }
+}
+
+#[test]
+fn sections_that_do_not_fit_together_are_told() {
+    let world = World::of(&topics(300, 12), 20, false);
+    let good = world.partitions.view();
+    assert!(good.problem(301, 12).is_some());
+    assert!(good.problem(300, 20).is_some());
+    assert!(Partitions { codes: &good.codes[64..], ..good }.problem(300, 12).is_some());
+    assert!(Partitions { units: &[f32::NAN; 12], ..good }.problem(300, 12).is_some());
+    let damages: [fn(&mut Group); 4] = [
+        |group| group.starts[1] += 1,
+        |group| group.counts[0] = 1 << 31,
+        |group| group.blocks[1] = u32::MAX,
+        |group| group.mean_scales[0] = f32::INFINITY,
+    ];
+    for damage in damages {
+        let mut groups = good.groups.to_vec();
+        damage(&mut groups[0]);
+        assert!(Partitions { groups: &groups, ..good }.problem(300, 12).is_some());
     }
 }

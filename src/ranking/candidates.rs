@@ -3,7 +3,8 @@
 use super::{Ranking, Scratch};
 use crate::ids::NONE;
 
-/// Ranges of addresses that rows are sorted into: few enough that the page table of one range stays in the core's cache.
+/// Ranges of addresses that rows are sorted into: few enough that the page table of one range stays in the
+/// core's cache.
 const BUCKETS: usize = 512;
 
 /// Candidates that are known to be of the index that ranks them.
@@ -23,7 +24,8 @@ impl Source<'_> {
 }
 
 impl Ranking<'_> {
-    /// Looks candidates up and leaves their rows in the order to visit them; returns how many ids are unknown.
+    /// Looks candidates up and leaves their rows in the order to visit them; returns how many ids are
+    /// unknown.
     pub fn look_up(&self, candidates: Source<'_>, scratch: &mut Scratch) -> usize {
         let Scratch { found, visits, places, .. } = scratch;
         places.resize(1 << shift_of(self.rows.len()), 0);
@@ -42,8 +44,8 @@ impl Ranking<'_> {
         candidates.len() - visits.len()
     }
 
-    /// Looks up the candidates of several channels. Leaves each row once, in the order to visit rows, with the channels
-    /// that brought it. Returns the unknown ids, ascending, each once.
+    /// Looks up the candidates of several channels. Leaves each row once, in the order to visit rows, with
+    /// the channels that brought it. Returns the unknown ids, ascending, each once.
     pub fn merge(&self, channels: &[Source<'_>], scratch: &mut Scratch) -> Vec<u64> {
         let Scratch { found, visits, channels: bits, places, .. } = scratch;
         let total = channels.iter().map(Source::len).sum();
@@ -99,11 +101,12 @@ impl Ranking<'_> {
     }
 }
 
-/// The visit before `visit` that has the same `row`, if there is one; otherwise `places` notes that the row is at `visit`.
+/// The visit before `visit` that has the same `row`, if there is one; otherwise `places` notes that the row
+/// is at `visit`.
 ///
-/// `places` is indexed by the low bits of a row, and rows of one address bucket differ in those. Entries of other buckets
-/// and of earlier ranks are told apart by the visits themselves, so nothing is ever cleared, and what is read stays in the
-/// core's nearest caches.
+/// `places` is indexed by the low bits of a row, and rows of one address bucket differ in those. Entries of
+/// other buckets and of earlier ranks are told apart by the visits themselves, so nothing is ever cleared,
+/// and what is read stays in the core's nearest caches.
 #[inline(always)]
 pub(super) fn seen_before(places: &mut [u32], visits: &[u32], row: u32, visit: usize) -> Option<usize> {
     let low_bits = places.len() - 1;
@@ -154,7 +157,7 @@ impl AddressBuckets {
     }
 }
 
-/// In how many low bits rows of one bucket differ, of `total` rows.
+/// How many low bits tell the rows of one bucket apart, of `total` rows.
 fn shift_of(total: usize) -> u32 {
     (usize::BITS - (total - 1).leading_zeros()).saturating_sub(BUCKETS.ilog2())
 }

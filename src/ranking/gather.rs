@@ -20,8 +20,8 @@ pub(super) fn gather(rows: &[u32], prefetch: impl Fn(u32), mut each: impl FnMut(
 }
 
 impl Ranking<'_> {
-    /// Reads each cache line of the `f32` rows that a rank would score, with the same prefetching and no arithmetic: the
-    /// memory limit that a rank is measured against.
+    /// Reads each cache line of the `f32` rows that a rank would score, with the same prefetching and no
+    /// arithmetic: the memory limit that a rank is measured against.
     pub fn read_rows(&self, scratch: &Scratch) -> f32 {
         let mut sum = 0.0;
         gather(

@@ -1,15 +1,17 @@
 //! The best of many rows for a user: look-up, order, gather, selection.
 //!
-//! A candidate costs a cache miss in the id table and one or more in the rows, and little else beside. So rows are visited
-//! in the order of their addresses, near enough that pages repeat, and are asked for ahead of their use. Where there are
-//! `i8` rows, they bound the scores of all candidates first, in a quarter of the cache lines, and only rows that may be
-//! among the best `k` are scored in `f32`: the answer is the same, bit for bit.
+//! A candidate costs a cache miss in the id table and one or more in the rows, and little else beside. So
+//! rows are visited in the order of their addresses, near enough that pages repeat, and are asked for ahead
+//! of their use. Where there are `i8` rows, they bound the scores of all candidates first, in a quarter of
+//! the cache lines, and only rows that may be among the best `k` are scored in `f32`: the answer is the same,
+//! bit for bit.
 //!
 //! # Overview of types
 //!
 //! - [`Ranking`] is what is ranked: the ids, rows and `i8` rows of one index, borrowed.
 //! - [`Source`] is what a rank is given, ids or rows; [`Scope`] is what a scan passes over.
-//! - [`Scratch`] is what one rank needs and the next one reuses; [`ScanUser`] is the same for a user of a scan.
+//! - [`Scratch`] is what one rank needs and the next one reuses; [`ScanUser`] is the same for a user of a
+//!   scan.
 
 mod candidates;
 mod gather;
@@ -58,8 +60,8 @@ impl Scope<'_> {
     }
 }
 
-/// What a rank needs and the next one reuses: 8 bytes a candidate, 12 with channels, and some more for the rows that may be
-/// among the best.
+/// What a rank needs and the next one reuses: 8 bytes a candidate, 12 with channels, and some more for the
+/// rows that may be among the best.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// The row of each candidate, in the order of the candidates.
@@ -92,8 +94,8 @@ impl Scratch {
 }
 
 impl Ranking<'_> {
-    /// Leaves in `hits` the best `k` of the rows that were looked up, each once, in no order, and some others. With
-    /// `bounding`, `i8` rows bound scores first where there are any and where it pays.
+    /// Leaves in `hits` the best `k` of the rows that were looked up, each once, in no order, and some
+    /// others. With `bounding`, `i8` rows bound scores first where there are any and where it pays.
     pub fn best(
         &self,
         user: &[f32],
@@ -151,8 +153,8 @@ impl Ranking<'_> {
         );
     }
 
-    /// Writes the score of each candidate to the same place of `scores`, NaN for an unknown one; returns how many are
-    /// unknown.
+    /// Writes the score of each candidate to the same place of `scores`, NaN for an unknown one; returns how
+    /// many are unknown.
     pub fn score_all(
         &self,
         user: &[f32],

@@ -8,8 +8,8 @@ use crate::vectors::{Quantized, UserBounds, pad};
 /// Rows that bounds may always leave; beyond that a pass gives bounds up where they leave half of the rows.
 const FEW: usize = 1024;
 
-/// With fewer rows than this for each of the `k`, bounding them first does not pay: rows in their order are no cache
-/// misses, so scoring them in `f32` is cheap.
+/// With fewer rows than this for each of the `k`, bounding them first does not pay: rows in their order are
+/// no cache misses, so scoring them in `f32` is cheap.
 const ROWS_TO_BOUND: usize = 8;
 
 /// A user of a scan, and the best rows for this user.
@@ -38,8 +38,9 @@ impl ScanUser {
 }
 
 impl Ranking<'_> {
-    /// Leaves with each user the best `k`, at least 1, of the rows in `scope`. With `bounding`, rows are bounded by their
-    /// `i8` values first, if there are any and if it pays; the answer is the same, bit for bit.
+    /// Leaves with each user the best `k`, at least 1, of the rows in `scope`. With `bounding`, rows are
+    /// bounded by their `i8` values first, if there are any and if it pays; the answer is the same, bit for
+    /// bit.
     pub fn scan(&self, scope: Scope<'_>, k: usize, bounding: bool, users: &mut [ScanUser]) {
         let count = scope.count(self.rows.len());
         let quantized = self
@@ -68,8 +69,8 @@ impl Ranking<'_> {
         }
     }
 
-    /// Bounds every row in `scope` for each user with bounds. A user whose bounds leave half of the rows loses them: they
-    /// would save nothing, and what they leave would take memory.
+    /// Bounds every row in `scope` for each user with bounds. A user whose bounds leave half of the rows
+    /// loses them: they would save nothing, and what they leave would take memory.
     fn bound_all(&self, scope: Scope<'_>, quantized: Quantized<'_>, users: &mut [ScanUser]) {
         let many = scope.count(self.rows.len()) / 2 + FEW;
         let in_order = matches!(scope, Scope::All);

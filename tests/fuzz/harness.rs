@@ -272,8 +272,10 @@ fn read_dump(path: &Path) -> itemdex::Result<()> {
     Ok(())
 }
 
-const LOG_HEADER: usize = 32;
-const FRAME: usize = 24;
+/// The bytes of a log's header, and of what stands before the records of a frame, in its format.
+fn log_layout(file: &[u8]) -> (usize, usize) {
+    if file.get(8) == Some(&1) { (32, 24) } else { (48, 32) }
+}
 
 /// A log of fresh items: as it is but for the header's checksum, then with those of its frames.
 pub fn log(bytes: &[u8]) {
@@ -289,20 +291,21 @@ pub fn log(bytes: &[u8]) {
 }
 
 fn seal_log(file: &mut [u8]) {
-    if file.len() >= LOG_HEADER {
-        let checksum = xxh3_64(&file[..LOG_HEADER - 8]);
-        set::<8>(file, LOG_HEADER - 8, checksum);
+    let (header, _) = log_layout(file);
+    if file.len() >= header {
+        let checksum = xxh3_64(&file[..header - 8]);
+        set::<8>(file, header - 8, checksum);
     }
 }
 
 fn seal_frames(file: &mut [u8]) {
-    let mut at = LOG_HEADER;
-    while file.len() >= at + FRAME {
-        let payload = at + FRAME..at + FRAME + get::<4>(file, at + 8) as usize;
+    let (mut at, frame) = log_layout(file);
+    while file.len() >= at + frame {
+        let payload = at + frame..at + frame + get::<4>(file, at + 8) as usize;
         let end = payload.end;
         let Some(payload) = file.get(payload) else { return };
-        let checksum = xxh3_64(payload) ^ xxh3_64(&file[at..at + 16]);
-        set::<8>(file, at + 16, checksum);
+        let checksum = xxh3_64(payload) ^ xxh3_64(&file[at..at + frame - 8]);
+        set::<8>(file, at + frame - 8, checksum);
         at = end;
     }
 }

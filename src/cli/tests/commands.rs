@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use common::run;
 use itemdex::dump::Dump;
-use itemdex::{Index, SearchOptions};
+use itemdex::{Index, Plan, SearchOptions};
 use npyz::WriterBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -390,7 +390,7 @@ fn a_reader_that_leaves_early_is_no_failure() {
     let mut child = small.ask("search").args(["-k", "3000"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "user 0\n");
+    assert_eq!(line, "user 0  (by scan)\n");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
@@ -449,10 +449,19 @@ fn demo_tells_the_whole_story() {
     let out = folder.path().join("demo.itemdex");
     let output = run(itemdex().arg("demo").arg("--out").arg(&out), 0);
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in
-        ["28165 products x 64", "household 1865", "bacon", "recall", "100.0% in exact order", "itemdex eval"]
-    {
+    for part in [
+        "28165 products x 64",
+        "household 1865",
+        "1000 candidates by search",
+        "bacon",
+        "best 1000 of 28165: recall 0.9",
+        "best 100 of 28165: recall 0.9",
+        "100.0% in exact order",
+        "itemdex eval",
+    ] {
         assert!(text.contains(part), "no {part} in:\n{text}");
     }
+    let plans = [Plan::Graph, Plan::Partitions, Plan::Scan].map(Plan::name);
+    assert!(plans.iter().any(|plan| text.contains(&format!("(plan: {plan})"))), "no plan in:\n{text}");
     Index::open(&out).unwrap();
 }

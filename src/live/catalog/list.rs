@@ -1,4 +1,5 @@
-//! What a list of a catalog says: its generations, which of them is current, which model versions are retired.
+//! What a list of a catalog says: its generations, which of them is current, which model versions are
+//! retired.
 
 use std::path::Path;
 
@@ -89,7 +90,8 @@ impl Retention {
         self
     }
 
-    /// How many model versions stay, at least 1: the newest, by their newest generation. The others are retired.
+    /// How many model versions stay, at least 1: the newest, by their newest generation. The others are
+    /// retired.
     pub fn versions(mut self, versions: usize) -> Retention {
         self.versions = versions.max(1);
         self
@@ -144,15 +146,16 @@ impl List {
         newest
     }
 
-    /// The position that every generation to be served has: of those listed, those withdrawn included, and of those that a
-    /// position is reserved for at this time.
+    /// The position that every generation to be served has: of those listed, those withdrawn included, and of
+    /// those that a position is reserved for at this time.
     pub fn floor(&self, seconds: u64) -> u64 {
         let listed = self.generations.iter().map(Generation::position);
         let reserved = self.reservations.iter().filter(|reserved| reserved.until > seconds);
         listed.chain(reserved.map(|reserved| reserved.log_position)).min().unwrap_or(0)
     }
 
-    /// Ends reservations that are over at this time, and one of a position that a generation was published with.
+    /// Ends reservations that are over at this time, and one of a position that a generation was published
+    /// with.
     pub fn release(&mut self, position: Option<u64>, seconds: u64) {
         self.reservations.retain(|reserved| reserved.until > seconds);
         let of_position = |reserved: &Reservation| Some(reserved.log_position) == position;

@@ -7,10 +7,10 @@
 //! staging-Ab4Cd2/                             a generation on its way
 //! ```
 //!
-//! A change writes a new list beside the others and gives it the next number, which succeeds for one writer only, also
-//! on a shared file system without locks: the lock spares the second writer its work, the number keeps the catalog
-//! whole. A crash leaves files that no list names. The next change sweeps them, unless their number says that they may
-//! belong to a change still to come.
+//! A change writes a new list beside the others and gives it the next number, which succeeds for one writer
+//! only, also on a shared file system without locks: the lock spares the second writer its work, the number
+//! keeps the catalog whole. A crash leaves files that no list names. The next change sweeps them, unless
+//! their number says that they may belong to a change still to come.
 
 mod folder;
 mod list;
@@ -34,8 +34,8 @@ use crate::{Error, Result};
 
 /// A folder of generations, of which one is current.
 ///
-/// Any number of processes may read it while one changes it; a second one that wants to is told so. A crash at any
-/// instant leaves the old or the new generation current.
+/// Any number of processes may read it while one changes it; a second one that wants to is told so. A crash
+/// at any instant leaves the old or the new generation current.
 ///
 /// ```
 /// use itemdex::IndexBuilder;
@@ -156,14 +156,15 @@ impl Catalog {
         Ok(dropped)
     }
 
-    /// Has every log of fresh items keep what comes behind a position, for a dump that was taken there and is to be published
-    /// with it: until it is published, or for this time.
+    /// Has every log of fresh items keep what comes behind a position, for a dump that was taken there and is
+    /// to be published with it: until it is published, or for this time.
     ///
     /// To be called *before* the dump is taken, where building takes longer than logs keep changes anyway
     /// ([`LiveOptions::retain`](super::LiveOptions::retain)).
     ///
     /// # Errors
-    /// [`Error::BadOption`] for a position that no log comes to; [`Error::CatalogBusy`], and as [`Catalog::generations`].
+    /// [`Error::BadOption`] for a position that no log comes to; [`Error::CatalogBusy`], and as
+    /// [`Catalog::generations`].
     pub fn reserve(&self, log_position: u64, hold: Duration) -> Result<Reservation> {
         publish::check_position(log_position)?;
         let _lock = self.lock()?;

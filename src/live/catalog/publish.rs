@@ -33,8 +33,8 @@ impl PublishOptions {
         PublishOptions { log_position: None, retention: Retention::new() }
     }
 
-    /// The position of the log of fresh items at which the dump was taken: the dump has what was logged up to there. Ends a
-    /// reservation of that position ([`Catalog::reserve`]).
+    /// The position of the log of fresh items at which the dump was taken: the dump has what was logged up to
+    /// there. Ends a reservation of that position ([`Catalog::reserve`]).
     pub fn log_position(mut self, position: u64) -> PublishOptions {
         self.log_position = Some(position);
         self
@@ -46,7 +46,8 @@ impl PublishOptions {
         self
     }
 
-    /// How many model versions stay, that of the generation published included; at least 1. The others are retired.
+    /// How many model versions stay, that of the generation published included; at least 1. The others are
+    /// retired.
     pub fn versions(mut self, versions: usize) -> PublishOptions {
         self.retention = self.retention.versions(versions);
         self
@@ -73,14 +74,15 @@ impl Default for PublishOptions {
 }
 
 impl Catalog {
-    /// Copies an index file into the catalog, verifies the copy, and makes it current. `index` stays where it is.
+    /// Copies an index file into the catalog, verifies the copy, and makes it current. `index` stays where it
+    /// is.
     ///
     /// Reads the file twice. Drops older generations as [`PublishOptions::keep`] says, and what crashes left.
     ///
     /// # Errors
     /// What [`Index::open`] and [`Index::verify`] find; [`Error::CatalogBusy`] where somebody else publishes;
-    /// [`Error::Io`], also for a full disk; [`Error::BadOption`] for a log position that no log comes to. What was
-    /// current stays current.
+    /// [`Error::Io`], also for a full disk; [`Error::BadOption`] for a log position that no log comes to.
+    /// What was current stays current.
     pub fn publish(&self, index: impl AsRef<Path>, options: &PublishOptions) -> Result<Generation> {
         let index = index.as_ref();
         options.check()?;
@@ -94,8 +96,9 @@ impl Catalog {
         self.place(staging, opened.map_err(|error| of_file(error, index))?, list, options)
     }
 
-    /// Has `make` write an index file at the path it is given, in the catalog's folder, and publishes that file as
-    /// [`Catalog::publish`] does. While `make` runs, others can publish; it waits for its turn thereafter.
+    /// Has `make` write an index file at the path it is given, in the catalog's folder, and publishes that
+    /// file as [`Catalog::publish`] does. While `make` runs, others can publish; it waits for its turn
+    /// thereafter.
     ///
     /// ```
     /// use itemdex::IndexBuilder;

@@ -6,18 +6,20 @@ use std::time::Duration;
 use super::format::Record;
 use crate::live::change::{Change, seconds};
 
-/// What a log keeps beyond what the catalog needs: the newest records, as long as they are younger than an age and fit into
-/// so many bytes.
+/// What a log keeps beyond what the catalog needs: the newest records, as long as they are younger than an
+/// age and fit into so many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::live) struct Kept {
     pub bytes: u64,
     pub age: Duration,
 }
 
-/// The records that stay, and the position up to which records that somebody might have needed are gone, if any are.
+/// The records that stay, and the position up to which records that somebody might have needed are gone, if
+/// any are.
 ///
-/// A superseded record is one that a later record overrules for every generation: whichever of the two a generation has to
-/// be told of, the later one is enough. Other records go only up to `floor`, and as retention allows.
+/// A superseded record is one that a later record overrules for every generation: whichever of the two a
+/// generation has to be told of, the later one is enough. Other records go only up to `floor`, and as
+/// retention allows.
 pub(super) fn compact(records: Vec<Record>, floor: u64, retention: Kept) -> (Vec<Record>, Option<u64>) {
     let mut records = without_superseded(records);
     let kept = retained(&records, retention);

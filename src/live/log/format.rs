@@ -8,9 +8,10 @@
 //!          and for an upsert the model version and `dim` values of f32
 //! ```
 //!
-//! All little-endian. A frame holds the changes that were made durable together. The header's length is that of the file when it
-//! was written anew: so much of it was on disk before it had its name, and no crash tears it. Format 1, which is read too, has
-//! neither `dropped_to` nor that length in its header nor `time` in its frames, and numbers changes itself.
+//! All little-endian. A frame holds the changes that were made durable together. The header's length is that
+//! of the file when it was written anew: so much of it was on disk before it had its name, and no crash tears
+//! it. Format 1, which is read too, has neither `dropped_to` nor that length in its header nor `time` in its
+//! frames, and numbers changes itself.
 
 use std::path::Path;
 
@@ -233,14 +234,15 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Contents> {
     Ok(Contents { header, dropped_to, records, end: at })
 }
 
-/// What is wrong with a log whose frames stop holding where `rest` begins, unless it is the torn end that a crash leaves.
+/// What is wrong with a log whose frames stop holding where `rest` begins, unless it is the torn end that a
+/// crash leaves.
 fn behind_torn(rest: &[u8], head: usize, total: usize) -> Option<&'static str> {
     let mut left = SEARCH * total;
     let marks = rest.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
     for (place, _) in marks {
         let Some(length) = claimed(&rest[place..], head) else { continue };
-        // A log that was written by this library has few marks behind a torn end. One made to have many would be hashed
-        // for each of them.
+        // A log that was written by this library has few marks behind a torn end. One made to have many would
+        // be hashed for each of them.
         let Some(fewer) = left.checked_sub(head + length) else {
             return Some("a frame does not hold, and more marks of frames follow it than a log has");
         };

@@ -1,11 +1,12 @@
 //! The log of fresh items: what was upserted and deleted, in order, on disk before it counts.
 //!
-//! A frame is written only when the frame before it is. So a crash tears the last frame at most, none of which was
-//! acknowledged, and opening cuts it. A frame that does not hold with whole ones behind it is not a crash but damage, and an
-//! error.
+//! A frame is written only when the frame before it is. So a crash tears the last frame at most, none of
+//! which was acknowledged, and opening cuts it. A frame that does not hold with whole ones behind it is not a
+//! crash but damage, and an error.
 //!
-//! A log is written anew, without the records that nobody needs, beside what is appended meanwhile: [`Log::snapshot`] and
-//! [`Rewrite`] do the long part without the log, [`Log::replace`] moves the new file into place.
+//! A log is written anew, without the records that nobody needs, beside what is appended meanwhile:
+//! [`Log::snapshot`] and [`Rewrite`] do the long part without the log, [`Log::replace`] moves the new file
+//! into place.
 
 mod compaction;
 mod format;
@@ -32,11 +33,12 @@ const SMALL: u64 = 16 << 20;
 
 /// When a change counts as kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SyncPolicy {
     /// On disk before it is acknowledged. Changes made at once share a sync.
     Always,
-    /// With the operating system before it is acknowledged, and on disk within this time: a crash of the process loses
-    /// nothing, a power failure what came within this time.
+    /// With the operating system before it is acknowledged, and on disk within this time: a crash of the
+    /// process loses nothing, a power failure what came within this time.
     Every(Duration),
     /// With the operating system before it is acknowledged, and on disk when the system writes it.
     Never,
@@ -146,8 +148,8 @@ impl Log {
         self.header.next = self.header.next.max(position + 1);
     }
 
-    /// Writes changes, at least one, as one frame, and syncs it as the policy says. Positions ascend from beyond
-    /// [`Log::position`]. An error leaves the log as it was.
+    /// Writes changes, at least one, as one frame, and syncs it as the policy says. Positions ascend from
+    /// beyond [`Log::position`]. An error leaves the log as it was.
     pub fn append(&mut self, changes: &[(u64, Change)]) -> Result<()> {
         self.check_in_place()?;
         if self.tainted {
@@ -329,8 +331,8 @@ impl Snapshot {
         Ok(bytes)
     }
 
-    /// Writes a log without what may go of these records, which are all that this has, beside the old one; none where
-    /// all stay.
+    /// Writes a log without what may go of these records, which are all that this has, beside the old one;
+    /// none where all stay.
     pub fn compacted(&self, records: Vec<Record>, floor: u64, kept: Kept) -> Result<Option<Rewrite>> {
         let before = records.len();
         let (records, dropped_to) = compaction::compact(records, floor, kept);
@@ -448,8 +450,8 @@ pub(super) fn contents(path: &Path) -> Result<(u64, Vec<(u64, Change)>)> {
     Ok((header.next - 1, records.into_iter().map(|record| (record.position, record.change)).collect()))
 }
 
-/// What tests/fuzz does with a log, without the threads that would take most of its time: what is read of it stands in it the
-/// next time too, with what was added.
+/// What tests/fuzz does with a log, without the threads that would take most of its time: what is read of it
+/// stands in it the next time too, with what was added.
 #[cfg(fuzzing)]
 pub fn fuzz(path: &Path) {
     let bits =

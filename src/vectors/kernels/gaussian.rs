@@ -45,19 +45,32 @@ pub(crate) struct Normals<'a> {
     pub weights: &'a [Lanes],
 }
 
+/// So many deviations above the mean nothing lies: of 10^9 rows less than a millionth of one.
+const NOWHERE: f32 = -8.0;
+
 widest! {
     /// The weight that lies above `bar`, and its fall as the bar rises.
     pub fn above(normals: Normals<'_>, bar: f32) -> (f32, f32) {
         let (mut above, mut fall) = ([0.0; LANES], [0.0; LANES]);
         for ((means, narrow), weights) in normals.means.iter().zip(normals.narrow).zip(normals.weights) {
+            let z: Lanes = std::array::from_fn(|lane| (means[lane] - bar) * narrow[lane]);
+            if !any_reaches(&z, NOWHERE) {
+                continue;
+            }
             for lane in 0..LANES {
-                let (share, density) = upper_share((means[lane] - bar) * narrow[lane]);
+                let (share, density) = upper_share(z[lane]);
                 above[lane] += weights[lane] * share;
                 fall[lane] += weights[lane] * density * narrow[lane];
             }
         }
         (above.iter().sum(), fall.iter().sum())
     }
+}
+
+/// Whether one of the numbers is at least `bar`: without branches, and with sums that may be in any order.
+#[inline(always)]
+fn any_reaches(values: &Lanes, bar: f32) -> bool {
+    values.iter().map(|&value| u32::from(value >= bar)).sum::<u32>() > 0
 }
 
 /// The share of a normal distribution above a bar that its mean is `z` deviations above, and the density
@@ -111,8 +124,9 @@ widest! {
                 sum[lane] += weights[lane] * means[lane];
                 within[lane] += weights[lane] * deviation;
                 let far = if weights[lane] > 0.0 { FAR * deviation } else { f32::NEG_INFINITY };
-                least[lane] = least[lane].min(means[lane] - far);
-                most[lane] = most[lane].max(means[lane] + far);
+                let (low, high) = (means[lane] - far, means[lane] + far);
+                least[lane] = if low < least[lane] { low } else { least[lane] };
+                most[lane] = if high > most[lane] { high } else { most[lane] };
             }
         }
         let total: f32 = weight.iter().sum();
@@ -139,14 +153,14 @@ widest! {
     pub fn reaching(normals: Normals<'_>, bar: f32, z: f32, numbers: &mut Vec<u32>) {
         numbers.clear();
         let all = normals.means.iter().zip(normals.narrow).zip(normals.weights);
-        for (group, ((means, narrow), weights)) in all.enumerate() {
+        for (group, ((means, narrow), weights)) in (0u32..).zip(all) {
             let mut reaching = 0u32;
             for lane in 0..LANES {
                 let reaches = (means[lane] - bar) * narrow[lane] >= z && weights[lane] > 0.0;
                 reaching |= u32::from(reaches) << lane;
             }
             while reaching != 0 {
-                numbers.push((group * LANES) as u32 + reaching.trailing_zeros());
+                numbers.push(group * LANES as u32 + reaching.trailing_zeros());
                 reaching &= reaching - 1;
             }
         }

@@ -1,0 +1,152 @@
+//! What a request sees: a generation, and the fresh items laid over it.
+
+mod held;
+mod many;
+mod rank;
+mod rows;
+
+use std::sync::Arc;
+
+pub(super) use held::{Held, Sample, Sampling};
+pub use rows::ViewRows;
+
+use super::catalog::Generation;
+use super::overlay::{Overlay, Said};
+use crate::top::{TopK, keep_best};
+use crate::{Found, Hit, Index, Result, SearchOptions};
+
+/// A generation with the fresh items laid over it, as they were when it was asked for.
+///
+/// What [`LiveIndex::current`](super::LiveIndex::current) hands out: keep it for a request, so that all of
+/// the request sees the same items, and let it go then. It never changes. The answers are those of an
+/// [`Index`] that holds what the generation holds, with what was upserted later in place of older embeddings
+/// and without what was deleted.
+#[derive(Clone)]
+pub struct View {
+    pub(super) held: Arc<Held>,
+    pub(super) overlay: Overlay,
+}
+
+impl View {
+    /// The generation, as its catalog listed it when it was taken up.
+    pub fn generation(&self) -> &Generation {
+        &self.held.generation
+    }
+
+    /// The position of the log up to which the generation's dump has changes; 0 where the publisher gave
+    /// none.
+    pub(super) fn position(&self) -> u64 {
+        self.held.generation.position()
+    }
+
+    /// The model version that the user embedding has to be of.
+    pub fn model_version(&self) -> &str {
+        self.held.index.model_version()
+    }
+
+    /// Values an embedding.
+    pub fn dim(&self) -> usize {
+        self.held.index.dim()
+    }
+
+    /// How many items there are: those of the generation, with the fresh ones and without the deleted. May be
+    /// 0.
+    pub fn len(&self) -> usize {
+        self.held.index.len() - self.overlay.hidden + self.overlay.items - self.overlay.deleted
+    }
+
+    /// Whether every item was deleted.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The index of the generation alone, without fresh items.
+    pub fn index(&self) -> &Index {
+        &self.held.index
+    }
+
+    /// The embedding of an item, in place.
+    pub fn get(&self, id: u64) -> Option<&[f32]> {
+        match self.overlay.find(id) {
+            Said::Present(rows, row) => Some(rows.get(row)),
+            Said::Deleted => None,
+            Said::Nothing => self.held.index.get(id),
+        }
+    }
+
+    /// Whether there is such an item.
+    pub fn contains(&self, id: u64) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// Every item with its embedding, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
+        let of_generation = self.held.index.iter().filter(|item| !self.overlay.has(item.0));
+        of_generation.chain(self.overlay.iter())
+    }
+
+    /// The best `k` items for a user, best first: the hits of [`View::search_with`] with default options.
+    ///
+    /// # Errors
+    /// As [`Index::search`].
+    pub fn search(&self, user: &[f32], k: usize) -> Result<Vec<Hit>> {
+        Ok(self.search_with(user, &SearchOptions::new(k))?.hits)
+    }
+
+    /// The best items for a user, and whether the generation was walked or scanned.
+    ///
+    /// The generation is searched as [`Index::search_with`] does, for some more than `k` where fresh items hide some of its
+    /// own. Where they hide more than that of the best, it is searched once more among the rows that they do not hide, by
+    /// partitions or a scan; so a search costs at most about two scans. Fresh items are all scored.
+    ///
+    /// # Errors
+    /// As [`Index::search_with`].
+    pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
+        let found = self.find(user, options)?;
+        let before = self.held.queries.add_searches(1);
+        if let Some(sampling) = &self.held.sampling {
+            sampling.offer(before, user, &found.hits, options.k(), self);
+        }
+        Ok(found)
+    }
+
+    /// The same, not counted among the queries.
+    pub(super) fn find(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
+        let (index, overlay) = (&self.held.index, &self.overlay);
+        let k = options.k().min(self.len());
+        if overlay.is_empty() || k == 0 {
+            return index.search_with(user, &options.for_k(k));
+        }
+        let mut found = index.search_with(user, &options.for_k(self.asked_at_first(k)))?;
+        found.hits.retain(|hit| matches!(overlay.find(hit.id), Said::Nothing));
+        if found.hits.len() < k.min(index.len() - overlay.hidden) {
+            let mut workspace = self.held.workspace_for(user)?;
+            overlay.hidden_rows(&mut workspace.rows);
+            found = index.search_without(user, &options.for_k(k), &workspace.rows)?;
+            self.held.put_back(workspace);
+        }
+        let Found { mut hits, plan } = found;
+        self.add_fresh(user, k, &mut hits)?;
+        Ok(Found { hits, plan })
+    }
+
+    /// For how many items the generation is searched at first, so that `k` are likely left of them.
+    fn asked_at_first(&self, k: usize) -> usize {
+        k + self.overlay.hidden.min(k / 8 + 8)
+    }
+
+    /// Adds the fresh items to what was found in the generation, and keeps the best `k`.
+    fn add_fresh(&self, user: &[f32], k: usize, hits: &mut Vec<Hit>) -> Result<()> {
+        let present = self.overlay.items - self.overlay.deleted;
+        if present > 0 {
+            let mut workspace = self.held.workspace_for(user)?;
+            let mut top = TopK::new(k.min(present), std::mem::take(&mut workspace.hits));
+            self.overlay.search(&workspace.user, &mut top);
+            workspace.hits = top.into_sorted();
+            hits.extend_from_slice(&workspace.hits);
+            self.held.put_back(workspace);
+        }
+        keep_best(hits, k, Hit::order);
+        Ok(())
+    }
+}

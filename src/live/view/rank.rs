@@ -1,0 +1,182 @@
+//! Candidates ranked: those that the overlay has something to say of by it, the others by the generation.
+
+use super::View;
+use super::held::Workspace;
+use crate::index::Candidates;
+use crate::index::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
+use crate::live::overlay::{BULK, Said};
+use crate::ranking::{Source, sorted_once};
+use crate::{Hit, RankOptions, Ranked, Result};
+
+impl View {
+    /// The exact scores of candidates, the best `k` of them back, best first; otherwise as
+    /// [`Index::rank`](crate::Index::rank).
+    ///
+    /// Row handles are those of [`View::index`]: an item that was upserted since is scored by its new
+    /// embedding, and one that was deleted is reported among the unknown.
+    ///
+    /// # Errors
+    /// As [`Index::rank`](crate::Index::rank).
+    pub fn rank<'a>(&self, user: &[f32], candidates: impl Into<Candidates<'a>>, k: usize) -> Result<Ranked> {
+        self.rank_with(user, candidates, &RankOptions::new(k))
+    }
+
+    /// As [`View::rank`]. The options decide how the answer is computed, not what it is.
+    ///
+    /// # Errors
+    /// As [`View::rank`].
+    pub fn rank_with<'a>(
+        &self,
+        user: &[f32],
+        candidates: impl Into<Candidates<'a>>,
+        options: &RankOptions,
+    ) -> Result<Ranked> {
+        let ranked = self.ranked(user, candidates.into(), options)?;
+        self.held.queries.add_others(1);
+        Ok(ranked)
+    }
+
+    /// The same, not counted among the queries.
+    pub(super) fn ranked(
+        &self,
+        user: &[f32],
+        candidates: Candidates<'_>,
+        options: &RankOptions,
+    ) -> Result<Ranked> {
+        if self.overlay.is_empty() {
+            return self.held.index.rank_with(user, candidates, options);
+        }
+        let RankedChannels { hits, unknown } = self.merged(user, &[Channel::new(candidates)], options)?;
+        let hits = hits.iter().map(ChannelHit::hit).collect();
+        Ok(Ranked { hits, unknown })
+    }
+
+    /// The best `k` of what several recall channels bring, within their quotas: otherwise as
+    /// [`Index::rank_channels`](crate::Index::rank_channels), and as [`View::rank`].
+    ///
+    /// # Errors
+    /// As [`Index::rank_channels`](crate::Index::rank_channels).
+    pub fn rank_channels(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions,
+    ) -> Result<RankedChannels> {
+        let ranked = self.merged(user, channels, options)?;
+        self.held.queries.add_others(1);
+        Ok(ranked)
+    }
+
+    fn merged(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions,
+    ) -> Result<RankedChannels> {
+        let index = &self.held.index;
+        if self.overlay.is_empty() {
+            return index.rank_channels(user, channels, options);
+        }
+        let sources = index.sources(user, channels, options.k())?;
+        let sources = &sources[..channels.len()];
+        let mut workspace = self.held.workspace_for(user)?;
+        let mut deleted = Vec::new();
+        let mut starts = [(0, 0); MAX_CHANNELS + 1];
+        for (number, &source) in sources.iter().enumerate() {
+            self.split(source, 1 << number, &mut workspace, &mut deleted);
+            starts[number + 1] = (workspace.ids.len(), workspace.rows.len());
+        }
+        let Workspace { channel_hits: fresh, ids, rows, .. } = &mut workspace;
+        fresh.sort_unstable_by_key(|hit| hit.id);
+        fresh.dedup_by(|next, hit| {
+            hit.channels |= if next.id == hit.id { next.channels } else { 0 };
+            next.id == hit.id
+        });
+        let mut left = [Source::Ids(&[]); MAX_CHANNELS];
+        for ((left, source), ends) in left.iter_mut().zip(sources).zip(starts.windows(2)) {
+            *left = match source {
+                Source::Ids(_) => Source::Ids(&ids[ends[0].0..ends[1].0]),
+                Source::Rows(_) => Source::Rows(&rows[ends[0].1..ends[1].1]),
+            };
+        }
+        let mut ranked = index.ranked_channels(user, channels, &left[..sources.len()], options, fresh);
+        self.held.put_back(workspace);
+        if !deleted.is_empty() {
+            ranked.unknown.append(&mut deleted);
+            ranked.unknown = sorted_once(ranked.unknown);
+        }
+        Ok(ranked)
+    }
+
+    /// Scores what the overlay has of the candidates, and leaves to the generation what it says nothing
+    /// about.
+    fn split(&self, candidates: Source<'_>, channel: u32, workspace: &mut Workspace, deleted: &mut Vec<u64>) {
+        let Workspace { user, channel_hits, ids, rows, ids_of_rows, .. } = workspace;
+        let mut fresh = |id, said: Fresh| match said {
+            Fresh::Score(score) => channel_hits.push(ChannelHit::new(Hit { id, score }, channel)),
+            Fresh::Deleted => deleted.push(id),
+        };
+        match candidates {
+            Source::Ids(candidates) => self.score_fresh(user, candidates, |place, said| match said {
+                Some(said) => fresh(candidates[place], said),
+                None => ids.push(candidates[place]),
+            }),
+            Source::Rows(candidates) if self.overlay.hidden == 0 => rows.extend_from_slice(candidates),
+            Source::Rows(candidates) => {
+                ids_of_rows.resize(candidates.len(), 0);
+                self.held.index.ranking().ids_of(candidates, ids_of_rows);
+                self.score_fresh(user, ids_of_rows, |place, said| match said {
+                    Some(said) => fresh(ids_of_rows[place], said),
+                    None => rows.push(candidates[place]),
+                });
+            }
+        }
+    }
+
+    /// Writes the exact score of each candidate to the same place of `scores`, NaN for one that is not there
+    /// or deleted; otherwise as [`Index::score`](crate::Index::score).
+    ///
+    /// # Errors
+    /// As [`Index::score`](crate::Index::score).
+    pub fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> Result<usize> {
+        let unknown = self.held.index.score(user, candidates, scores)?;
+        self.held.queries.add_others(1);
+        if self.overlay.is_empty() {
+            return Ok(unknown);
+        }
+        let workspace = self.held.workspace_for(user)?;
+        self.score_fresh(&workspace.user, candidates, |place, said| match said {
+            Some(Fresh::Score(score)) => scores[place] = score,
+            Some(Fresh::Deleted) => scores[place] = f32::NAN,
+            None => {}
+        });
+        self.held.put_back(workspace);
+        // No score is NaN otherwise: norms are limited.
+        Ok(scores.iter().filter(|score| score.is_nan()).count())
+    }
+
+    /// Calls `found` with the place of each candidate and what the overlay says of it, if anything.
+    fn score_fresh(&self, user: &[f32], candidates: &[u64], mut found: impl FnMut(usize, Option<Fresh>)) {
+        let mut said = [Said::Nothing; BULK];
+        for (number, bulk) in candidates.chunks(BULK).enumerate() {
+            self.overlay.find_all(bulk, &mut said);
+            for (place, said) in said[..bulk.len()].iter().enumerate() {
+                let fresh = match said {
+                    Said::Nothing => None,
+                    Said::Deleted => Some(Fresh::Deleted),
+                    Said::Present(rows, row) => {
+                        let mut score = [0.0];
+                        rows.scores(user, &[*row], &mut score);
+                        Some(Fresh::Score(score[0]))
+                    }
+                };
+                found(number * BULK + place, fresh);
+            }
+        }
+    }
+}
+
+enum Fresh {
+    Deleted,
+    Score(f32),
+}
