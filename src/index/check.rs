@@ -2,9 +2,9 @@
 
 use super::Index;
 use super::plan::Plan;
-use crate::Result;
 use crate::file::Section;
 use crate::graph::Layers;
+use crate::{Error, Result};
 
 /// What built a graph; the number is what the file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,36 +75,53 @@ impl Index {
     ///
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged) for the first thing that is wrong.
-    pub fn verify(&self, mut progress: impl FnMut(&'static str)) -> Result<()> {
+    pub fn verify(&self, progress: impl FnMut(&'static str)) -> Result<()> {
+        self.verify_unless(&|| false, progress)
+    }
+
+    /// The same; gives up with [`Error::Cancelled`](crate::Error::Cancelled) between two checks where `stop` says so.
+    pub(crate) fn verify_unless(
+        &self,
+        stop: &dyn Fn() -> bool,
+        mut progress: impl FnMut(&'static str),
+    ) -> Result<()> {
+        let mut begin = |check| match stop() {
+            true => Err(Error::Cancelled),
+            false => {
+                progress(check);
+                Ok(())
+            }
+        };
         for &section in self.file.header().sections() {
-            progress(section.name());
+            begin(section.name())?;
             self.file.check(section)?;
         }
-        progress("values");
+        begin("values")?;
         self.verify_rows()?;
+        begin("i8 values")?;
         if let Some(row) = self.quantized().and_then(|quantized| quantized.mismatch(self.rows())) {
             let problem = format!("row {row} is not quantised from its embedding");
             return Err(self.file.wrong(Section::Scales, row as usize, problem));
         }
-        progress("id look-ups");
+        begin("id look-ups")?;
         self.id_map()
             .verify(self.ids())
             .map_err(|(row, problem)| self.file.wrong(Section::Ids, row, problem))?;
         if self.file.header().has_partitions() {
-            progress("partitions");
+            begin("partitions")?;
             self.searched().verify().map_err(|problem| self.file.wrong(Section::Clusters, 0, problem))?;
         }
-        if !self.file.header().has_graph() {
-            return Ok(());
+        if self.file.header().has_graph() {
+            begin("links")?;
+            self.graph().verify().map_err(|flaw| {
+                let section = match flaw.layers {
+                    Layers::Base => Section::BaseLayer,
+                    Layers::Upper => Section::UpperLayers,
+                };
+                self.file.wrong(section, flaw.value, flaw.problem)
+            })?;
         }
-        progress("links");
-        self.graph().verify().map_err(|flaw| {
-            let section = match flaw.layers {
-                Layers::Base => Section::BaseLayer,
-                Layers::Upper => Section::UpperLayers,
-            };
-            self.file.wrong(section, flaw.value, flaw.problem)
-        })
+        Ok(())
     }
 
     /// What the file holds. Reads every row and every link of the base layer.

@@ -245,7 +245,10 @@ impl Follower {
             Some(held) => Ok(held),
             None => {
                 let opened = self.serving.opening(|| self.open(generation));
-                let index = opened.unwrap_or(Err(Error::Closed))?;
+                let index = match opened {
+                    None | Some(Err(Error::Cancelled)) => Err(Error::Closed),
+                    Some(opened) => opened,
+                }?;
                 let held = Held::new(index, generation.clone(), self.serving.sampling.clone());
                 Ok(Arc::new(held))
             }
@@ -297,7 +300,7 @@ impl Follower {
             let problem = "it is not the file that was published".to_owned();
             return Err(Error::Damaged { path, offset: 0, problem });
         }
-        index.verify(|_| ())?;
+        index.verify_unless(&|| self.serving.is_shutting_down(), |_| ())?;
         for (_, row) in index.iter().take(SELF_CHECKS) {
             index.search(row, SELF_CHECKS)?;
         }
