@@ -230,7 +230,10 @@ impl Follower {
         chosen.sort_by_key(|held| Reverse(held.generation.number));
         (chosen, trouble)
     }
+}
 
+/// How a generation is taken up.
+impl Follower {
     /// The generation, opened and checked, unless it is open or was refused before.
     fn take_up(&mut self, generation: &Generation) -> Result<Arc<Held>> {
         let serves = |view: &&Arc<View>| view.generation().file == generation.file;
@@ -306,7 +309,10 @@ impl Follower {
         }
         Ok(index)
     }
+}
 
+/// How generations come to serve, each under its changes in the log.
+impl Follower {
     /// Serves these generations, each under the changes in the log that its dump does not have.
     ///
     /// The log is read without the writer. What was logged meanwhile is laid over in a second round, and what

@@ -1,7 +1,7 @@
 //! Measures what a search has to read and to score for a recall.
 //!
 //! A search misses a row of the exact answer for one of two reasons: its cluster is not read, or its codes do
-//! not tell its worth. Both are told by two numbers of the row: how far the mean of its cluster lies below
+//! rank it too low. Two numbers of the row show which: how far the mean of its cluster lies below
 //! the bar, and how many rows of the clusters read score better by codes. Counted over users, they tell the
 //! recall of every effort, without a search for each.
 
@@ -72,7 +72,7 @@ struct Reached {
 }
 
 /// The hits in the clusters at each step of z that codes put among so many rows, for one target.
-type Told = Vec<[u64; TRIED]>;
+type Ranked = Vec<[u64; TRIED]>;
 
 /// Measures an index, whose `ids` here are the numbers of its rows, with users of its dim.
 pub(crate) fn calibrate(
@@ -104,23 +104,23 @@ pub(crate) fn calibrate(
                 .map(|recall| (Target { k, recall }, reached.step(1.0 - BY_CLUSTERS * (1.0 - recall))))
         })
         .collect();
-    let told = Mutex::new(vec![vec![[0; TRIED]; STEPS]; targets.len()]);
+    let ranked = Mutex::new(vec![vec![[0; TRIED]; STEPS]; targets.len()]);
     for (number, chunk) in measured.chunks_mut(CHUNK).enumerate() {
         watch.tick(Stage::Calibrate, users.len() + number * CHUNK, 2 * users.len())?;
         let mut chunk: Vec<_> = (number * CHUNK..).zip(chunk).collect();
         in_shares(&mut chunk, threads, |(user, measured)| {
             let targets =
                 if *user < FEW { &targets[..] } else { &targets[..small * CALIBRATED_RECALL.len()] };
-            tell(searched, &clusters, targets, measured, &told);
+            rank_by_codes(searched, &clusters, targets, measured, &ranked);
         });
     }
-    let told = told.into_inner().expect("measuring does not panic");
+    let ranked = ranked.into_inner().expect("measuring does not panic");
 
     let mut calibration = Calibration::zeroed();
     let places = calibration.efforts.as_flattened_mut().iter_mut();
     for (at, (place, (target, _))) in places.zip(&targets).enumerate() {
         let users = if target.k > LARGE { users.len().min(FEW) } else { users.len() };
-        *place = cheapest(searched, *target, users, &reached[at / CALIBRATED_RECALL.len()], &told[at]);
+        *place = cheapest(searched, *target, users, &reached[at / CALIBRATED_RECALL.len()], &ranked[at]);
     }
     Ok(calibration)
 }
@@ -183,12 +183,12 @@ impl Reached {
 }
 
 /// Adds for each target what codes tell of a user's exact answer among the clusters up to a step.
-fn tell(
+fn rank_by_codes(
     searched: &Searched<'_>,
     clusters: &[u32],
     targets: &[(Target, usize)],
     measured: &Measured<'_>,
-    told: &Mutex<Vec<Told>>,
+    ranked: &Mutex<Vec<Ranked>>,
 ) {
     let mut scratch = Scratch::default();
     let scores = searched.all_by_codes(measured.user, &mut scratch);
@@ -226,9 +226,9 @@ fn tell(
             found.push(hits.iter().filter_map(|&(step, score)| Some((step, factor(score)?))).collect());
         }
     }
-    let mut told = told.lock().expect("measuring does not panic");
-    for (told, found) in told.iter_mut().zip(found) {
-        found.into_iter().for_each(|(step, factor)| told[step][factor] += 1);
+    let mut ranked = ranked.lock().expect("measuring does not panic");
+    for (ranked, found) in ranked.iter_mut().zip(found) {
+        found.into_iter().for_each(|(step, factor)| ranked[step][factor] += 1);
     }
 }
 
@@ -251,7 +251,13 @@ fn bars(keys: &mut [u32], k: usize) -> [f32; TRIED] {
 }
 
 /// Among the efforts that reach the recall the one that reads the fewest cache lines.
-fn cheapest(searched: &Searched<'_>, target: Target, users: usize, reached: &Reached, told: &Told) -> Effort {
+fn cheapest(
+    searched: &Searched<'_>,
+    target: Target,
+    users: usize,
+    reached: &Reached,
+    ranked: &Ranked,
+) -> Effort {
     let dim = searched.rows.dim();
     let wanted = (f64::from(target.recall) * (users * target.k) as f64).ceil() as u64;
     let lines_coded = (block_bytes(dim) / LANES) as f64 / 64.0;
@@ -259,8 +265,8 @@ fn cheapest(searched: &Searched<'_>, target: Target, users: usize, reached: &Rea
     let (mut best, mut least) = (Effort::zeroed(), f64::INFINITY);
     for (tried, factor) in FACTORS.into_iter().enumerate() {
         let (mut found, mut rows) = (0, 0);
-        for (step, (told, reached)) in told.iter().zip(&reached.rows).enumerate() {
-            found += told[..=tried].iter().sum::<u64>();
+        for (step, (ranked, reached)) in ranked.iter().zip(&reached.rows).enumerate() {
+            found += ranked[..=tried].iter().sum::<u64>();
             rows += reached;
             if found < wanted {
                 continue;

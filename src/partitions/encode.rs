@@ -47,7 +47,7 @@ impl<'u> Encoder<'u> {
         }
         let scale = self.choose_scale();
         if scale > 0.0 {
-            self.turn_errors(row, scale);
+            self.reduce_error_along_row(row, scale);
         }
         let (mut error, mut size) = (0.0, 0.0);
         for (((&value, mean), &code), &unit) in row.iter().zip(mean).zip(&self.codes).zip(self.units) {
@@ -86,7 +86,7 @@ impl<'u> Encoder<'u> {
 
     /// Moves codes to their other neighbour where that takes more from the error along the row than it adds
     /// across.
-    fn turn_errors(&mut self, row: &[f32], scale: f32) {
+    fn reduce_error_along_row(&mut self, row: &[f32], scale: f32) {
         let norm = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         let mut sum = 0.0;
         let values = self.residual.iter().zip(row).zip(self.units.iter().zip(&self.codes));

@@ -96,7 +96,7 @@ impl<'a> Partitions<'a> {
         (self.groups.len() * LANES) as u32
     }
 
-    /// How many have rows.
+    /// How many clusters have rows.
     pub fn len(&self) -> usize {
         self.groups.iter().flat_map(|group| group.counts).filter(|&count| count > 0).count()
     }

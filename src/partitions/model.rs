@@ -35,7 +35,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Lays the distributions out for a user, without padding. Rows count that are in `allowed`, a bit each,
+    /// Computes each cluster's distribution for a user, without padding. Rows count that are in `allowed`, a bit each,
     /// or all.
     pub fn set(&mut self, partitions: &Partitions<'_>, user: &[f32], allowed: Option<&[u64]>) {
         let stride = interleaved_stride(user.len());

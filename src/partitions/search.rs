@@ -17,8 +17,8 @@ const SAMPLE: usize = 6000;
 /// Where so many times as many rows are read as are wanted, a sample pays even of few: one block in so many.
 const AMPLE: usize = 8;
 
-/// A bar from a sample is low enough to leave all rows that are wanted, but for one time in a hundred, where
-/// it is to be corrected afterwards: where few are wanted. Of many, a few more or less do not matter.
+/// A bar from a sample is set this many deviations low. Where few rows are wanted, it is too high for one query
+/// in a hundred, and the clusters are read again. Where many are, a few more or less do not matter.
 const SURE: f32 = 2.5;
 const NEARLY: f32 = 0.5;
 const MANY: f32 = 300.0;
@@ -241,7 +241,7 @@ impl<'a> Searched<'a> {
     /// Scores the rows that the codes leave, and brings the best in order.
     fn settle(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
         if scratch.readings.len() < wanted.k && scratch.bar > f32::NEG_INFINITY {
-            // The sample told wrong.
+            // The sample gave too high a bar.
             scratch.bar = f32::NEG_INFINITY;
             scratch.readings.clear();
             (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.allowed, scratch));
