@@ -1,6 +1,6 @@
 //! Measures what a search has to read and to score for a recall.
 //!
-//! A search misses a row of the exact answer for one of two reasons: its cluster is not read, or its codes do
+//! A search misses a row of the exact answer for one of two reasons: its cluster is not read, or its codes
 //! rank it too low. Two numbers of the row show which: how far the mean of its cluster lies below
 //! the bar, and how many rows of the clusters read score better by codes. Counted over users, they tell the
 //! recall of every effort, without a search for each.
