@@ -23,6 +23,9 @@ const SURE: f32 = 2.5;
 const NEARLY: f32 = 0.5;
 const MANY: f32 = 300.0;
 
+/// How many times the rows read those of clusters that reach what was found must be, for the model to be misled.
+const MISLED: f32 = 2.0;
+
 /// Blocks of the next cluster asked for while one is read.
 const NEXT: usize = 3;
 
@@ -96,9 +99,27 @@ impl Scratch {
 impl<'a> Searched<'a> {
     /// Leaves the hits for a user among the clusters and the rows that an effort reaches.
     pub fn search(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        self.begin(user, wanted, effort, scratch);
+        if wanted.allowed.is_some() && self.misled(wanted, effort, scratch) {
+            self.search_exactly(user, wanted, effort, scratch);
+        }
+    }
+
+    /// Leaves what the model and the codes find.
+    fn begin(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
         self.choose(user, wanted, effort, scratch);
         (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.allowed, scratch));
         self.settle(wanted, effort, scratch);
+    }
+
+    /// Whether a filter misled the model: where it took the best rows of clusters, what was found is far worse than
+    /// expected, and many more clusters than those read may hold better rows.
+    fn misled(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) -> bool {
+        let Scratch { model, clusters, hits, candidates, .. } = scratch;
+        let Some(last) = hits.get(wanted.k - 1).filter(|_| model.scale > 0.0) else { return false };
+        model.reaching(last.score / model.scale, effort.z, clusters);
+        let reached: f32 = clusters.iter().map(|&cluster| model.count(cluster)).sum();
+        reached > MISLED * *candidates
     }
 
     /// The same for several users, who read each block together; as many of both.
@@ -127,7 +148,7 @@ impl<'a> Searched<'a> {
     /// The best `k` of what a search finds score no more than the best `k` of all, so rows whose bounds by
     /// codes, or by their `i8` values, lie below need no exact score.
     pub fn search_exactly(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        self.search(user, Wanted { approximate: false, ..wanted }, effort, scratch);
+        self.begin(user, Wanted { approximate: false, ..wanted }, effort, scratch);
         let s = &mut *scratch;
         let least = s.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
         let bounds = CodeBounds::new(
