@@ -110,12 +110,7 @@ impl Index {
             return Ok(answers);
         }
         let &[shared] = &*sources else {
-            let problem = format!(
-                "{} lists for {} users; give one list for all, or one for each",
-                candidates.len(),
-                users.len()
-            );
-            return Err(Error::BadOption { option: "candidates", problem });
+            return Err(wrong_lists(candidates.len(), users.len()));
         };
         let mut workspace = self.workspace();
         let unknown = self.ranking().merge(&[shared], &mut workspace.rank);
@@ -184,6 +179,12 @@ impl Index {
     pub(crate) fn check_users(&self, users: &Matrix) -> Result<()> {
         users.rows().try_for_each(|user| self.check_user(user))
     }
+}
+
+/// The error for lists of candidates that are neither one for all users nor one for each.
+pub(crate) fn wrong_lists(lists: usize, users: usize) -> Error {
+    let problem = format!("{lists} lists for {users} users; give one list for all, or one for each");
+    Error::BadOption { option: "candidates", problem }
 }
 
 /// Calls `each` on up to `threads` threads, at least 1, with a part of `answers` and the number of its first.

@@ -25,7 +25,7 @@ mod workspace;
 pub use candidates::{Candidates, RowHandles};
 pub use channels::RankedChannels;
 pub use check::{Builder, Info};
-pub(crate) use many::spread;
+pub(crate) use many::{spread, wrong_lists};
 pub use open::{OpenOptions, Residency};
 pub use plan::{Plan, SearchOptions};
 pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};

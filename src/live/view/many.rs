@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::View;
-use crate::index::{Candidates, spread};
+use crate::index::{Candidates, spread, wrong_lists};
 use crate::live::overlay::Said;
 use crate::{Error, Found, Matrix, RankOptions, Ranked, Result, SearchOptions};
 
@@ -55,12 +55,7 @@ impl View {
     ) -> Result<Vec<Ranked>> {
         let lists: Vec<Candidates<'_>> = candidates.iter().map(|&list| list.into()).collect();
         if lists.len() != 1 && lists.len() != users.len() {
-            let problem = format!(
-                "{} lists for {} users; give one list for all, or one for each",
-                lists.len(),
-                users.len()
-            );
-            return Err(Error::BadOption { option: "candidates", problem });
+            return Err(wrong_lists(lists.len(), users.len()));
         }
         let mut answers = vec![Ranked::default(); users.len()];
         if self.overlay.is_empty() {
