@@ -64,6 +64,7 @@ pub mod live;
 mod partitions;
 mod progress;
 mod ranking;
+mod row_set;
 mod top;
 mod vectors;
 
