@@ -8,16 +8,8 @@ use crate::{Error, Result};
 const BLOCK: usize = 32;
 
 /// What chooses the bit in each word (Parquet's specification of the filter).
-const SALTS: [u32; 8] = [
-    0x47b6_137b,
-    0x4497_4d91,
-    0x8824_ad5b,
-    0xa2b7_289d,
-    0x7054_95c7,
-    0x2df1_424b,
-    0x9efc_4947,
-    0x5c6b_fb31,
-];
+const SALTS: [u32; 8] =
+    [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 
 /// A split-block Bloom filter of item ids, as [Parquet specifies it]: the bitset alone, ids hashed by xxh64
 /// with seed 0 as eight little-endian bytes.
@@ -40,7 +32,8 @@ impl<'a> BloomFilter<'a> {
         match bytes.as_chunks() {
             (blocks, []) if !blocks.is_empty() => Ok(BloomFilter { blocks }),
             _ => {
-                let problem = format!("{} bytes; the bitset has blocks of {BLOCK}, at least one", bytes.len());
+                let problem =
+                    format!("{} bytes; the bitset has blocks of {BLOCK}, at least one", bytes.len());
                 Err(Error::BadOption { option: "Bloom filter", problem })
             }
         }

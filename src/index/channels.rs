@@ -1,4 +1,4 @@
-use super::gate::{Dropped, Sieve};
+use super::gate::{Dropped, Reason, Sieve};
 use super::options::RankOptions;
 use super::quotas::{Channel, ChannelHit, MAX_CHANNELS};
 use super::rank::check_total;
@@ -60,6 +60,10 @@ impl Index {
         options: &RankOptions<'_>,
     ) -> Result<RankedChannels> {
         self.check_shown(&options.shown)?;
+        channels
+            .iter()
+            .filter_map(|channel| channel.filter)
+            .try_for_each(|filter| self.check_filter(filter))?;
         let sources = self.sources(user, channels, options.k)?;
         Ok(self.ranked_channels(user, channels, &sources[..channels.len()], options, &[]))
     }
@@ -77,7 +81,15 @@ impl Index {
         let Workspace { user, rank, hits, channel_hits, chooser, sieve: Sieve { named, .. }, .. } =
             &mut workspace;
         let ranking = self.ranking();
-        let (unknown, dropped) = self.merge(sources, &options.shown, named, rank);
+        let (unknown, mut dropped) = self.merge(sources, &options.shown, named, rank);
+        if channels.iter().any(|channel| channel.filter.is_some()) {
+            let own = |number: usize| channels[number].filter.map(|filter| (1 << number, filter.rows()));
+            ranking.retain_merged(rank, |row, bits| {
+                let dropped_by = (0..channels.len()).filter_map(own).filter(|(_, rows)| !rows.contains(row));
+                dropped_by.for_each(|(bit, _): (u32, _)| *bits &= !bit);
+                dropped.note((*bits == 0).then_some(Reason::Filtered))
+            });
+        }
         let quotas = channels.iter().any(|channel| channel.has_quota(options.k));
         match quotas {
             true => ranking.score_visits(user, rank, hits),

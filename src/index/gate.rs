@@ -1,8 +1,9 @@
 //! What of the items a request may see, found in the index.
 
 use super::Index;
-use super::items::Items;
+use super::items::{ItemSet, Items};
 use super::options::Shown;
+use crate::columns::Filter;
 use crate::row_set::{RowSet, Selection};
 use crate::{Error, Result};
 
@@ -12,7 +13,7 @@ use crate::{Error, Result};
 pub struct Dropped {
     /// Those that are denied.
     pub denied: usize,
-    /// Those that are not among the allowed.
+    /// Those that a filter does not keep, and those that are not among the allowed.
     pub filtered: usize,
 }
 
@@ -60,7 +61,7 @@ impl Sieve {
 /// Items that are denied or allowed: rows, or what is asked of ids.
 #[derive(Clone, Copy)]
 enum Test<'a> {
-    Prepared(&'a super::ItemSet),
+    Prepared(&'a ItemSet),
     Named(&'a RowSet),
     Ids(Items<'a>),
 }
@@ -70,12 +71,14 @@ enum Test<'a> {
 pub(super) struct Gate<'a> {
     /// Rows that an overlay hides are denied too.
     deny: [Option<Test<'a>>; 2],
+    filter: Option<&'a Filter>,
     allow: Option<Test<'a>>,
 }
 
 impl Index {
     /// Refuses what was made for another index.
     pub(super) fn check_shown(&self, shown: &Shown<'_>) -> Result<()> {
+        shown.filter.map_or(Ok(()), |filter| self.check_filter(filter))?;
         let stale = |items: &Items<'_>| match items {
             Items::Set(set) => set.generation != self.generation(),
             _ => false,
@@ -110,7 +113,11 @@ impl Index {
         };
         let deny = shown.deny.map(|items| test(items, denied));
         let hides = (!hidden.is_empty() && ids(shown.deny).is_none()).then_some(Test::Named(denied));
-        Gate { deny: [deny, hides], allow: shown.allow.map(|items| test(items, allowed)) }
+        Gate {
+            deny: [deny, hides],
+            filter: shown.filter,
+            allow: shown.allow.map(|items| test(items, allowed)),
+        }
     }
 }
 
@@ -131,6 +138,13 @@ impl<'a> Test<'a> {
             Test::Ids(_) => None,
         }
     }
+
+    fn prepared(self) -> Option<&'a ItemSet> {
+        match self {
+            Test::Prepared(set) => Some(set),
+            Test::Named(_) | Test::Ids(_) => None,
+        }
+    }
 }
 
 fn names(items: Items<'_>, id: u64) -> bool {
@@ -144,7 +158,7 @@ fn names(items: Items<'_>, id: u64) -> bool {
 impl<'a> Gate<'a> {
     /// Whether every item passes.
     pub fn is_open(&self) -> bool {
-        self.deny.iter().chain([&self.allow]).all(Option::is_none)
+        self.filter.is_none() && self.deny.iter().chain([&self.allow]).all(Option::is_none)
     }
 
     /// Why a row does not pass, if it does not.
@@ -152,7 +166,9 @@ impl<'a> Gate<'a> {
         if self.deny.iter().flatten().any(|test| test.holds(row, ids)) {
             return Some(Reason::Denied);
         }
-        self.allow.is_some_and(|test| !test.holds(row, ids)).then_some(Reason::Filtered)
+        let filtered = self.filter.is_some_and(|filter| !filter.rows().contains(row))
+            || self.allow.is_some_and(|test| !test.holds(row, ids));
+        filtered.then_some(Reason::Filtered)
     }
 
     /// Whether ids have to be asked about, beyond the rows that pass.
@@ -174,27 +190,25 @@ impl<'a> Gate<'a> {
     /// The rows that pass, as far as rows tell; none where all do. `passing` is only used for its space.
     pub fn select(&self, passing: &'a mut Selection) -> Option<&'a Selection> {
         let dropped = || self.deny.iter().flatten().filter_map(|test| test.rows());
-        let kept = || self.allow.iter().filter_map(|test| test.rows());
-        match (dropped().count(), kept().count()) {
+        let kept = || {
+            let allowed = self.allow.iter().filter_map(|test| test.rows());
+            self.filter.iter().map(|filter| filter.rows()).chain(allowed)
+        };
+        let allowed = self.allow.and_then(Test::prepared).map(|set| &set.rows);
+        let mut ready = self.filter.map(Filter::selection).into_iter().chain(allowed);
+        let whole = match (dropped().count(), kept().count()) {
             (0, 0) => return None,
-            (1, 0) => {
-                if let Some(Test::Prepared(set)) = self.deny[0] {
-                    return Some(set.others());
-                }
-            }
-            (0, 1) => {
-                if let Some(Test::Prepared(set)) = self.allow {
-                    return Some(&set.rows);
-                }
-            }
-            _ => {}
-        }
-        let listed = self.allow.and_then(|test| match test {
-            Test::Prepared(set) => set.rows.list(),
+            (1, 0) => self.deny[0].and_then(Test::prepared).map(ItemSet::others),
+            (0, 1) => ready.next(),
             _ => None,
-        });
-        if let Some(rows) = listed {
-            let passes = |row: &u32| !dropped().any(|rows| rows.contains(*row));
+        };
+        if whole.is_some() {
+            return whole;
+        }
+        if let Some(rows) = ready.find_map(Selection::list) {
+            let passes = |row: &u32| {
+                kept().all(|rows| rows.contains(*row)) && !dropped().any(|rows| rows.contains(*row))
+            };
             passing.refill_listed(rows.iter().copied().filter(passes));
             return Some(passing);
         }

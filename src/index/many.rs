@@ -43,7 +43,12 @@ impl Index {
     /// assert_eq!((found[0].hits[0].id, found[1].hits[0].id), (7, 8));
     /// # Ok::<(), itemdex::Error>(())
     /// ```
-    pub fn search_many(&self, users: &Matrix, options: &SearchOptions<'_>, threads: usize) -> Result<Vec<Found>> {
+    pub fn search_many(
+        &self,
+        users: &Matrix,
+        options: &SearchOptions<'_>,
+        threads: usize,
+    ) -> Result<Vec<Found>> {
         self.check_users(users)?;
         self.check_search(options)?;
         let mut workspace = self.workspace();
@@ -59,8 +64,7 @@ impl Index {
         match planned {
             _ if k == 0 => {}
             Route::Scan if !gate.asks() => {
-                let lists =
-                    self.scan_many(users, scope_of(among), (k, options.bounding()), threads, |_| ());
+                let lists = self.scan_many(users, scope_of(among), (k, options.bounding()), threads, |_| ());
                 answers.iter_mut().zip(lists).for_each(|(answer, hits)| answer.hits = hits);
             }
             Route::Partitions(Some(effort)) if !gate.asks() => {
@@ -183,7 +187,9 @@ impl Index {
             let group: Vec<&[f32]> = (start..).take(answers.len()).map(|user| users.row(user)).collect();
             scratches.resize_with(answers.len(), partitions::Scratch::default);
             let found = searched.search_many(&group, wanted, effort, &mut scratches);
-            for (((answer, scratch), user), found) in answers.iter_mut().zip(&scratches).zip(&group).zip(found) {
+            for (((answer, scratch), user), found) in
+                answers.iter_mut().zip(&scratches).zip(&group).zip(found)
+            {
                 if found {
                     answer.hits.clone_from(&scratch.hits);
                     continue;

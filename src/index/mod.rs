@@ -9,12 +9,14 @@
 //! - `items` names items to deny or to allow; `gate` finds their rows, and decides who passes.
 //! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its
 //!   answer beside it.
+//! - `filter` makes filters, and gives the values of items.
 //! - `candidates` is what a rank takes; `quotas` has recall channels, and chooses hits within their quotas.
 //! - `workspace` holds what a query borrows and gives back.
 
 mod candidates;
 mod channels;
 mod check;
+mod filter;
 mod gate;
 mod items;
 mod many;
@@ -29,9 +31,9 @@ mod workspace;
 pub use candidates::{Candidates, RowHandles};
 pub use channels::RankedChannels;
 pub use check::{Builder, Info};
-pub(crate) use many::{spread, wrong_lists};
 pub use gate::Dropped;
 pub use items::{ItemSet, Items};
+pub(crate) use many::{spread, wrong_lists};
 pub use open::{OpenOptions, Residency};
 pub use options::{Plan, RankOptions, SearchOptions};
 pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};

@@ -1,6 +1,7 @@
 //! What requests ask for.
 
 use super::items::Items;
+use crate::columns::Filter;
 
 /// The recall of a search that does not name one.
 const DEFAULT_RECALL: f32 = 0.95;
@@ -8,6 +9,7 @@ const DEFAULT_RECALL: f32 = 0.95;
 /// What of the items a request may see.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Shown<'a> {
+    pub filter: Option<&'a Filter>,
     pub deny: Option<Items<'a>>,
     pub allow: Option<Items<'a>>,
 }
@@ -15,7 +17,7 @@ pub(crate) struct Shown<'a> {
 impl Shown<'_> {
     /// Whether a request may see every item.
     pub fn is_all(&self) -> bool {
-        self.deny.is_none() && self.allow.is_none()
+        self.filter.is_none() && self.deny.is_none() && self.allow.is_none()
     }
 }
 
@@ -119,6 +121,12 @@ impl<'a> SearchOptions<'a> {
         self
     }
 
+    /// Finds no other items than those that the filter keeps.
+    pub fn filter(mut self, filter: &'a Filter) -> SearchOptions<'a> {
+        self.shown.filter = Some(filter);
+        self
+    }
+
     /// Leaves these items out of the answer. Items that were denied are passed over and never counted: the
     /// answer has `k` others, or all there are.
     pub fn deny(mut self, items: impl Into<Items<'a>>) -> SearchOptions<'a> {
@@ -191,6 +199,12 @@ impl<'a> RankOptions<'a> {
         self
     }
 
+    /// Leaves out the candidates that the filter does not keep.
+    pub fn filter(mut self, filter: &'a Filter) -> RankOptions<'a> {
+        self.shown.filter = Some(filter);
+        self
+    }
+
     /// Leaves out the candidates that are among these items.
     pub fn deny(mut self, items: impl Into<Items<'a>>) -> RankOptions<'a> {
         self.shown.deny = Some(items.into());
@@ -212,4 +226,3 @@ impl<'a> RankOptions<'a> {
         self.k
     }
 }
-

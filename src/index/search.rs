@@ -246,11 +246,7 @@ impl Index {
     }
 
     /// What partitions are asked for.
-    pub(super) fn wanted<'a>(
-        &self,
-        options: &SearchOptions<'_>,
-        among: Option<&'a Selection>,
-    ) -> Wanted<'a> {
+    pub(super) fn wanted<'a>(&self, options: &SearchOptions<'_>, among: Option<&'a Selection>) -> Wanted<'a> {
         let k = options.k().min(among.map_or(self.len(), Selection::count));
         let approximate = options.approximate();
         let among = among.map(|among| Among {

@@ -268,7 +268,8 @@ impl<'a> Searched<'a> {
     /// Adds the codes of the chosen clusters to the work: those of blocks that have rows to be found.
     fn count_work(&self, scratch: &mut Scratch) {
         let Scratch { model, clusters, work, .. } = scratch;
-        let coded = |&cluster: &u32| (LANES * model.count(cluster) as usize).min(self.run(cluster, None).count);
+        let coded =
+            |&cluster: &u32| (LANES * model.count(cluster) as usize).min(self.run(cluster, None).count);
         work.clusters += clusters.len();
         work.coded += clusters.iter().map(coded).sum::<usize>();
     }

@@ -46,7 +46,8 @@ impl View {
         if self.overlay.is_empty() {
             return self.held.index.rank_with(user, candidates, options);
         }
-        let RankedChannels { hits, unknown, dropped } = self.merged(user, &[Channel::new(candidates)], options)?;
+        let RankedChannels { hits, unknown, dropped } =
+            self.merged(user, &[Channel::new(candidates)], options)?;
         let hits = hits.iter().map(ChannelHit::hit).collect();
         Ok(Ranked { hits, unknown, dropped })
     }
