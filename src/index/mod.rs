@@ -36,6 +36,7 @@ pub use search::Found;
 
 use workspace::Workspaces;
 
+use crate::columns::ExpiredRows;
 use crate::file::{IndexFile, Section};
 use crate::graph::Graph;
 use crate::ids::IdMap;
@@ -67,6 +68,7 @@ use crate::{Error, Result};
 /// ```
 pub struct Index {
     file: IndexFile,
+    expired: ExpiredRows,
     workspaces: Workspaces,
 }
 
