@@ -16,11 +16,17 @@ impl RowSet {
 
     /// All `rows`.
     pub fn all(rows: usize) -> RowSet {
-        let mut words = vec![u64::MAX; rows.div_ceil(64)];
+        RowSet::from_words(vec![u64::MAX; rows.div_ceil(64)], rows)
+    }
+
+    /// The rows whose bits are set, row 0 in the lowest bit of the first word. Bits past the last row do not count.
+    pub fn from_words(mut words: Vec<u64>, rows: usize) -> RowSet {
+        words.resize(rows.div_ceil(64), 0);
         if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
-            *last = (1 << (rows % 64)) - 1;
+            *last &= (1 << (rows % 64)) - 1;
         }
-        RowSet { words, rows, count: rows }
+        let count = words.iter().map(|word| word.count_ones() as usize).sum();
+        RowSet { words, rows, count }
     }
 
     /// Puts a row in; a row that is not of the index is left out.

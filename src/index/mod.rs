@@ -8,12 +8,14 @@
 //! - `plan` is what a search is asked for, and chooses the plan that answers it.
 //! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its
 //!   answer beside it.
+//! - `filter` makes filters, and gives the values of items.
 //! - `candidates` is what a rank takes; `quotas` has recall channels, and chooses hits within their quotas.
 //! - `workspace` holds what a query borrows and gives back.
 
 mod candidates;
 mod channels;
 mod check;
+mod filter;
 mod many;
 mod open;
 mod plan;
@@ -34,6 +36,7 @@ pub use search::Found;
 
 use workspace::Workspaces;
 
+use crate::columns::ExpiredRows;
 use crate::file::{IndexFile, Section};
 use crate::graph::Graph;
 use crate::ids::IdMap;
@@ -65,6 +68,7 @@ use crate::{Error, Result};
 /// ```
 pub struct Index {
     file: IndexFile,
+    expired: ExpiredRows,
     workspaces: Workspaces,
 }
 
