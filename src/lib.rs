@@ -76,8 +76,8 @@ mod vectors;
 pub use bloom::BloomFilter;
 pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use columns::{
-    Expression, Filter, FlagColumn, Literal, NumberColumn, TagColumn, Value, Values, flag, is_null, number,
-    tag,
+    Column, ColumnInfo, ColumnKind, Expression, Filter, FlagColumn, Literal, NumberColumn, Parameters,
+    TagColumn, Value, Values, flag, is_null, number, tag,
 };
 pub use error::{Error, Result};
 pub use half::f16;

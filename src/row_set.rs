@@ -23,9 +23,17 @@ impl RowSet {
 
     /// All `rows`.
     pub fn all(rows: usize) -> RowSet {
-        let mut set = RowSet::default();
-        set.fill(rows);
-        set
+        RowSet::from_words(vec![u64::MAX; rows.div_ceil(64)], rows)
+    }
+
+    /// The rows whose bits are set, row 0 in the lowest bit of the first word. Bits past the last row do not count.
+    pub fn from_words(mut words: Vec<u64>, rows: usize) -> RowSet {
+        words.resize(rows.div_ceil(64), 0);
+        if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
+            *last &= (1 << (rows % 64)) - 1;
+        }
+        let count = words.iter().map(|word| word.count_ones() as usize).sum();
+        RowSet { words, rows, count }
     }
 
     /// Puts a row in; a row that is not of the index is left out.
@@ -98,10 +106,7 @@ impl RowSet {
     pub fn fill(&mut self, rows: usize) {
         self.words.clear();
         self.words.resize(rows.div_ceil(64), u64::MAX);
-        if let Some(last) = self.words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
-            *last = (1 << (rows % 64)) - 1;
-        }
-        (self.rows, self.count) = (rows, rows);
+        *self = RowSet::from_words(std::mem::take(&mut self.words), rows);
     }
 
     /// Makes it a copy of another set, in the same memory.
@@ -191,6 +196,28 @@ impl Selection {
     /// The memory that is held, in bytes.
     pub fn bytes(&self) -> usize {
         self.set.bytes() + self.list.capacity() * 4
+    }
+}
+
+/// A set of rows to leave out of searches, and once somebody asked, all others made ready.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Excluded {
+    rows: RowSet,
+    others: OnceLock<Selection>,
+}
+
+impl Excluded {
+    pub fn new(rows: RowSet) -> Excluded {
+        Excluded { rows, others: OnceLock::new() }
+    }
+
+    pub fn rows(&self) -> &RowSet {
+        &self.rows
+    }
+
+    /// The rows that are not left out.
+    pub fn others(&self) -> &Selection {
+        self.others.get_or_init(|| Selection::new(self.rows.others()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Expressions: what an item must be for a filter to keep it.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::ops::{BitAnd, BitOr, Bound, Not};
 
 use super::value::{Value, Values};
@@ -28,7 +29,7 @@ pub struct Expression(pub(super) Node);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
-    /// The value is one of these; of many tags, one of them is.
+    /// The value is one of these, which are in order; of many tags, one of them is.
     Any {
         column: String,
         literals: Vec<Literal>,
@@ -118,7 +119,7 @@ pub struct TagColumn(String);
 impl TagColumn {
     /// At least one of the item's tags is one of these.
     pub fn any<T: Into<Literal>>(self, tags: impl IntoIterator<Item = T>) -> Expression {
-        Expression(Node::Any { column: self.0, literals: tags.into_iter().map(Into::into).collect() })
+        Expression(Node::any(self.0, tags.into_iter().map(Into::into).collect()))
     }
 
     /// Each of these is a tag of the item.
@@ -172,7 +173,7 @@ impl NumberColumn {
 
     /// The number is this.
     pub fn is(self, number: impl Into<Literal>) -> Expression {
-        Expression(Node::Any { column: self.0, literals: vec![number.into()] })
+        Expression(Node::any(self.0, vec![number.into()]))
     }
 
     fn within(self, low: Bound<Literal>, high: Bound<Literal>) -> Expression {
@@ -187,7 +188,7 @@ pub struct FlagColumn(String);
 impl FlagColumn {
     /// The flag is this.
     pub fn is(self, flag: bool) -> Expression {
-        Expression(Node::Any { column: self.0, literals: vec![flag.into()] })
+        Expression(Node::any(self.0, vec![flag.into()]))
     }
 
     /// The flag is true.
@@ -245,6 +246,12 @@ impl Expression {
 }
 
 impl Node {
+    pub fn any(column: String, mut literals: Vec<Literal>) -> Node {
+        literals.sort_by(|a, b| a.0.order(&b.0));
+        literals.dedup();
+        Node::Any { column, literals }
+    }
+
     /// Itself, or `TooDeep` in its place. What is replaced is no deeper than can be dropped safely.
     fn bounded(self) -> Node {
         if self.depth() > MAX_DEPTH { Node::TooDeep } else { self }
@@ -261,10 +268,7 @@ impl Node {
     /// Whether it is true of an item with these values; `None` if that is null.
     fn truth(&self, values: &Values) -> Option<bool> {
         match self {
-            Node::Any { column, literals } => {
-                join(literals.iter().map(|literal| equals(values.get(column), literal)), true)
-                    .filter(|_| !values.get(column).is_null())
-            }
+            Node::Any { column, literals } => is_any(values.get(column), literals),
             Node::All { column, literals } => {
                 join(literals.iter().map(|literal| equals(values.get(column), literal)), false)
                     .filter(|_| !values.get(column).is_null())
@@ -292,6 +296,32 @@ fn join(truths: impl Iterator<Item = Option<bool>>, decisive: bool) -> Option<bo
     joined
 }
 
+/// Whether a value is, or has among its tags, one of the literals, which are in order.
+fn is_any(value: &Value, literals: &[Literal]) -> Option<bool> {
+    let has = |order: &dyn Fn(&Scalar) -> Option<Ordering>| {
+        literals.binary_search_by(|literal| order(&literal.0).unwrap_or(Ordering::Less)).is_ok()
+    };
+    let text = |tag: &String| {
+        has(&|scalar| match scalar {
+            Scalar::Text(text) => Some(text.cmp(tag)),
+            _ => None,
+        })
+    };
+    let id = |tag: &u64| {
+        has(&|scalar| match scalar {
+            Scalar::Integer(id) => Some(id.cmp(&i128::from(*tag))),
+            _ => None,
+        })
+    };
+    let fits = |kind: fn(&Scalar) -> bool| literals.iter().all(|literal| kind(&literal.0));
+    match value {
+        Value::Null => None,
+        Value::Tags(tags) if fits(|scalar| matches!(scalar, Scalar::Text(_))) => Some(tags.iter().any(text)),
+        Value::Ids(ids) if fits(|scalar| matches!(scalar, Scalar::Integer(_))) => Some(ids.iter().any(id)),
+        value => join(literals.iter().map(|literal| equals(value, literal)), true),
+    }
+}
+
 /// Whether a value is, or has among its tags, the literal; `None` for null and for values of another kind.
 fn equals(value: &Value, literal: &Literal) -> Option<bool> {
     match (value, &literal.0) {
@@ -304,7 +334,7 @@ fn equals(value: &Value, literal: &Literal) -> Option<bool> {
     }
 }
 
-fn within(value: &Value, low: &Bound<Literal>, high: &Bound<Literal>) -> Option<bool> {
+pub(super) fn within(value: &Value, low: &Bound<Literal>, high: &Bound<Literal>) -> Option<bool> {
     let above = match low {
         Bound::Included(low) => compare(value, low)?.is_ge(),
         Bound::Excluded(low) => compare(value, low)?.is_gt(),
@@ -330,7 +360,7 @@ fn compare(value: &Value, literal: &Literal) -> Option<Ordering> {
 }
 
 /// Compares exactly, though an `f64` has fewer digits than an `i64`.
-pub(super) fn compare_integer(value: i64, bound: f64) -> Option<Ordering> {
+fn compare_integer(value: i64, bound: f64) -> Option<Ordering> {
     let whole = bound.floor();
     if bound.is_nan() {
         return None;
@@ -338,4 +368,34 @@ pub(super) fn compare_integer(value: i64, bound: f64) -> Option<Ordering> {
     // Beyond 2^63 an `f64` is greater than every `i64`, and the cast keeps all the values between.
     let below = i128::from(value).cmp(&(whole as i128));
     Some(if below.is_eq() && bound > whole { Ordering::Less } else { below })
+}
+
+impl Scalar {
+    /// An order of all literals, by their kinds first.
+    fn order(&self, other: &Scalar) -> Ordering {
+        let kind = |scalar: &Scalar| match scalar {
+            Scalar::Text(_) => 0,
+            Scalar::Integer(_) => 1,
+            Scalar::Real(_) => 2,
+            Scalar::Flag(_) => 3,
+        };
+        match (self, other) {
+            (Scalar::Text(a), Scalar::Text(b)) => a.cmp(b),
+            (Scalar::Integer(a), Scalar::Integer(b)) => a.cmp(b),
+            (Scalar::Real(a), Scalar::Real(b)) => a.total_cmp(b),
+            (Scalar::Flag(a), Scalar::Flag(b)) => a.cmp(b),
+            (a, b) => kind(a).cmp(&kind(b)),
+        }
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scalar::Text(text) => write!(f, "the text {text:?}"),
+            Scalar::Integer(number) => write!(f, "the integer {number}"),
+            Scalar::Real(number) => write!(f, "the number {number}"),
+            Scalar::Flag(flag) => write!(f, "{flag}"),
+        }
+    }
 }

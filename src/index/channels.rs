@@ -81,7 +81,7 @@ impl Index {
         let Workspace { user, rank, hits, channel_hits, chooser, sieve: Sieve { named, .. }, .. } =
             &mut workspace;
         let ranking = self.ranking();
-        let (unknown, mut dropped) = self.merge(sources, &options.shown, named, rank);
+        let (unknown, mut dropped) = self.merge(sources, &self.gate(&options.shown, &[], named), rank);
         if channels.iter().any(|channel| channel.filter.is_some()) {
             let own = |number: usize| channels[number].filter.map(|filter| (1 << number, filter.rows()));
             ranking.retain_merged(rank, |row, bits| {

@@ -1,16 +1,20 @@
 //! What of the items a request may see, found in the index.
 
+use std::sync::Arc;
+
 use super::Index;
 use super::items::{ItemSet, Items};
 use super::options::Shown;
 use crate::columns::Filter;
-use crate::row_set::{RowSet, Selection};
+use crate::row_set::{Excluded, RowSet, Selection};
 use crate::{Error, Result};
 
 /// How many of the candidates of a rank were left out, each for the first reason that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Dropped {
+    /// Those that have expired.
+    pub expired: usize,
     /// Those that are denied.
     pub denied: usize,
     /// Those that a filter does not keep, and those that are not among the allowed.
@@ -20,6 +24,7 @@ pub struct Dropped {
 /// Why an item is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
+    Expired,
     Denied,
     Filtered,
 }
@@ -29,6 +34,7 @@ impl Dropped {
     pub(super) fn note(&mut self, verdict: Option<Reason>) -> bool {
         match verdict {
             None => return true,
+            Some(Reason::Expired) => self.expired += 1,
             Some(Reason::Denied) => self.denied += 1,
             Some(Reason::Filtered) => self.filtered += 1,
         }
@@ -67,8 +73,8 @@ enum Test<'a> {
 }
 
 /// Decides of rows whether a request may see them.
-#[derive(Clone, Copy)]
 pub(super) struct Gate<'a> {
+    expired: Option<Arc<Excluded>>,
     /// Rows that an overlay hides are denied too.
     deny: [Option<Test<'a>>; 2],
     filter: Option<&'a Filter>,
@@ -114,6 +120,7 @@ impl Index {
         let deny = shown.deny.map(|items| test(items, denied));
         let hides = (!hidden.is_empty() && ids(shown.deny).is_none()).then_some(Test::Named(denied));
         Gate {
+            expired: self.expired(shown.now),
             deny: [deny, hides],
             filter: shown.filter,
             allow: shown.allow.map(|items| test(items, allowed)),
@@ -124,7 +131,7 @@ impl Index {
 impl<'a> Test<'a> {
     fn holds(self, row: u32, ids: &[u64]) -> bool {
         match self {
-            Test::Prepared(set) => set.rows.set().contains(row),
+            Test::Prepared(set) => set.rows().contains(row),
             Test::Named(rows) => rows.contains(row),
             Test::Ids(items) => names(items, ids[row as usize]),
         }
@@ -133,7 +140,7 @@ impl<'a> Test<'a> {
     /// The rows, where they are known.
     fn rows(self) -> Option<&'a RowSet> {
         match self {
-            Test::Prepared(set) => Some(set.rows.set()),
+            Test::Prepared(set) => Some(set.rows()),
             Test::Named(rows) => Some(rows),
             Test::Ids(_) => None,
         }
@@ -158,11 +165,16 @@ fn names(items: Items<'_>, id: u64) -> bool {
 impl<'a> Gate<'a> {
     /// Whether every item passes.
     pub fn is_open(&self) -> bool {
-        self.filter.is_none() && self.deny.iter().chain([&self.allow]).all(Option::is_none)
+        self.expired.is_none()
+            && self.filter.is_none()
+            && self.deny.iter().chain([&self.allow]).all(Option::is_none)
     }
 
     /// Why a row does not pass, if it does not.
     pub fn verdict(&self, row: u32, ids: &[u64]) -> Option<Reason> {
+        if self.expired.as_ref().is_some_and(|expired| expired.rows().contains(row)) {
+            return Some(Reason::Expired);
+        }
         if self.deny.iter().flatten().any(|test| test.holds(row, ids)) {
             return Some(Reason::Denied);
         }
@@ -188,17 +200,24 @@ impl<'a> Gate<'a> {
     }
 
     /// The rows that pass, as far as rows tell; none where all do. `passing` is only used for its space.
-    pub fn select(&self, passing: &'a mut Selection) -> Option<&'a Selection> {
-        let dropped = || self.deny.iter().flatten().filter_map(|test| test.rows());
+    pub fn select<'s>(&'s self, passing: &'s mut Selection) -> Option<&'s Selection> {
+        let expired = self.expired.as_deref();
+        let dropped = || {
+            let denied = self.deny.iter().flatten().filter_map(|test| test.rows());
+            expired.map(Excluded::rows).into_iter().chain(denied)
+        };
         let kept = || {
             let allowed = self.allow.iter().filter_map(|test| test.rows());
             self.filter.iter().map(|filter| filter.rows()).chain(allowed)
         };
-        let allowed = self.allow.and_then(Test::prepared).map(|set| &set.rows);
+        let allowed = self.allow.and_then(Test::prepared).map(ItemSet::selection);
         let mut ready = self.filter.map(Filter::selection).into_iter().chain(allowed);
         let whole = match (dropped().count(), kept().count()) {
             (0, 0) => return None,
-            (1, 0) => self.deny[0].and_then(Test::prepared).map(ItemSet::others),
+            (1, 0) => {
+                let denied = self.deny[0].and_then(Test::prepared).map(ItemSet::others);
+                denied.or(expired.map(Excluded::others))
+            }
             (0, 1) => ready.next(),
             _ => None,
         };

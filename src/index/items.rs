@@ -3,7 +3,8 @@ use std::sync::OnceLock;
 
 use super::Index;
 use crate::bloom::BloomFilter;
-use crate::row_set::{RowSet, Selection};
+use crate::ids::NONE;
+use crate::row_set::{Excluded, RowSet, Selection};
 
 /// Items that a request denies or allows. The methods that take them take a reference to what names them; a
 /// test goes by `Items::Test(&|id| ...)`.
@@ -66,7 +67,7 @@ impl<'a> From<&'a BloomFilter<'a>> for Items<'a> {
 /// Items of one index, made ready to be denied or allowed by many requests: what a user has seen, or what a
 /// page may show. Made by [`Index::item_set`].
 ///
-/// Takes an eighth of a byte for each item of the index, and as much again once it was denied. Only an index
+/// Takes a bit for each item of the index, and another once searches deny it or allow it. Only an index
 /// of the same file, or of a copy of it, takes it; any other gives
 /// [`Error::StaleRows`](crate::Error::StaleRows).
 ///
@@ -86,9 +87,8 @@ impl<'a> From<&'a BloomFilter<'a>> for Items<'a> {
 pub struct ItemSet {
     /// The fingerprint of the index, and how many rows it has.
     pub(super) generation: (u64, usize),
-    pub(super) rows: Selection,
-    /// All other rows.
-    others: OnceLock<Selection>,
+    rows: OnceLock<Selection>,
+    excluded: Excluded,
     /// The ids that the index does not have, ascending.
     unknown: Vec<u64>,
 }
@@ -96,7 +96,7 @@ pub struct ItemSet {
 impl ItemSet {
     /// How many of the items the index has.
     pub fn len(&self) -> usize {
-        self.rows.count()
+        self.rows().count()
     }
 
     /// Whether the index has none of the items.
@@ -104,9 +104,18 @@ impl ItemSet {
         self.len() == 0
     }
 
+    pub(super) fn rows(&self) -> &RowSet {
+        self.excluded.rows()
+    }
+
+    /// The rows in it, made ready for searches.
+    pub(super) fn selection(&self) -> &Selection {
+        self.rows.get_or_init(|| Selection::new(self.rows().clone()))
+    }
+
     /// The rows that are not in it.
     pub(super) fn others(&self) -> &Selection {
-        self.others.get_or_init(|| Selection::new(self.rows.set().others()))
+        self.excluded.others()
     }
 
     /// Whether it names an item that the index does not have.
@@ -124,16 +133,17 @@ impl Index {
         let (mut found, mut set) = (Vec::new(), RowSet::none(self.len()));
         self.insert_rows_of(ids, &mut found, &mut set);
         let mut unknown: Vec<u64> =
-            ids.iter().zip(&found).filter(|(_, row)| **row == crate::ids::NONE).map(|(&id, _)| id).collect();
+            ids.iter().zip(&found).filter(|(_, row)| **row == NONE).map(|(&id, _)| id).collect();
         unknown.sort_unstable();
         unknown.dedup();
-        ItemSet { generation: self.generation(), rows: Selection::new(set), others: OnceLock::new(), unknown }
+        let generation = self.generation();
+        ItemSet { generation, rows: OnceLock::new(), excluded: Excluded::new(set), unknown }
     }
 
     /// Puts the rows of ids into a set, and leaves in `found` the row of each.
     pub(super) fn insert_rows_of(&self, ids: &[u64], found: &mut Vec<u32>, set: &mut RowSet) {
         found.clear();
-        found.resize(ids.len(), crate::ids::NONE);
+        found.resize(ids.len(), NONE);
         self.id_map().rows(ids, found);
         // The row of an unknown id is beyond every index.
         found.iter().for_each(|&row| set.insert(row));

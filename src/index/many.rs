@@ -67,7 +67,7 @@ impl Index {
                 let lists = self.scan_many(users, scope_of(among), (k, options.bounding()), threads, |_| ());
                 answers.iter_mut().zip(lists).for_each(|(answer, hits)| answer.hits = hits);
             }
-            Route::Partitions(Some(effort)) if !gate.asks() => {
+            Route::Partitions(effort) if !gate.asks() => {
                 spread(&mut answers, threads, |first, answers| {
                     self.partitions_many((users, first), options, effort, among, answers);
                 });
@@ -133,7 +133,7 @@ impl Index {
         };
         let mut workspace = self.workspace();
         let Workspace { rank, sieve: Sieve { named, .. }, .. } = &mut workspace;
-        let (unknown, dropped) = self.merge(&[shared], &options.shown, named, rank);
+        let (unknown, dropped) = self.merge(&[shared], &self.gate(&options.shown, &[], named), rank);
         let rows = &workspace.rank.visits;
         let (k, bounding) = options.selection();
         let selection = (k.min(rows.len()), bounding);
@@ -176,7 +176,7 @@ impl Index {
         &self,
         (users, first): (&Matrix, usize),
         options: &SearchOptions<'_>,
-        effort: Effort,
+        effort: Option<Effort>,
         among: Option<&Selection>,
         answers: &mut [Found],
     ) {
@@ -186,7 +186,13 @@ impl Index {
             let start = first + number * SHARING;
             let group: Vec<&[f32]> = (start..).take(answers.len()).map(|user| users.row(user)).collect();
             scratches.resize_with(answers.len(), partitions::Scratch::default);
-            let found = searched.search_many(&group, wanted, effort, &mut scratches);
+            let found = match effort {
+                Some(effort) => searched.search_many(&group, wanted, effort, &mut scratches),
+                None => {
+                    searched.search_many_exactly(&group, wanted, partitions::BEGINNING, &mut scratches);
+                    vec![true; group.len()]
+                }
+            };
             for (((answer, scratch), user), found) in
                 answers.iter_mut().zip(&scratches).zip(&group).zip(found)
             {

@@ -42,6 +42,7 @@ pub use search::Found;
 
 use workspace::Workspaces;
 
+use crate::columns::ExpiredRows;
 use crate::file::{IndexFile, Section};
 use crate::graph::Graph;
 use crate::ids::IdMap;
@@ -73,6 +74,7 @@ use crate::{Error, Result};
 /// ```
 pub struct Index {
     file: IndexFile,
+    expired: ExpiredRows,
     workspaces: Workspaces,
 }
 

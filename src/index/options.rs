@@ -12,13 +12,8 @@ pub(crate) struct Shown<'a> {
     pub filter: Option<&'a Filter>,
     pub deny: Option<Items<'a>>,
     pub allow: Option<Items<'a>>,
-}
-
-impl Shown<'_> {
-    /// Whether a request may see every item.
-    pub fn is_all(&self) -> bool {
-        self.filter.is_none() && self.deny.is_none() && self.allow.is_none()
-    }
+    /// Seconds since 1970.
+    pub now: Option<i64>,
 }
 
 /// How to search: for how many items, and how hard.
@@ -140,6 +135,13 @@ impl<'a> SearchOptions<'a> {
         self
     }
 
+    /// Answers as at a second since 1970: items that have expired by then are left out. Without it, as at the
+    /// second of the call.
+    pub fn now(mut self, seconds: i64) -> SearchOptions<'a> {
+        self.shown.now = Some(seconds);
+        self
+    }
+
     pub(crate) fn k(&self) -> usize {
         self.k
     }
@@ -214,6 +216,13 @@ impl<'a> RankOptions<'a> {
     /// Leaves out the candidates that are not among these items.
     pub fn allow(mut self, items: impl Into<Items<'a>>) -> RankOptions<'a> {
         self.shown.allow = Some(items.into());
+        self
+    }
+
+    /// Answers as at a second since 1970: candidates that have expired by then are left out. Without it, as at
+    /// the second of the call.
+    pub fn now(mut self, seconds: i64) -> RankOptions<'a> {
+        self.shown.now = Some(seconds);
         self
     }
 

@@ -1,7 +1,7 @@
 use super::Index;
 use super::candidates::{Candidates, RowHandles};
-use super::gate::{Dropped, Named, Sieve};
-use super::options::{RankOptions, Shown};
+use super::gate::{Dropped, Gate, Sieve};
+use super::options::RankOptions;
 use super::workspace::Workspace;
 use crate::ids::NONE;
 use crate::ranking::{self, Source};
@@ -107,12 +107,13 @@ impl Index {
         let mut workspace = self.workspace_for(user);
         let Workspace { user, rank, hits, sieve: Sieve { named, .. }, .. } = &mut workspace;
         let ranking = self.ranking();
-        let (unknown, dropped) = match options.shown.is_all() {
+        let gate = self.gate(&options.shown, &[], named);
+        let (unknown, dropped) = match gate.is_open() {
             true => match ranking.look_up(candidates, rank) {
                 0 => Default::default(),
                 _ => (ranking.unknown(candidates, rank), Dropped::default()),
             },
-            false => self.merge(&[candidates], &options.shown, named, rank),
+            false => self.merge(&[candidates], &gate, rank),
         };
         ranking.best(user, options.selection(), rank, hits);
         keep_best(hits, options.k, Hit::order);
@@ -123,13 +124,11 @@ impl Index {
     pub(super) fn merge(
         &self,
         sources: &[Source<'_>],
-        shown: &Shown<'_>,
-        named: &mut Named,
+        gate: &Gate<'_>,
         rank: &mut ranking::Scratch,
     ) -> (Vec<u64>, Dropped) {
         let ranking = self.ranking();
         let unknown = ranking.merge(sources, rank);
-        let gate = self.gate(shown, &[], named);
         let mut dropped = Dropped::default();
         if !gate.is_open() {
             ranking.retain_merged(rank, |row, _| dropped.note(gate.verdict(row, ranking.ids)));

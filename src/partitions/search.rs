@@ -84,6 +84,9 @@ pub(crate) struct Scratch {
     read: usize,
     /// The score by codes from which a row is wanted.
     bar: f32,
+    /// Of an exact search: the score that `k` rows reach, and what codes tell for certain.
+    least: f32,
+    bounds: CodeBounds,
     sample: Readings,
     pub(super) readings: Readings,
     /// The rows to score, their ids, and their scores as keys.
@@ -194,38 +197,55 @@ impl<'a> Searched<'a> {
     /// The best `k` of what a search finds score no more than the best `k` of all, so rows whose bounds by
     /// codes, or by their `i8` values, lie below need no exact score.
     pub fn search_exactly(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        self.search_many_exactly(&[user], wanted, effort, std::slice::from_mut(scratch));
+    }
+
+    /// The same for several users, who read each cluster together; as many of both.
+    pub fn search_many_exactly(
+        &self,
+        users: &[&[f32]],
+        wanted: Wanted<'_>,
+        effort: Effort,
+        scratches: &mut [Scratch],
+    ) {
         let first = Wanted { approximate: false, ..wanted };
-        self.choose(user, first, effort, scratch);
-        self.find(first, effort, scratch);
-        let s = &mut *scratch;
-        let least = s.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
-        let bounds = CodeBounds::new(
-            user,
-            self.partitions.units,
-            s.model.scale,
-            s.model.values(),
-            (&s.code_values, s.unit),
-        );
-        s.clusters.clear();
-        s.clusters.extend(0..self.partitions.clusters());
-        self.partitions.drop_overlaps(&mut s.clusters);
-        s.readings.clear();
-        for &cluster in &s.clusters {
-            let (group, lane) = self.partitions.place(cluster);
-            let reading = Reading {
-                query: &s.code_values,
-                unit: s.unit,
-                caution: bounds.caution,
-                base: s.model.mean(cluster) + bounds.slack(group.norms[lane], group.reaches[lane]),
-                bar: bounds.bar(least),
-            };
-            codes::read(&reading, self.run(cluster, wanted.words()), &mut s.readings);
+        for (user, scratch) in users.iter().zip(&mut *scratches) {
+            self.choose(user, first, effort, scratch);
+            self.find(first, effort, scratch);
+            scratch.least = scratch.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
+            scratch.bounds = scratch.code_bounds(user, self.partitions.units);
+            scratch.readings.clear();
         }
-        s.work.coded += self.rows.len();
-        s.visits.clear();
-        self.bound(user, least, s);
-        self.score(s);
-        self.finish(wanted.k, s);
+        let Some(first) = scratches.first_mut() else { return };
+        let mut clusters = std::mem::take(&mut first.clusters);
+        clusters.clear();
+        clusters.extend(0..self.partitions.clusters());
+        self.partitions.drop_overlaps(&mut clusters);
+        for &cluster in &clusters {
+            scratches.iter_mut().for_each(|scratch| self.read_bounds(cluster, wanted.words(), scratch));
+        }
+        scratches[0].clusters = clusters;
+        for (user, scratch) in users.iter().zip(scratches) {
+            scratch.work.coded += self.rows.len();
+            scratch.visits.clear();
+            self.bound(user, scratch.least, scratch);
+            self.score(scratch);
+            self.finish(wanted.k, scratch);
+        }
+    }
+
+    /// Adds the rows of a cluster whose bounds by codes reach what was found.
+    fn read_bounds(&self, cluster: u32, allowed: Option<&[u64]>, scratch: &mut Scratch) {
+        let (group, lane) = self.partitions.place(cluster);
+        let slack = scratch.bounds.slack(group.norms[lane], group.reaches[lane]);
+        let reading = Reading {
+            query: &scratch.code_values,
+            unit: scratch.unit,
+            caution: scratch.bounds.caution,
+            base: scratch.model.mean(cluster) + slack,
+            bar: scratch.bounds.bar(scratch.least),
+        };
+        codes::read(&reading, self.run(cluster, allowed), &mut scratch.readings);
     }
 
     /// The scores of all rows by their codes, of a sound index, in units of the user's scale. Leaves the
@@ -356,6 +376,11 @@ impl<'a> Searched<'a> {
 }
 
 impl Scratch {
+    fn code_bounds(&self, user: &[f32], units: &[f32]) -> CodeBounds {
+        let (model, coded) = (&self.model, (&self.code_values[..], self.unit));
+        CodeBounds::new(user, units, model.scale, model.values(), coded)
+    }
+
     /// How to read a cluster.
     fn reading(&self, cluster: u32, bar: f32) -> Reading<'_> {
         let base = self.model.mean(cluster);

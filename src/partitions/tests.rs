@@ -202,6 +202,10 @@ fn many_users_find_what_each_does_alone() {
         world.searched().search(user, wanted, effort(-2.0, 1.2), &mut scratch);
         assert_eq!(many.hits, scratch.hits);
     }
+    world.searched().search_many_exactly(&users, wanted, effort(-2.0, 1.2), &mut scratches);
+    for (user, many) in users.iter().zip(&scratches) {
+        assert_eq!(many.hits, world.exact(user, 100, None));
+    }
 }
 
 #[test]

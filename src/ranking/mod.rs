@@ -14,17 +14,17 @@
 //!   scan.
 
 mod candidates;
-mod gather;
+mod memory_limit;
 mod scan;
 
 pub(crate) use candidates::{Source, sorted_once};
 pub(crate) use scan::ScanUser;
 
 use candidates::seen_before;
-use gather::{BLOCK, gather};
 
 use crate::ids::{IdMap, NONE};
 use crate::top::{BoundedTop, Hit};
+use crate::vectors::gather::{BLOCK, gather};
 use crate::vectors::{Quantized, Rows, UserBounds, prefetch};
 
 /// With fewer candidates than this for each of the `k`, bounding them first does not pay.

@@ -1,8 +1,8 @@
 //! One pass over many rows for several users, each row loaded once for all of them.
 
-use super::gather::{BLOCK, gather};
 use super::{Ranking, Scope};
 use crate::top::{BoundedTop, Hit, TopK, keep_best};
+use crate::vectors::gather::{BLOCK, gather};
 use crate::vectors::{Quantized, UserBounds, pad};
 
 /// Rows that bounds may always leave; beyond that a pass gives bounds up where they leave half of the rows.
