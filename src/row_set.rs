@@ -55,6 +55,16 @@ impl RowSet {
         self.is_of_the_index(row) && self.words[row as usize / 64] >> (row % 64) & 1 == 1
     }
 
+    /// The first row from one on.
+    pub fn first_from(&self, row: u32) -> Option<u32> {
+        let at = row as usize / 64;
+        let mut mask = u64::MAX << (row % 64);
+        self.words.get(at..)?.iter().zip(at as u32..).find_map(|(&word, at)| {
+            let word = word & std::mem::replace(&mut mask, u64::MAX);
+            (word != 0).then(|| at * 64 + word.trailing_zeros())
+        })
+    }
+
     fn is_of_the_index(&self, row: u32) -> bool {
         (row as usize) < self.rows
     }

@@ -160,6 +160,11 @@ impl<'a> SearchOptions<'a> {
         self.approximate_scores
     }
 
+    /// Whether the beam of the walk is given.
+    pub(super) fn is_by_beam(&self) -> bool {
+        matches!(self.goal, Goal::Ef(_))
+    }
+
     /// The recall that plans without a beam are to reach.
     pub(super) fn recall_or_default(&self) -> f32 {
         match self.goal {

@@ -17,6 +17,9 @@ const CODED: f64 = 0.55;
 const MOMENT: f64 = 0.35;
 const SCORED: f64 = 1.1;
 
+/// How many rows a walk scores for each place in its beam.
+const ROWS_A_PLACE: f64 = 12.0;
+
 /// What a scan or a walk takes for each of the `k` besides: some more than `k` rows are scored in `f32` and brought in
 /// order.
 const HIT: f64 = 40.0;
@@ -107,11 +110,12 @@ impl Index {
     pub(super) fn plan(&self, options: &SearchOptions<'_>, among: Option<&Selection>) -> Planned {
         let share = self.share(among);
         // A search among a tenth of the rows goes as far as one for ten times as many.
-        let ef = self.beam(options, (options.k() as f32 / share) as usize);
+        let wide = self.beam(options, (options.k() as f32 / share) as usize);
+        let ef = if options.is_by_beam() { wide } else { (wide as f32 * share).ceil() as usize };
         let effort = self.effort(options, share);
         let header = self.file.header();
         let scan = Planned { route: Route::Scan, cost: self.scan_cost(options, among) };
-        let graph = || Planned { route: Route::Graph(ef), cost: self.walk_cost(ef, options) };
+        let graph = || Planned { route: Route::Graph(ef), cost: self.walk_cost(wide, options) };
         let partitions = || {
             let cost = self.partitions_cost(effort, options, share);
             Planned { route: Route::Partitions(effort), cost }
@@ -126,9 +130,10 @@ impl Index {
         }
         let cheaper = |a: Planned, b: Planned| if b.cost < a.cost { b } else { a };
         let mut planned = scan;
-        if header.has_graph() {
+        // Beside partitions no walk among some of the rows was found to be faster.
+        if header.has_graph() && (among.is_none() || !header.has_partitions() || options.is_by_beam()) {
             planned = cheaper(planned, graph());
-            if matches!(options.goal, Goal::Ef(_)) {
+            if options.is_by_beam() {
                 return planned;
             }
         }
@@ -204,6 +209,15 @@ impl Index {
         }
         let exact = self.exact_plan(options, Some(among)).cost;
         ((exact - self.beginning_cost()) / self.code_cost()).max(0.0) as usize
+    }
+
+    /// How many rows a walk may score before the exact answer is cheaper.
+    pub(super) fn sweep_budget(&self, options: &SearchOptions<'_>, among: &Selection) -> usize {
+        if options.plan.is_some() {
+            return usize::MAX;
+        }
+        let each = PLACE / ROWS_A_PLACE * self.scanned_lines(options);
+        (self.exact_plan(options, Some(among)).cost / each) as usize
     }
 
     /// What a search by partitions takes before it reads codes, for the codes of a row, and for a row that it scores.

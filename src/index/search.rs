@@ -5,7 +5,7 @@ use super::options::{Plan, SearchOptions};
 use super::plan::{Planned, Route};
 use super::workspace::Workspace;
 use crate::Result;
-use crate::graph;
+use crate::graph::{self, Sweep};
 use crate::partitions::{self, Among, Effort, Wanted};
 use crate::ranking::Scope;
 use crate::row_set::Selection;
@@ -116,7 +116,7 @@ impl Index {
                 self.walk(k, ef, workspace);
                 true
             }
-            Route::Graph(_) => false,
+            Route::Graph(ef) => among.is_some_and(|among| self.sweep(options, ef, among, workspace)),
             Route::Partitions(effort) => self.search_partitions(user, options, effort, among, workspace),
             Route::Scan => {
                 self.scan(user, options, among, &|_| true, workspace);
@@ -208,9 +208,32 @@ impl Index {
 
     /// Leaves in the workspace the hits of a walk for its user.
     pub(super) fn walk(&self, k: usize, ef: usize, workspace: &mut Workspace) {
-        let ids = self.ids();
-        let Workspace { user, walk, found, hits, .. } = workspace;
+        let Workspace { user, walk, found, .. } = workspace;
         graph::search(self.graph(), self.rows(), self.quantized(), user, (k, ef), walk, found);
+        self.take_walked(k, workspace);
+    }
+
+    /// The same of a walk that finds some rows only, and goes as far as one for all rows with this beam. False where the
+    /// exact answer is cheaper.
+    fn sweep(
+        &self,
+        options: &SearchOptions<'_>,
+        ef: usize,
+        among: &Selection,
+        workspace: &mut Workspace,
+    ) -> bool {
+        let Workspace { user, walk, found, .. } = workspace;
+        let k = options.k().min(among.count());
+        let wanted = Sweep { among: among.set(), k, ef, budget: self.sweep_budget(options, among) };
+        let done = graph::sweep(self.graph(), self.rows(), self.quantized(), user, wanted, walk, found);
+        self.take_walked(k, workspace);
+        done
+    }
+
+    /// Leaves in the workspace the best of what a walk found.
+    fn take_walked(&self, k: usize, workspace: &mut Workspace) {
+        let ids = self.ids();
+        let Workspace { found, hits, .. } = workspace;
         // Integers sort faster than hits do, and put equal scores beside each other.
         found.sort_unstable_by(|a, b| b.cmp(a));
         hits.clear();
