@@ -10,6 +10,7 @@ mod commands;
 mod demo;
 mod eval;
 mod progress;
+mod shown;
 mod topk;
 
 use std::io;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shown::ShownArgs;
 use tracing_subscriber::EnvFilter;
 
 /// An embedded item index for two-tower recommenders.
@@ -262,6 +264,8 @@ struct Search {
     /// How to find them [default: whatever is expected to be fastest]
     #[arg(long, value_enum)]
     plan: Option<Plan>,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,
@@ -279,6 +283,8 @@ struct Rank {
     /// How many of them to keep
     #[arg(short, default_value_t = 1000)]
     k: usize,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,
