@@ -357,7 +357,7 @@ fn an_expression_that_does_not_fit_the_columns_is_refused() {
     assert!(refused(deep).contains("nested deeper than 100"));
     let wide = (0..1_000).fold(flag("new").is_true(), |wide, _| wide & is_null("new"));
     assert_eq!(matching(&index, &wide), 0);
-    let plain = Built::new(&IndexBuilder::new("v1"), &items(3, 2, 1));
+    let plain = build_with(&IndexBuilder::new("v1"), &items(3, 2, 1));
     assert!(problem(plain.index.filter(&is_null("a"))).contains("built without columns"));
     assert_eq!(plain.index.values(0), Some(Values::new()));
 }

@@ -1,9 +1,10 @@
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Index;
 use crate::columns::{Columns, Entry, Expression, Filter, Values, directory_problem};
 use crate::file::Section;
-use crate::row_set::RowSet;
+use crate::row_set::Excluded;
 use crate::{Error, Result};
 
 impl Index {
@@ -35,10 +36,14 @@ impl Index {
         self.id_map().row(id).map(|row| self.columns().values(row))
     }
 
-    /// The rows that have expired at a second since 1970; `None` if there are none.
-    #[allow(dead_code, reason = "searches by filters are under way")]
-    pub(crate) fn expired(&self, now: i64) -> Option<Arc<RowSet>> {
-        self.expired.at(self.columns(), now)
+    /// The rows that have expired at a second since 1970, or now; `None` if there are none. Looks at the clock only where
+    /// items expire.
+    pub(super) fn expired(&self, now: Option<i64>) -> Option<Arc<Excluded>> {
+        let columns = self.columns();
+        match columns.expire() {
+            true => self.expired.at(columns, now.unwrap_or_else(seconds_now)),
+            false => None,
+        }
     }
 
     pub(crate) fn columns(&self) -> Columns<'_> {
@@ -50,7 +55,6 @@ impl Index {
     }
 
     /// Refuses a filter that was made for another index.
-    #[allow(dead_code, reason = "searches by filters are under way")]
     pub(crate) fn check_filter(&self, filter: &Filter) -> Result<()> {
         match filter.generation() == self.generation() {
             true => Ok(()),
@@ -71,4 +75,9 @@ impl Index {
         let Columns { entries, bytes, rows } = self.columns();
         directory_problem(entries, rows as u64, bytes.len() as u64).map_or(Ok(()), wrong)
     }
+}
+
+/// The seconds since 1970.
+pub(crate) fn seconds_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
