@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use itemdex::dump::{Dump, IdLists};
 use itemdex::live::Catalog;
 use itemdex::{
-    BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Plan, Progress, Quantization, SearchOptions,
+    BuildReport, Builder, ColumnInfo, Hit, Index, IndexBuilder, Matrix, Plan, Progress, Quantization,
+    SearchOptions,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -116,6 +117,8 @@ pub(crate) fn build(args: &Build) -> Done {
         }
         builder = builder.user_sample(users.into_matrix()?);
     }
+    let columns = args.columns.read(&args.items, args.target.out.as_deref())?;
+    builder = columns.into_iter().fold(builder, IndexBuilder::column);
     builder = builder.builder(match args.builder {
         crate::Builder::Native => Builder::Native,
         #[cfg(feature = "hnsw_rs")]
@@ -187,6 +190,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
             "plans": info.plans.iter().map(|plan| plan.name()).collect::<Vec<_>>(),
             "degree": {"min": least, "mean": mean, "max": most},
             "norm_variation": info.norm_variation, "augmentation": info.augmentation, "calibration": calibration,
+            "columns": info.columns.iter().map(column_json).collect::<Vec<_>>(),
         });
         writeln!(out, "{document}")?;
     } else {
@@ -213,12 +217,27 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         for (name, bytes) in &info.sections {
             writeln!(out, "  {name:<12} {bytes:>14}")?;
         }
+        if !info.columns.is_empty() {
+            let (name, kind, of) = ("column", "kind", "of");
+            writeln!(out, "{name:<14} {kind:<8} {of:<7} {:>12} {:>12} {:>14}", "distinct", "null", "bytes")?;
+        }
+        for ColumnInfo { name, kind, type_name, distinct, nulls, bytes, .. } in &info.columns {
+            let kind = kind.name();
+            writeln!(out, "  {name:<12} {kind:<8} {type_name:<7} {distinct:>12} {nulls:>12} {bytes:>14}")?;
+        }
         writeln!(out, "calibration    ef   recall@10  recall@100  recall@1000")?;
         for (ef, [at_10, at_100, at_1000]) in &info.calibration {
             writeln!(out, "           {ef:>6} {at_10:>11.4} {at_100:>11.4} {at_1000:>12.4}")?;
         }
     }
     Ok(out.flush()?)
+}
+
+fn column_json(column: &ColumnInfo) -> serde_json::Value {
+    json!({
+        "name": column.name, "kind": column.kind.name(), "type": column.type_name,
+        "distinct": column.distinct, "nulls": column.nulls, "bytes": column.bytes,
+    })
 }
 
 pub(crate) fn verify(path: &Path, json: bool) -> Done {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod catalog;
+mod columns;
 mod commands;
 mod demo;
 mod eval;
@@ -116,6 +117,8 @@ struct Build {
     /// Parquet: the column of embeddings
     #[arg(long, value_name = "NAME", default_value = "embedding")]
     vector_column: String,
+    #[command(flatten)]
+    columns: columns::Columns,
     /// Print one JSON document
     #[arg(long)]
     json: bool,

@@ -9,21 +9,27 @@
 //! | `.fvecs` | each row an `i32` dim, then `f32` values | a second file |
 //! | `.parquet` (feature `parquet`) | a list column of floats | an integer column, or a second file |
 //!
+//! [`read_column`] reads what is known of the items beside their embeddings, for filters.
+//!
 //! The second file is a 1-D `.npy` of `u64`, `i64`, `u32` or `i32`. Without one, ids are row numbers.
 //!
 //! Opening a dump compares its length with its header, so that a dump that was cut short fails before work is
 //! spent on it. The build checks that values are finite and ids distinct.
 
+mod columns;
 mod npy;
 #[cfg(feature = "parquet")]
 mod pages;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "parquet")]
+mod parquet_columns;
 mod records;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use columns::read_column;
 use records::Records;
 
 use crate::limits::{MAX_DIM, MAX_ROWS};
@@ -172,8 +178,13 @@ impl DumpOptions {
 
     #[cfg(not(feature = "parquet"))]
     fn open_parquet(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
-        Err(Error::dump(path, "this build does not read parquet; build itemdex with `--features parquet`"))
+        Err(without_parquet(path))
     }
+}
+
+#[cfg(not(feature = "parquet"))]
+fn without_parquet(path: &Path) -> Error {
+    Error::dump(path, "this build does not read parquet; build itemdex with `--features parquet`")
 }
 
 fn open_ids(ids: &Path, items: &Path, rows: u64) -> Result<Records> {

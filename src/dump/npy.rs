@@ -54,6 +54,22 @@ pub(super) fn read_id_lists(path: &Path) -> Result<IdLists> {
     Ok(IdLists { ids, shape: (!one).then_some((width as usize, rows as usize)) })
 }
 
+/// The values of a column: one a row in a 1-D array, or in a 2-D one so many as it is wide.
+pub(super) fn open_column(path: &Path) -> Result<(Records, bool)> {
+    let (file, header) = open_array(path)?;
+    match *header.shape {
+        [rows] => Ok((header.records(path, file, rows, 1)?, false)),
+        [rows, width] if width > 0 => Ok((header.records(path, file, rows, width)?, true)),
+        _ => {
+            let problem = format!(
+                "its shape is {:?}; columns are 1-D, or for tags 2-D with a row an item",
+                header.shape
+            );
+            Err(Error::dump(path, problem))
+        }
+    }
+}
+
 struct Header {
     start: u64,
     value: Value,
@@ -70,11 +86,11 @@ impl Header {
 
     fn check_integers(&self, path: &Path) -> Result<()> {
         match self.value {
-            Value::F16 | Value::F32 | Value::F64 => Err(Error::dump(
+            Value::U64 | Value::I64 | Value::U32 | Value::I32 => Ok(()),
+            _ => Err(Error::dump(
                 path,
                 format!("its values are {:?}; ids are u64, i64, u32 or i32", self.value),
             )),
-            _ => Ok(()),
         }
     }
 }
@@ -96,6 +112,9 @@ fn value_of(path: &Path, header: &NpyHeader) -> Result<Value> {
     let descr = header.dtype().descr();
     let descr = descr.trim_matches('\'');
     Ok(match descr {
+        "|b1" => Value::Bool,
+        "|u1" => Value::U8,
+        "|i1" => Value::I8,
         "<f2" => Value::F16,
         "<f4" => Value::F32,
         "<f8" => Value::F64,
