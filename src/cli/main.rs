@@ -11,6 +11,7 @@ mod commands;
 mod demo;
 mod eval;
 mod progress;
+mod shown;
 mod topk;
 
 use std::io;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shown::ShownArgs;
 use tracing_subscriber::EnvFilter;
 
 /// An embedded item index for two-tower recommenders.
@@ -32,7 +34,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Build an index file from a dump of item embeddings
-    Build(Build),
+    Build(Box<Build>),
     /// Say what an index file holds
     Info {
         index: PathBuf,
@@ -265,6 +267,8 @@ struct Search {
     /// How to find them [default: whatever is expected to be fastest]
     #[arg(long, value_enum)]
     plan: Option<Plan>,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,
@@ -282,6 +286,8 @@ struct Rank {
     /// How many of them to keep
     #[arg(short, default_value_t = 1000)]
     k: usize,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,
