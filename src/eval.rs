@@ -52,7 +52,7 @@ pub fn exact(
     progress: impl Fn(usize) + Sync,
 ) -> Result<Vec<Vec<Hit>>> {
     index.check_users(users)?;
-    Ok(index.exact_many(users, k, threads, progress))
+    Ok(index.scan_exactly(users, k, threads, progress))
 }
 
 /// Recall@k: the share of the exact answer that `found` holds, from 0 to 1. `k` is the length of `exact`; if

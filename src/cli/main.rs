@@ -34,7 +34,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Build an index file from a dump of item embeddings
-    Build(Build),
+    Build(Box<Build>),
     /// Say what an index file holds
     Info {
         index: PathBuf,

@@ -69,7 +69,7 @@ impl Index {
         }
         let wrong = |problem| Err(self.file.wrong(Section::ColumnDirectory, 0, problem));
         let directory: &[u8] = self.file.section(Section::ColumnDirectory);
-        if directory.is_empty() || directory.len() % size_of::<Entry>() != 0 {
+        if directory.is_empty() || !directory.len().is_multiple_of(size_of::<Entry>()) {
             return wrong(format!("the directory of columns has {} bytes", directory.len()));
         }
         let Columns { entries, bytes, rows } = self.columns();

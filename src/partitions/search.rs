@@ -89,7 +89,6 @@ pub(crate) struct Scratch {
     unit: f32,
     clusters: Vec<u32>,
     effort: Effort,
-    gave_up: bool,
     /// How many rows those have that may be found, and how many of the clusters have been read.
     candidates: f32,
     read: usize,
@@ -165,38 +164,6 @@ impl<'a> Searched<'a> {
             self.find(wanted, scratch);
         }
         affords
-    }
-
-    /// The same for several users, who read each block together; as many of both.
-    pub fn search_many(
-        &self,
-        users: &[&[f32]],
-        wanted: Wanted<'_>,
-        effort: Effort,
-        scratches: &mut [Scratch],
-    ) -> Vec<bool> {
-        for (user, scratch) in users.iter().zip(&mut *scratches) {
-            self.choose(user, wanted, effort, scratch);
-            scratch.gave_up = !self.affords(wanted, scratch);
-            if scratch.gave_up {
-                scratch.clusters.clear();
-            }
-            self.prepare(wanted, scratch);
-        }
-        for cluster in 0..self.partitions.clusters() {
-            for scratch in &mut *scratches {
-                if scratch.clusters.get(scratch.read) == Some(&cluster) {
-                    self.read(scratch.read, wanted.words(), scratch);
-                }
-            }
-        }
-        let finish = |scratch: &mut Scratch| {
-            !scratch.gave_up && {
-                self.settle(wanted, scratch);
-                self.widen(wanted, scratch)
-            }
-        };
-        scratches.iter_mut().map(finish).collect()
     }
 
     /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.

@@ -207,12 +207,7 @@ fn a_search_among_far_rows_reads_what_it_may_and_no_more() {
             let wanted = Wanted { k: 30, among: Some(among), approximate: false };
             let found = world.searched().search(&user, wanted, effort(-2.0, 1.5), &mut scratch);
             assert!(scratch.work.coded <= budget, "{:?}", scratch.work);
-            let several = &mut [Scratch::default(), Scratch::default()];
-            let many = world.searched().search_many(&[&user, &user], wanted, effort(-2.0, 1.5), several);
-            assert_eq!(many, [found; 2]);
-            if found {
-                assert!(scratch.hits.len() == 30 && several.iter().all(|other| other.hits == scratch.hits));
-            }
+            assert!(!found || scratch.hits.len() == 30);
             gave_up += usize::from(!found);
         }
     }
@@ -220,19 +215,12 @@ fn a_search_among_far_rows_reads_what_it_may_and_no_more() {
 }
 
 #[test]
-fn many_users_find_what_each_does_alone() {
+fn many_users_find_exactly_what_each_does_alone() {
     let world = World::of(&topics(3000, 40), 50, false);
     let users = topics(9, 40);
     let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
-    let wanted = Wanted { k: 100, among: None, approximate: false };
     let mut scratches: Vec<Scratch> = users.iter().map(|_| Scratch::default()).collect();
-    let found = world.searched().search_many(&users, wanted, effort(-2.0, 1.2), &mut scratches);
-    assert_eq!(found, [true; 9]);
-    let mut scratch = Scratch::default();
-    for (user, many) in users.iter().zip(&scratches) {
-        world.searched().search(user, wanted, effort(-2.0, 1.2), &mut scratch);
-        assert_eq!(many.hits, scratch.hits);
-    }
+    let wanted = Wanted { k: 100, among: None, approximate: false };
     world.searched().search_many_exactly(&users, wanted, effort(-2.0, 1.2), &mut scratches);
     for (user, many) in users.iter().zip(&scratches) {
         assert_eq!(many.hits, world.exact(user, 100, None));
