@@ -201,7 +201,7 @@ impl Index {
             Some(effort) => (f64::from(effort.coded) * rows * read, f64::from(effort.factor) * k),
             None => (rows * 1.2 * read, rows * f64::from(share) * LEFT + 2.0 * k),
         };
-        let each = self.code_cost() * if share < 1.0 { MASKED } else { 1.0 };
+        let each = self.code_cost() * (1.0 + (MASKED - 1.0) * f64::from(1.0 - share));
         self.beginning_cost() + coded * each + scored * self.score_cost()
     }
 
