@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::vectors::kernels::interleaved::LANES;
+use crate::vectors::kernels::ones::count;
 
 /// A selection for many searches has a list where that takes no more memory than the bits: of at most one row in so
 /// many.
@@ -36,7 +37,7 @@ impl RowSet {
         if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
             *last &= (1 << (rows % 64)) - 1;
         }
-        let count = words.iter().map(|word| word.count_ones() as usize).sum();
+        let count = count(&words);
         RowSet { words, rows, count }
     }
 
@@ -106,7 +107,7 @@ impl RowSet {
     fn combine(&mut self, other: &RowSet, combined: impl Fn(u64, u64) -> u64) {
         debug_assert_eq!(self.rows, other.rows, "both sets are of one index");
         self.words.iter_mut().zip(&other.words).for_each(|(word, &with)| *word = combined(*word, with));
-        self.count = self.words.iter().map(|word| word.count_ones() as usize).sum();
+        self.count = count(&self.words);
     }
 
     /// Makes it the set of no row of `rows`, in the same memory.
@@ -120,7 +121,10 @@ impl RowSet {
     pub fn fill(&mut self, rows: usize) {
         self.words.clear();
         self.words.resize(rows.div_ceil(64), u64::MAX);
-        *self = RowSet::from_words(std::mem::take(&mut self.words), rows);
+        if let Some(last) = self.words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
+            *last = (1 << (rows % 64)) - 1;
+        }
+        (self.rows, self.count) = (rows, rows);
     }
 
     /// Makes it a copy of another set, in the same memory.

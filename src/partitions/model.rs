@@ -29,6 +29,8 @@ pub(super) struct Model {
     means: Vec<Lanes>,
     narrow: Vec<Lanes>,
     weights: Vec<Lanes>,
+    /// Of all rows.
+    sizes: Vec<Lanes>,
 }
 
 impl Model {
@@ -127,6 +129,13 @@ impl Model {
             }
         }
         bar
+    }
+
+    /// How many of all rows score above `bar`, whether they count or not.
+    pub fn all_above(&mut self, partitions: &Partitions<'_>, bar: f32) -> f32 {
+        partitions.sizes(&mut self.sizes);
+        let all = Normals { means: &self.means, narrow: &self.narrow, weights: &self.sizes };
+        gaussian::above(all, bar).0
     }
 
     /// The clusters whose mean is at least `z` deviations above `bar`, ascending; those without rows that

@@ -156,21 +156,37 @@ impl<'a> Searched<'a> {
     /// far worse than expected, and many more clusters than those read may hold better rows. False where those are
     /// more than the budget.
     fn widen(&self, wanted: Wanted<'_>, scratch: &mut Scratch) -> bool {
-        let Scratch { model, clusters, hits, candidates, effort, .. } = &mut *scratch;
-        let last = hits.get(wanted.k - 1).filter(|_| wanted.among.is_some() && model.scale > 0.0);
+        let last =
+            scratch.hits.get(wanted.k - 1).filter(|_| wanted.among.is_some() && scratch.model.scale > 0.0);
         let Some(last) = last else { return true };
-        let before = *candidates;
-        model.reaching(last.score / model.scale, effort.z, clusters);
-        self.partitions.drop_overlaps(clusters);
-        *candidates = clusters.iter().map(|&cluster| model.count(cluster)).sum();
-        if *candidates <= MISLED * before {
+        let (bar, before) = (last.score / scratch.model.scale, scratch.candidates);
+        self.reach(bar, wanted.k, scratch);
+        if scratch.candidates <= MISLED * before {
             return true;
+        }
+        if let Some(aim) = wanted.among.and_then(|among| among.aim) {
+            self.score_more(bar, wanted.k, aim, scratch);
         }
         let affords = self.affords(wanted, scratch);
         if affords {
             self.find(wanted, scratch);
         }
         affords
+    }
+
+    /// Scores as many rows more for codes that are off as a search among all rows does for as many as score above `bar`,
+    /// which was found: a list of the best rows that is denied leaves as many near the bar.
+    fn score_more(&self, bar: f32, k: usize, aim: Aim<'_>, scratch: &mut Scratch) {
+        let above = scratch.model.all_above(&self.partitions, bar);
+        let Some(of_bar) = aim.calibration.effort(above as usize, 1.0, aim.recall) else { return };
+        let share = scratch.candidates / self.rows_reached(scratch);
+        scratch.effort.factor += (of_bar.factor - 1.0) * above * share / k as f32;
+    }
+
+    /// How many rows the chosen clusters have, at least 1.
+    fn rows_reached(&self, scratch: &Scratch) -> f32 {
+        let rows: usize = scratch.clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
+        rows.max(1) as f32
     }
 
     /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.
@@ -282,8 +298,7 @@ impl<'a> Searched<'a> {
         let Some(Aim { calibration, recall, margin }) = wanted.among.and_then(|among| among.aim) else {
             return;
         };
-        let reached: usize = scratch.clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
-        let near = scratch.candidates / reached.max(1) as f32;
+        let near = scratch.candidates / self.rows_reached(scratch);
         let nearer = near / (scratch.model.rows() / self.rows.len() as f32);
         let z = scratch.effort.z;
         if nearer > MORE {

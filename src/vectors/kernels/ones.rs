@@ -19,6 +19,27 @@ pub(crate) fn ones(words: &[u64], starts: &[u32; LANES], lengths: &[u32; LANES])
     portable(words, starts, lengths)
 }
 
+/// How many bits are set.
+#[allow(unsafe_code)]
+pub(crate) fn count(words: &[u64]) -> usize {
+    #[inline(always)]
+    fn portable(words: &[u64]) -> usize {
+        words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "popcnt")]
+        fn popcnt(words: &[u64]) -> usize {
+            portable(words)
+        }
+        if std::arch::is_x86_feature_detected!("popcnt") {
+            // SAFETY: this processor counts the bits of a word.
+            return unsafe { popcnt(words) };
+        }
+    }
+    portable(words)
+}
+
 #[inline(always)]
 fn portable(words: &[u64], starts: &[u32; LANES], lengths: &[u32; LANES]) -> [f32; LANES] {
     std::array::from_fn(|lane| ones_of(words, starts[lane] as usize, lengths[lane] as usize) as f32)
@@ -63,6 +84,8 @@ mod tests {
             });
             prop_assert_eq!(portable(&words, &starts, &lengths), counted);
             prop_assert_eq!(ones(&words, &starts, &lengths), counted);
+            let all = (0..words.len() as u32 * 64).filter(bit).count();
+            prop_assert_eq!(count(&words), all);
         }
     }
 }
