@@ -5,7 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use itemdex::{Channel, IndexBuilder, Plan, Quantization, RankOptions, SearchOptions};
+use itemdex::{Channel, IndexBuilder, Items, Plan, Quantization, RankOptions, SearchOptions};
 
 struct Counting;
 
@@ -60,8 +60,19 @@ fn queries_allocate_their_answers_only() {
     let options = SearchOptions::new(10).ef(100);
     let scan = SearchOptions::new(100).plan(Plan::Scan);
     let partitions = SearchOptions::new(100).plan(Plan::Partitions);
+    let half: Vec<u64> = candidates.iter().copied().step_by(2).collect();
+    let (half_set, few) = (built.index.item_set(&half), built.index.item_set(&candidates[..8]));
+    let odd = |id: u64| id % 2 == 1;
     let searches = [
         options,
+        options.deny(&half),
+        partitions.deny(&half),
+        partitions.deny(&half_set),
+        partitions.allow(&half_set).deny(&candidates[..100]),
+        scan.allow(&half_set),
+        scan.allow(&few),
+        partitions.allow(&few).deny(&half),
+        partitions.deny(Items::Test(&odd)),
         scan,
         scan.recall(1.0),
         partitions,
@@ -72,12 +83,14 @@ fn queries_allocate_their_answers_only() {
     let channels = [Channel::new(&candidates[..3_000]), Channel::new(&rows)];
     let quotas = [channels[0].at_least(60), channels[1].at_most(80)];
     let ranked = RankOptions::new(100);
+    let ranked_half = RankOptions::new(100).deny(&half_set);
     for user in common::users(100, 24, 1) {
         for options in searches {
             built.index.search_with(&user, &options).unwrap();
         }
         built.index.rank(&user, &candidates, 100).unwrap();
         built.index.rank_with(&user, &candidates, &exact).unwrap();
+        built.index.rank_with(&user, &candidates, &ranked_half).unwrap();
         for channels in [&channels, &quotas] {
             built.index.rank_channels(&user, channels, &ranked).unwrap();
         }
@@ -89,6 +102,8 @@ fn queries_allocate_their_answers_only() {
         assert_eq!(allocations_of(|| built.index.rank(&user, &candidates, 100).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.rank_with(&user, &candidates, &exact).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.rank(&user, &rows, 100).unwrap()), 1);
+        let filtered = || built.index.rank_with(&user, &candidates, &ranked_half).unwrap();
+        assert_eq!(allocations_of(filtered), 1);
         for channels in [&channels, &quotas] {
             assert_eq!(allocations_of(|| built.index.rank_channels(&user, channels, &ranked).unwrap()), 1);
         }
