@@ -51,6 +51,7 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+mod bloom;
 mod build;
 mod calibration;
 #[allow(dead_code, reason = "searches by filters are under way")]
@@ -72,6 +73,7 @@ mod row_set;
 mod top;
 mod vectors;
 
+pub use bloom::BloomFilter;
 pub use build::{BuildReport, IndexBuilder, Quantization};
 pub use columns::{
     Column, ColumnInfo, ColumnKind, Expression, Filter, FlagColumn, Literal, NumberColumn, Parameters,
@@ -80,8 +82,8 @@ pub use columns::{
 pub use error::{Error, Result};
 pub use half::f16;
 pub use index::{
-    Builder, Candidates, Channel, ChannelHit, Found, Index, Info, MAX_CHANNELS, OpenOptions, Plan,
-    RankOptions, Ranked, RankedChannels, Residency, RowHandles, SearchOptions,
+    Builder, Candidates, Channel, ChannelHit, Dropped, Found, Index, Info, ItemSet, Items, MAX_CHANNELS,
+    OpenOptions, Plan, RankOptions, Ranked, RankedChannels, Residency, RowHandles, SearchOptions,
 };
 pub use limits::MAX_DIM;
 pub use progress::{Progress, Stage};

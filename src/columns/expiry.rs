@@ -4,7 +4,7 @@ use arc_swap::ArcSwapOption;
 
 use super::directory::Part;
 use super::stored::Columns;
-use crate::row_set::RowSet;
+use crate::row_set::{Excluded, RowSet};
 
 impl<'a> Columns<'a> {
     /// The rows that have expired at a second since 1970, soonest first. Costs a binary search, whatever their
@@ -31,27 +31,27 @@ impl<'a> Columns<'a> {
 /// The set of rows that had expired at the last query, kept for the next one. Time seldom passes an expiry
 /// between two queries.
 #[derive(Default)]
-pub(crate) struct ExpiredRows(ArcSwapOption<RowSet>);
+pub(crate) struct ExpiredRows(ArcSwapOption<Excluded>);
 
 impl ExpiredRows {
     /// The rows that have expired at a second since 1970; `None` if there are none. Takes no lock.
-    pub fn at(&self, columns: Columns<'_>, now: i64) -> Option<Arc<RowSet>> {
+    pub fn at(&self, columns: Columns<'_>, now: i64) -> Option<Arc<Excluded>> {
         let expired = columns.expired(now);
         if expired.is_empty() {
             return None;
         }
         let kept = self.0.load_full();
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.count() == expired.len()) {
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.rows().count() == expired.len()) {
             return Some(Arc::clone(kept));
         }
         // What expired first is the same at any time, so that the set has only to grow.
         let mut rows = match kept {
-            Some(kept) if kept.count() < expired.len() => RowSet::clone(&kept),
+            Some(kept) if kept.rows().count() < expired.len() => kept.rows().clone(),
             _ => RowSet::none(columns.rows),
         };
         let known = rows.count();
         expired[known..].iter().for_each(|&row| rows.insert(row));
-        let rows = Arc::new(rows);
+        let rows = Arc::new(Excluded::new(rows));
         self.0.store(Some(Arc::clone(&rows)));
         Some(rows)
     }

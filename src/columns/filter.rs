@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Expression, Values};
-use crate::row_set::RowSet;
+use crate::row_set::{RowSet, Selection};
 
 /// The items of one index for which an [`Expression`] is true, found once and used in any number of queries.
 ///
@@ -14,13 +14,13 @@ pub struct Filter(Arc<Compiled>);
 #[derive(Debug)]
 struct Compiled {
     generation: (u64, usize),
-    rows: RowSet,
+    rows: Selection,
     expression: Expression,
 }
 
 impl Filter {
     pub(crate) fn new(generation: (u64, usize), rows: RowSet, expression: Expression) -> Filter {
-        Filter(Arc::new(Compiled { generation, rows, expression }))
+        Filter(Arc::new(Compiled { generation, rows: Selection::new(rows), expression }))
     }
 
     /// How many items of the index it keeps; exact.
@@ -35,6 +35,11 @@ impl Filter {
 
     /// The rows that it keeps.
     pub(crate) fn rows(&self) -> &RowSet {
+        self.0.rows.set()
+    }
+
+    /// The same, ready for searches.
+    pub(crate) fn selection(&self) -> &Selection {
         &self.0.rows
     }
 

@@ -59,6 +59,11 @@ impl<'a> Columns<'a> {
         self.iter().find(|column| column.entry.name() == name)
     }
 
+    /// Whether there is a column that says when items expire.
+    pub fn expire(self) -> bool {
+        self.expiries().is_some()
+    }
+
     /// The column that says when items expire.
     pub(super) fn expiries(self) -> Option<Stored<'a>> {
         self.iter().find(|column| column.entry.kind() == Type::Expiries)

@@ -23,6 +23,9 @@ pub(super) enum Value {
     I64,
 }
 
+/// What -1 is read as where it stands for no item.
+pub(super) const NO_ITEM: u64 = u64::MAX;
+
 impl Value {
     fn bytes(self) -> usize {
         match self {
@@ -133,8 +136,8 @@ impl Records {
         Ok(())
     }
 
-    /// Appends the values of the next rows, at most `most`, as ids.
-    pub fn read_ids(&mut self, most: usize, out: &mut Vec<u64>) -> Result<()> {
+    /// Appends the values of the next rows, at most `most`, as ids. With `fills`, -1 becomes [`NO_ITEM`].
+    pub fn read_ids(&mut self, most: usize, fills: bool, out: &mut Vec<u64>) -> Result<()> {
         self.read(most)?;
         let before = out.len();
         match self.layout.value {
@@ -145,7 +148,8 @@ impl Records {
             _ => out.extend(each::<i32>(&self.bytes).map(|id| i64::from(id) as u64)),
         }
         let signed = matches!(self.layout.value, Value::I64 | Value::I32);
-        match out[before..].iter().position(|&id| signed && id > i64::MAX as u64) {
+        match out[before..].iter().position(|&id| signed && id > i64::MAX as u64 && !(fills && id == NO_ITEM))
+        {
             Some(at) => {
                 let row = at / self.layout.width.max(1);
                 let problem =

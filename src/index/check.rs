@@ -1,7 +1,7 @@
 //! What an index file holds, and whether it is sound.
 
 use super::Index;
-use super::plan::Plan;
+use super::options::Plan;
 use crate::columns::ColumnInfo;
 use crate::file::Section;
 use crate::graph::Layers;

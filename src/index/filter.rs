@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use super::Index;
+use super::options::seconds_now;
 use crate::columns::{Columns, Entry, Expression, Filter, Values, directory_problem};
 use crate::file::Section;
-use crate::row_set::RowSet;
+use crate::row_set::Excluded;
 use crate::{Error, Result};
 
 impl Index {
@@ -35,10 +36,14 @@ impl Index {
         self.id_map().row(id).map(|row| self.columns().values(row))
     }
 
-    /// The rows that have expired at a second since 1970; `None` if there are none.
-    #[allow(dead_code, reason = "searches by filters are under way")]
-    pub(crate) fn expired(&self, now: i64) -> Option<Arc<RowSet>> {
-        self.expired.at(self.columns(), now)
+    /// The rows that have expired at a second since 1970, or now; `None` if there are none. Looks at the clock only where
+    /// items expire.
+    pub(super) fn expired(&self, now: Option<i64>) -> Option<Arc<Excluded>> {
+        let columns = self.columns();
+        match columns.expire() {
+            true => self.expired.at(columns, now.unwrap_or_else(seconds_now)),
+            false => None,
+        }
     }
 
     pub(crate) fn columns(&self) -> Columns<'_> {
@@ -50,7 +55,6 @@ impl Index {
     }
 
     /// Refuses a filter that was made for another index.
-    #[allow(dead_code, reason = "searches by filters are under way")]
     pub(crate) fn check_filter(&self, filter: &Filter) -> Result<()> {
         match filter.generation() == self.generation() {
             true => Ok(()),
@@ -65,7 +69,7 @@ impl Index {
         }
         let wrong = |problem| Err(self.file.wrong(Section::ColumnDirectory, 0, problem));
         let directory: &[u8] = self.file.section(Section::ColumnDirectory);
-        if directory.is_empty() || directory.len() % size_of::<Entry>() != 0 {
+        if directory.is_empty() || !directory.len().is_multiple_of(size_of::<Entry>()) {
             return wrong(format!("the directory of columns has {} bytes", directory.len()));
         }
         let Columns { entries, bytes, rows } = self.columns();
