@@ -98,6 +98,47 @@ impl Small {
 }
 
 #[test]
+fn a_build_takes_columns_and_info_lists_them() {
+    let small = small();
+    let [author, region] = ["author.npy", "region.txt"].map(|name| small.folder.path().join(name));
+    npy(&author, &[3_000], (0..3_000).map(|row| row % 7));
+    fs::write(&region, "JP\n\nUS|BR\n".repeat(1_000)).unwrap();
+    let named = |name: &str, path: &Path, kind: &str| format!("{name}={}{kind}", path.display());
+    let mut build = small.build();
+    build.arg("--column").arg(named("author", &author, ":tag"));
+    build.arg("--column").arg(named("region", &region, ":tag"));
+    build.arg("--column").arg(named("age", &author, ":number"));
+    run(build.arg("--expires").arg(named("until", &author, "")), 0);
+    let info = json(small.ask("info").arg("--json"));
+    let columns = info["columns"].as_array().unwrap();
+    let line = |column: &Value| {
+        let text = |key: &str| column[key].to_string().replace('"', "");
+        ["name", "kind", "type", "distinct", "nulls"].map(text).join(" ")
+    };
+    let lines: Vec<String> = columns.iter().map(line).collect();
+    let expected =
+        ["author tag u64 7 0", "region tag string 3 1000", "age number i64 7 0", "until expires i64 7 0"];
+    assert_eq!(lines, expected);
+    assert!(String::from_utf8(run(&mut small.ask("info"), 0).stdout).unwrap().contains("string"));
+    run(&mut small.ask("verify"), 0);
+
+    let refused = |arguments: &[String], code| {
+        let output = run(small.build().args(arguments), code);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let column = |text: String| ["--column".to_owned(), text];
+    assert!(refused(&column("author".to_owned()), 2).contains("give its kind behind a colon"));
+    assert!(refused(&column("a:text".to_owned()), 2).contains("none of tag, number and flag"));
+    assert!(refused(&column("a:tag".to_owned()), 2).contains("name its file: a=FILE"));
+    assert!(refused(&column(named("a", &region, ":number")), 1).contains("region.txt"));
+    fs::write(&region, "JP\n").unwrap();
+    let few = refused(&column(named("region", &region, ":tag")), 1);
+    assert!(few.contains("column region: it has 1 values for the 3000 items"), "{few}");
+    let onto = refused(&column(named("region", &small.index, ":tag")), 2);
+    assert!(onto.contains("is the file of column region"), "{onto}");
+}
+
+#[test]
 fn build_info_and_verify_agree() {
     let small = small();
     let report = json(small.build().arg("--json"));
