@@ -318,7 +318,7 @@ struct Eval {
     #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: usize,
     /// Time ranking instead, of so many candidates drawn at random; with --threads above 1, its throughput too
-    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plan", "plot"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plan", "plot", "filter", "deny", "now"])]
     rank: Option<usize>,
     /// How many ranks to time
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]
@@ -326,6 +326,8 @@ struct Eval {
     /// Copy the index into memory, on huge pages where the system has them
     #[arg(long)]
     resident: bool,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Draw recall against queries per second
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,

@@ -51,6 +51,11 @@ fn read_denied(path: &Path, users: usize) -> Result<IdLists, Failure> {
 }
 
 impl Shown {
+    /// Whether every user may see every item, but for what has expired.
+    pub fn is_all(&self) -> bool {
+        self.filter.is_none() && self.deny.is_none() && self.now.is_none()
+    }
+
     /// The options of a search, for one of the users.
     pub fn search<'a>(&'a self, user: usize, mut options: SearchOptions<'a>) -> SearchOptions<'a> {
         if let Some(filter) = &self.filter {

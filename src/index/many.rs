@@ -10,7 +10,7 @@ use super::workspace::Workspace;
 use super::{Candidates, Index, Ranked};
 use crate::partitions::{self, Wanted};
 use crate::ranking::{ScanUser, Scope, Source};
-use crate::row_set::Selection;
+use crate::row_set::{Excluded, Selection};
 use crate::top::Hit;
 use crate::{Error, Matrix, Result};
 
@@ -141,9 +141,23 @@ impl Index {
         Ok(answers.into_iter().map(|hits| Ranked { hits, unknown: unknown.clone(), dropped }).collect())
     }
 
+    /// The best `k` of the rows that have not expired for each user, all scored in `f32`. `progress` is told after each
+    /// group of users how many are done.
+    pub(crate) fn scan_exactly(
+        &self,
+        users: &Matrix,
+        k: usize,
+        threads: usize,
+        progress: impl Fn(usize) + Sync,
+    ) -> Vec<Vec<Hit>> {
+        let expired = self.expired(None);
+        let scope = scope_of(expired.as_deref().map(Excluded::others));
+        self.scan_many(users, scope, (k.min(scope.count(self.len())), false), threads, progress)
+    }
+
     /// The best `k` of the rows in `scope` for each user. `progress` is told after each group of users how
     /// many are done.
-    pub(crate) fn scan_many(
+    fn scan_many(
         &self,
         users: &Matrix,
         scope: Scope<'_>,
