@@ -80,6 +80,10 @@ impl Info {
         let sections: Map<_, _> =
             self.sections.iter().map(|&(name, bytes)| (name.to_owned(), bytes.into())).collect();
         let point = |&(ef, [at_10, at_100, at_1000]): &(usize, [f32; 3])| json!({"ef": ef, "recall@10": at_10, "recall@100": at_100, "recall@1000": at_1000});
+        let column = |column: &ColumnInfo| {
+            json!({"name": column.name, "kind": column.kind.name(), "type": column.type_name,
+                "distinct": column.distinct, "nulls": column.nulls, "bytes": column.bytes})
+        };
         let (least, mean, most) = self.degree;
         let document = json!({
             "rows": self.rows, "dim": self.dim, "model_version": self.model_version, "bytes": self.bytes,
@@ -89,6 +93,7 @@ impl Info {
             "plans": self.plans.iter().map(|plan| plan.name()).collect::<Vec<_>>(),
             "degree": {"min": least, "mean": mean, "max": most},
             "norm_variation": self.norm_variation, "augmentation": self.augmentation,
+            "columns": self.columns.iter().map(column).collect::<Vec<_>>(),
             "calibration": self.calibration.iter().map(point).collect::<Vec<_>>(),
         });
         document.to_string()

@@ -28,6 +28,19 @@
 // anew: structs that grow and new functions leave it.
 #define ITEMDEX_ABI_VERSION 1
 
+// Tags, one or many an item: all texts or all ids.
+#define ITEMDEX_COLUMN_TAG 1
+
+// A number an item: all integers or all reals, which are kept in 32 bits.
+#define ITEMDEX_COLUMN_NUMBER 2
+
+// True or false.
+#define ITEMDEX_COLUMN_FLAG 3
+
+// The second from which on an item is not shown, in whole seconds since 1970. An index has at most one such
+// column, and every query heeds it.
+#define ITEMDEX_COLUMN_EXPIRES 4
+
 // A change is on disk before the call returns. Changes made at once share a sync.
 #define ITEMDEX_SYNC_ALWAYS 0
 
@@ -85,42 +98,52 @@ typedef enum itemdex_status {
   ITEMDEX_BAD_OPTION = 10,
   // The index has no item of this id.
   ITEMDEX_UNKNOWN_ITEM = 11,
+  // The text of a filter is wrong, or names a column that the index does not have.
+  ITEMDEX_BAD_FILTER = 12,
+  // The filter or the set was made with another index file. Make it again with this one.
+  ITEMDEX_STALE = 13,
   // Somebody else is changing the catalog, or has changed it. Try again.
-  ITEMDEX_CATALOG_BUSY = 12,
+  ITEMDEX_CATALOG_BUSY = 14,
   // The catalog has no generation that can serve.
-  ITEMDEX_NO_GENERATION = 13,
+  ITEMDEX_NO_GENERATION = 15,
   // No generation of this model version serves.
-  ITEMDEX_UNKNOWN_MODEL = 14,
+  ITEMDEX_UNKNOWN_MODEL = 16,
   // The model version was retired from the catalog.
-  ITEMDEX_RETIRED_MODEL = 15,
+  ITEMDEX_RETIRED_MODEL = 17,
   // There are as many fresh items of the model version as the limit allows.
-  ITEMDEX_OVERLAY_FULL = 16,
+  ITEMDEX_OVERLAY_FULL = 18,
   // The log numbers its changes itself and the caller gave positions, or the other way round.
-  ITEMDEX_NUMBERING = 17,
+  ITEMDEX_NUMBERING = 19,
   // The log has not come as far as a generation says it has.
-  ITEMDEX_LOG_BEHIND = 18,
+  ITEMDEX_LOG_BEHIND = 20,
   // The log has dropped changes that a generation lacks.
-  ITEMDEX_RECORDS_DROPPED = 19,
+  ITEMDEX_RECORDS_DROPPED = 21,
   // The log was moved or replaced while it was in use.
-  ITEMDEX_LOG_REPLACED = 20,
+  ITEMDEX_LOG_REPLACED = 22,
   // A generation is bad, and what served before goes on.
-  ITEMDEX_REFUSED = 21,
+  ITEMDEX_REFUSED = 23,
   // The process was forked from the one that opened the live index.
-  ITEMDEX_FORKED = 22,
+  ITEMDEX_FORKED = 24,
   // The live index is shutting down.
-  ITEMDEX_CLOSED = 23,
+  ITEMDEX_CLOSED = 25,
   // The caller cancelled the work.
-  ITEMDEX_CANCELLED = 24,
+  ITEMDEX_CANCELLED = 26,
   // The library panicked, which is a fault of the library. The handle can be used further and closed. The
   // panic's message also went to standard error.
-  ITEMDEX_PANIC = 25,
+  ITEMDEX_PANIC = 27,
   // An error that this list has no number for yet.
-  ITEMDEX_OTHER = 26,
+  ITEMDEX_OTHER = 28,
 } itemdex_status;
+
+// The items of one index for which an expression is true, found once and used in any number of requests.
+typedef struct itemdex_filter itemdex_filter;
 
 // An index that answers queries: a file that itemdex_open opened, or what a live index held when
 // itemdex_live_current was called. It does not change.
 typedef struct itemdex_index itemdex_index;
+
+// Items of one index, made ready to be denied or allowed in any number of requests.
+typedef struct itemdex_set itemdex_set;
 
 // A catalog in service: it follows the catalog on a thread of its own, and takes fresh items.
 typedef struct itemdex_live itemdex_live;
@@ -221,6 +244,33 @@ typedef struct itemdex_applied {
   uint64_t retired;
 } itemdex_applied;
 
+// A column to build into an index: a value for each row, for filters. One of the arrays is set.
+typedef struct itemdex_column {
+  // sizeof(itemdex_column)
+  size_t size;
+  // The name: letters, digits, _ and .
+  const char *name;
+  // ITEMDEX_COLUMN_...
+  uint32_t kind;
+  // Leave it 0.
+  uint32_t reserved;
+  // Tags that are texts.
+  const char *const *texts;
+  // Tags that are numbers, such as the ids of authors.
+  const uint64_t *ids;
+  // Whole numbers, or the seconds of expiries.
+  const int64_t *integers;
+  // Numbers that need not be whole.
+  const double *reals;
+  // Flags, where anything but 0 is true.
+  const uint8_t *flags;
+  // For tags: where the tags of each row end among the texts or ids, in ascending order. NULL for one tag a
+  // row.
+  const size_t *ends;
+  // Not 0 for each row that has a value; the others are null. NULL where every row has one.
+  const uint8_t *present;
+} itemdex_column;
+
 // How to build.
 typedef struct itemdex_build_options {
   // sizeof(itemdex_build_options)
@@ -240,6 +290,10 @@ typedef struct itemdex_build_options {
   const float *users;
   // How many users there are.
   size_t user_count;
+  // Columns, for filters; all of the same size. NULL for none.
+  const struct itemdex_column *columns;
+  // How many there are.
+  size_t column_count;
   // Is told how far the build has come: the stage's name, and how much of how much is done. total is 0 where
   // that is not known. A result other than 0 cancels the build. It is called from the thread that builds.
   // NULL for nobody.
@@ -264,6 +318,29 @@ typedef struct itemdex_publish_options {
   size_t versions;
 } itemdex_publish_options;
 
+// What of the items a request may see. An item is seen where everything that is set here lets it pass.
+typedef struct itemdex_shown {
+  // sizeof(itemdex_shown)
+  size_t size;
+  // Leaves out what the filter does not keep; NULL for no filter.
+  const struct itemdex_filter *filter;
+  // Leaves out these items, by id; NULL for none.
+  const uint64_t *deny;
+  // How many there are.
+  size_t deny_count;
+  // Leaves out the items of this set, in place of deny; NULL for none.
+  const struct itemdex_set *deny_set;
+  // Leaves out all items but these, by id; NULL for no such list. A list that is not NULL and has no ids
+  // leaves out everything.
+  const uint64_t *allow;
+  // How many there are.
+  size_t allow_count;
+  // Leaves out all items but those of this set, in place of allow; NULL for none.
+  const struct itemdex_set *allow_set;
+  // Answers as at this second since 1970: items that have expired by then are left out. 0 for now.
+  int64_t now;
+} itemdex_shown;
+
 // How to search.
 typedef struct itemdex_search_options {
   // sizeof(itemdex_search_options)
@@ -280,6 +357,8 @@ typedef struct itemdex_search_options {
   uint32_t approximate_scores;
   // Leave it 0.
   uint32_t reserved;
+  // What of the items the search may find; NULL for all of them.
+  const struct itemdex_shown *shown;
 } itemdex_search_options;
 
 // What a query says beside the ids and scores it writes.
@@ -297,6 +376,15 @@ typedef struct itemdex_answer {
   // In, of itemdex_rank_channels: a buffer of k numbers, for the channels that brought each hit, a bit for
   // each channel, the lowest for the first. NULL where they are not wanted.
   uint32_t *channels;
+  // Out, of itemdex_search: how many items the answer is among, after what the options left out.
+  size_t matching;
+  // Out, of itemdex_rank and itemdex_rank_channels: how many candidates were left out because they have
+  // expired.
+  size_t expired;
+  // Out, of the same: because they are denied.
+  size_t denied;
+  // Out, of the same: because a filter does not keep them, or they are not among the allowed.
+  size_t filtered;
   // Out, of itemdex_search: the plan that was taken, ITEMDEX_PLAN_...
   uint32_t plan;
   // Leave it 0.
@@ -312,6 +400,8 @@ typedef struct itemdex_rank_options {
   uint32_t exact;
   // Leave it 0.
   uint32_t reserved;
+  // Which candidates may be among the hits; NULL for all of them.
+  const struct itemdex_shown *shown;
 } itemdex_rank_options;
 
 // A recall channel of itemdex_rank_channels: its candidates, and its quotas of the hits.
@@ -327,7 +417,29 @@ typedef struct itemdex_channel {
   // How many of the hits are of this channel at most, those that other channels bring too included; 0 for
   // any number.
   size_t at_most;
+  // Takes no other candidates from this channel than those that the filter keeps, before quotas count; NULL
+  // for no filter. Another channel may still bring the others.
+  const struct itemdex_filter *filter;
 } itemdex_channel;
+
+// What a name behind `$` in the text of a filter stands for: a list, or one value where the text compares with
+// one. At most one of the arrays is set; the list is empty where none is.
+typedef struct itemdex_parameter {
+  // sizeof(itemdex_parameter)
+  size_t size;
+  // The name, without the `$`.
+  const char *name;
+  // For columns of tags that are texts.
+  const char *const *texts;
+  // For columns of tags that are numbers.
+  const uint64_t *ids;
+  // For columns of whole numbers and of expiries.
+  const int64_t *integers;
+  // For columns of other numbers.
+  const double *reals;
+  // How many values there are.
+  size_t count;
+} itemdex_parameter;
 
 #ifdef __cplusplus
 extern "C" {
@@ -515,7 +627,7 @@ enum itemdex_status itemdex_publish(const char *catalog,
 // at once.
 //
 // Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at most
-// 1, and for a plan that the index was built without.
+// 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another index.
 enum itemdex_status itemdex_search(const struct itemdex_index *index,
                                    const float *user,
                                    size_t dim,
@@ -555,7 +667,8 @@ enum itemdex_status itemdex_search_many(const struct itemdex_index *index,
 // unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads may
 // call it at once.
 //
-// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more.
+// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more; ITEMDEX_STALE
+// for a filter or a set of another index.
 enum itemdex_status itemdex_rank(const struct itemdex_index *index,
                                  const float *user,
                                  size_t dim,
@@ -591,19 +704,21 @@ enum itemdex_status itemdex_rank_channels(const struct itemdex_index *index,
                                           struct itemdex_answer *answer);
 
 // Writes the exact score of each candidate to the same place of scores, and NaN for one that the index does
-// not have. It allocates nothing.
+// not have or the options leave out. It allocates nothing.
 //
-// user: dim values. candidates: candidate_count ids. scores: as many places. unknown: how many candidates the
-// index does not have; NULL where that is not wanted. Any number of threads may call it at once.
+// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores: candidate_count
+// places. unscored: how many candidates have no score; NULL where that is not wanted. Any number of threads
+// may call it at once.
 //
-// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER. Then the scores are unspecified.
+// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER, ITEMDEX_STALE. Then the scores are unspecified.
 enum itemdex_status itemdex_score(const struct itemdex_index *index,
                                   const float *user,
                                   size_t dim,
                                   const uint64_t *candidates,
                                   size_t candidate_count,
+                                  const struct itemdex_rank_options *options,
                                   float *scores,
-                                  size_t *unknown);
+                                  size_t *unscored);
 
 // Copies the embedding of an item. It allocates nothing.
 //
@@ -615,6 +730,44 @@ enum itemdex_status itemdex_get(const struct itemdex_index *index,
                                 uint64_t id,
                                 float *embedding,
                                 size_t dim);
+
+// Makes a filter of a text such as `region in ("JP", "US") and not author in $blocked and price <= 1000`.
+// docs/filters.md has the language.
+//
+// parameters: parameter_count of them, all of the same size. filter: the handle, for itemdex_filter_close. It
+// takes a bit for each item of the index, and outlives the index that it was made with. Only an index of the
+// same file takes it: after a live index has swapped generations, make it again. Any number of threads may
+// call it at once.
+//
+// Errors: ITEMDEX_BAD_FILTER, whose text says at which character, and for a column that the index does not
+// have.
+enum itemdex_status itemdex_filter_make(const struct itemdex_index *index,
+                                        const char *expression,
+                                        const struct itemdex_parameter *parameters,
+                                        size_t parameter_count,
+                                        struct itemdex_filter **filter);
+
+// Counts the items of the index file that a filter keeps. It is exact. Any number of threads may call it at
+// once.
+enum itemdex_status itemdex_filter_matching(const struct itemdex_filter *filter,
+                                            uint64_t *matching);
+
+// Closes a filter. NULL is allowed. No other call may use the filter meanwhile or later.
+void itemdex_filter_close(struct itemdex_filter *filter);
+
+// Makes items ready to be denied or allowed in many requests: what a user has seen, or what a page may show.
+// For one request, name the ids in itemdex_shown.
+//
+// ids: id_count of them; those that the index does not have do no harm. set: the handle, for
+// itemdex_set_close. It takes some bits for each item of the index, and outlives the index that it was made
+// with. Only an index of the same file takes it. Any number of threads may call it at once.
+enum itemdex_status itemdex_set_make(const struct itemdex_index *index,
+                                     const uint64_t *ids,
+                                     size_t id_count,
+                                     struct itemdex_set **set);
+
+// Closes a set. NULL is allowed. No other call may use the set meanwhile or later.
+void itemdex_set_close(struct itemdex_set *set);
 
 // The text of the last error on this thread: what was wrong, where, and what to do. Empty where there was
 // none. It stays as it is until the next call on this thread that fails. Any thread may call it, and each has
@@ -650,6 +803,44 @@ enum itemdex_status itemdex_describe(const struct itemdex_index *index,
 enum itemdex_status itemdex_info(const struct itemdex_index *index,
                                  char **json);
 
+// Makes a filter of a text such as `region in ("JP", "US") and not author in $blocked and price <= 1000`.
+// docs/filters.md has the language.
+//
+// parameters: parameter_count of them, all of the same size. filter: the handle, for itemdex_filter_close. It
+// takes a bit for each item of the index, and outlives the index that it was made with. Only an index of the
+// same file takes it: after a live index has swapped generations, make it again. Any number of threads may
+// call it at once.
+//
+// Errors: ITEMDEX_BAD_FILTER, whose text says at which character, and for a column that the index does not
+// have.
+enum itemdex_status itemdex_filter_make(const struct itemdex_index *index,
+                                        const char *expression,
+                                        const struct itemdex_parameter *parameters,
+                                        size_t parameter_count,
+                                        struct itemdex_filter **filter);
+
+// Counts the items of the index file that a filter keeps. It is exact. Any number of threads may call it at
+// once.
+enum itemdex_status itemdex_filter_matching(const struct itemdex_filter *filter,
+                                            uint64_t *matching);
+
+// Closes a filter. NULL is allowed. No other call may use the filter meanwhile or later.
+void itemdex_filter_close(struct itemdex_filter *filter);
+
+// Makes items ready to be denied or allowed in many requests: what a user has seen, or what a page may show.
+// For one request, name the ids in itemdex_shown.
+//
+// ids: id_count of them; those that the index does not have do no harm. set: the handle, for
+// itemdex_set_close. It takes some bits for each item of the index, and outlives the index that it was made
+// with. Only an index of the same file takes it. Any number of threads may call it at once.
+enum itemdex_status itemdex_set_make(const struct itemdex_index *index,
+                                     const uint64_t *ids,
+                                     size_t id_count,
+                                     struct itemdex_set **set);
+
+// Closes a set. NULL is allowed. No other call may use the set meanwhile or later.
+void itemdex_set_close(struct itemdex_set *set);
+
 // Finds the best k items for a user, best first; of equal scores the smaller id comes first. Scores are inner
 // products, and exact. Which items are found is approximate, unless the recall is 1 or the plan a scan.
 //
@@ -658,7 +849,7 @@ enum itemdex_status itemdex_info(const struct itemdex_index *index,
 // at once.
 //
 // Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at most
-// 1, and for a plan that the index was built without.
+// 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another index.
 enum itemdex_status itemdex_search(const struct itemdex_index *index,
                                    const float *user,
                                    size_t dim,
@@ -698,7 +889,8 @@ enum itemdex_status itemdex_search_many(const struct itemdex_index *index,
 // unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads may
 // call it at once.
 //
-// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more.
+// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more; ITEMDEX_STALE
+// for a filter or a set of another index.
 enum itemdex_status itemdex_rank(const struct itemdex_index *index,
                                  const float *user,
                                  size_t dim,
@@ -734,19 +926,21 @@ enum itemdex_status itemdex_rank_channels(const struct itemdex_index *index,
                                           struct itemdex_answer *answer);
 
 // Writes the exact score of each candidate to the same place of scores, and NaN for one that the index does
-// not have. It allocates nothing.
+// not have or the options leave out. It allocates nothing.
 //
-// user: dim values. candidates: candidate_count ids. scores: as many places. unknown: how many candidates the
-// index does not have; NULL where that is not wanted. Any number of threads may call it at once.
+// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores: candidate_count
+// places. unscored: how many candidates have no score; NULL where that is not wanted. Any number of threads
+// may call it at once.
 //
-// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER. Then the scores are unspecified.
+// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER, ITEMDEX_STALE. Then the scores are unspecified.
 enum itemdex_status itemdex_score(const struct itemdex_index *index,
                                   const float *user,
                                   size_t dim,
                                   const uint64_t *candidates,
                                   size_t candidate_count,
+                                  const struct itemdex_rank_options *options,
                                   float *scores,
-                                  size_t *unknown);
+                                  size_t *unscored);
 
 // Copies the embedding of an item. It allocates nothing.
 //

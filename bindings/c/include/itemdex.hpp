@@ -75,27 +75,65 @@ using RankOptions = Sized<itemdex_rank_options>;
 using LiveOptions = Sized<itemdex_live_options>;
 using BuildOptions = Sized<itemdex_build_options>;
 using PublishOptions = Sized<itemdex_publish_options>;
+using Shown = Sized<itemdex_shown>;
+using Column = Sized<itemdex_column>;
 using Applied = Sized<itemdex_applied>;
 using Description = Sized<itemdex_description>;
 
+/// What a name behind `$` in the text of a filter stands for. The name and the values have to stay until the filter is
+/// made.
+inline itemdex_parameter parameter(const char *name, Slice<std::uint64_t> ids) {
+    Sized<itemdex_parameter> made;
+    made.name = name;
+    made.ids = ids.data();
+    made.count = ids.size();
+    return made;
+}
+
+inline itemdex_parameter parameter(const char *name, Slice<std::int64_t> integers) {
+    Sized<itemdex_parameter> made;
+    made.name = name;
+    made.integers = integers.data();
+    made.count = integers.size();
+    return made;
+}
+
+inline itemdex_parameter parameter(const char *name, Slice<double> reals) {
+    Sized<itemdex_parameter> made;
+    made.name = name;
+    made.reals = reals.data();
+    made.count = reals.size();
+    return made;
+}
+
+inline itemdex_parameter parameter(const char *name, Slice<const char *> texts) {
+    Sized<itemdex_parameter> made;
+    made.name = name;
+    made.texts = texts.data();
+    made.count = texts.size();
+    return made;
+}
+
 /// A recall channel. Its candidates have to stay until the rank is done.
-inline itemdex_channel channel(Slice<std::uint64_t> ids, std::size_t at_least = 0, std::size_t at_most = 0) {
+inline itemdex_channel channel(Slice<std::uint64_t> ids, std::size_t at_least = 0, std::size_t at_most = 0,
+                               const itemdex_filter *filter = nullptr) {
     Sized<itemdex_channel> made;
     made.ids = ids.data();
     made.count = ids.size();
     made.at_least = at_least;
     made.at_most = at_most;
+    made.filter = filter;
     return made;
 }
 
 /// A change that puts an item in. The text and the embedding have to stay until it is written.
-inline itemdex_change upsert(const std::string &model_version, std::uint64_t id, Slice<float> embedding,
+inline itemdex_change upsert(const char *model_version, std::uint64_t id, Slice<float> embedding,
                              std::uint64_t position = 0) {
     Sized<itemdex_change> made;
     made.kind = ITEMDEX_UPSERT;
     made.id = id;
     made.position = position;
-    made.model_version = model_version.c_str();
+    made.model_version = model_version;
     made.embedding = embedding.data();
     made.dim = embedding.size();
     return made;
@@ -121,6 +159,11 @@ struct Hits {
     std::uint32_t plan = 0;
     /// Of a rank: how many different candidates the index does not have.
     std::size_t unknown = 0;
+    /// Of a rank: how many candidates were left out because they have expired, are denied, or are not kept by a filter
+    /// or not among the allowed.
+    std::size_t expired = 0, denied = 0, filtered = 0;
+    /// Of a search: how many items the answer is among.
+    std::size_t matching = 0;
 
     std::size_t size() const noexcept { return ids.size(); }
     bool empty() const noexcept { return ids.empty(); }
@@ -140,6 +183,10 @@ private:
         if (!channels.empty()) channels.resize(answer.count);
         plan = answer.plan;
         unknown = answer.unknown;
+        expired = answer.expired;
+        denied = answer.denied;
+        filtered = answer.filtered;
+        matching = answer.matching;
     }
 };
 
@@ -147,6 +194,8 @@ namespace detail {
 
 struct Close {
     void operator()(itemdex_index *index) const noexcept { itemdex_close(index); }
+    void operator()(itemdex_filter *filter) const noexcept { itemdex_filter_close(filter); }
+    void operator()(itemdex_set *set) const noexcept { itemdex_set_close(set); }
     void operator()(itemdex_live *live) const noexcept { itemdex_live_close(live); }
     void operator()(char *text) const noexcept { itemdex_text_free(text); }
 };
@@ -160,6 +209,40 @@ std::string text(F write) {
 }
 
 }  // namespace detail
+
+class Index;
+
+/// The items of one index for which an expression is true; made by Index::filter. Its handle goes into an
+/// itemdex::Shown or a channel.
+class Filter {
+public:
+    /// How many items of the index file it keeps.
+    std::uint64_t matching() const {
+        std::uint64_t count = 0;
+        check(itemdex_filter_matching(get(), &count));
+        return count;
+    }
+
+    /// The handle, which stays this object's.
+    const itemdex_filter *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class Index;
+    explicit Filter(itemdex_filter *handle) noexcept : handle_(handle) {}
+    std::unique_ptr<itemdex_filter, detail::Close> handle_;
+};
+
+/// Items of one index, made ready for many requests; made by Index::set. Its handle goes into an itemdex::Shown.
+class ItemSet {
+public:
+    /// The handle, which stays this object's.
+    const itemdex_set *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class Index;
+    explicit ItemSet(itemdex_set *handle) noexcept : handle_(handle) {}
+    std::unique_ptr<itemdex_set, detail::Close> handle_;
+};
 
 /// An index file, or a live index as one request sees it.
 class Index {
@@ -240,12 +323,27 @@ public:
         return hits;
     }
 
-    /// The exact score of each candidate, NaN for one that the index does not have.
-    std::vector<float> score(Slice<float> user, Slice<std::uint64_t> candidates) const {
+    /// The exact score of each candidate, NaN for one that the index does not have or the options leave out.
+    std::vector<float> score(Slice<float> user, Slice<std::uint64_t> candidates,
+                             const RankOptions &options = {}) const {
         std::vector<float> scores(candidates.size());
-        check(itemdex_score(get(), user.data(), user.size(), candidates.data(), candidates.size(),
+        check(itemdex_score(get(), user.data(), user.size(), candidates.data(), candidates.size(), &options,
                             scores.data(), nullptr));
         return scores;
+    }
+
+    /// The items for which an expression such as `price <= $most` is true.
+    Filter filter(const std::string &expression, Slice<itemdex_parameter> parameters = {}) const {
+        itemdex_filter *made = nullptr;
+        check(itemdex_filter_make(get(), expression.c_str(), parameters.data(), parameters.size(), &made));
+        return Filter(made);
+    }
+
+    /// Items made ready to be denied or allowed in many requests.
+    ItemSet set(Slice<std::uint64_t> ids) const {
+        itemdex_set *made = nullptr;
+        check(itemdex_set_make(get(), ids.data(), ids.size(), &made));
+        return ItemSet(made);
     }
 
     /// The embedding of an item; empty where the index does not have it.

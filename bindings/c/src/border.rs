@@ -36,7 +36,8 @@ impl Failure {
         let text =
             format!("the library panicked, please report it: {}", said.unwrap_or("it did not say why"));
         // Whatever the panic carried might panic again when it is dropped.
-        std::mem::forget(payload);
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        dropped.unwrap_or_else(std::mem::forget);
         Failure::new(Status::ITEMDEX_PANIC, text)
     }
 }

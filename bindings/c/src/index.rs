@@ -52,20 +52,20 @@ impl Source {
         of_either!(self, get(id))
     }
 
-    pub fn search(&self, user: &[f32], options: &SearchOptions) -> Answered<Found> {
+    pub fn search(&self, user: &[f32], options: &SearchOptions<'_>) -> Answered<Found> {
         of_either!(self, search_with(user, options))
     }
 
     pub fn search_many(
         &self,
         users: &Matrix,
-        options: &SearchOptions,
+        options: &SearchOptions<'_>,
         threads: usize,
     ) -> Answered<Vec<Found>> {
         of_either!(self, search_many(users, options, threads))
     }
 
-    pub fn rank(&self, user: &[f32], candidates: &[u64], options: &RankOptions) -> Answered<Ranked> {
+    pub fn rank(&self, user: &[f32], candidates: &[u64], options: &RankOptions<'_>) -> Answered<Ranked> {
         of_either!(self, rank_with(user, candidates, options))
     }
 
@@ -73,17 +73,26 @@ impl Source {
         &self,
         user: &[f32],
         channels: &[Channel<'_>],
-        options: &RankOptions,
+        options: &RankOptions<'_>,
     ) -> Answered<RankedChannels> {
         of_either!(self, rank_channels(user, channels, options))
     }
 
-    pub fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> Answered<usize> {
-        of_either!(self, score(user, candidates, scores))
+    pub fn score(
+        &self,
+        user: &[f32],
+        candidates: &[u64],
+        options: &RankOptions<'_>,
+        scores: &mut [f32],
+    ) -> Answered<usize> {
+        match self {
+            Source::File(index) => index.score_with(user, candidates, options, scores),
+            Source::View(view) => view.score(user, candidates, scores),
+        }
     }
 
     /// The file alone, without fresh items.
-    fn file(&self) -> &itemdex::Index {
+    pub fn file(&self) -> &itemdex::Index {
         match self {
             Source::File(index) => index,
             Source::View(view) => view.index(),

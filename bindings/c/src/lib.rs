@@ -6,8 +6,9 @@
 //! - `status` has what calls return, and what each error of the library becomes.
 //! - `border` is what every call goes through: pointers are checked, panics are stopped, errors are kept.
 //! - `growing` reads and writes structs whose size the caller names, so that they can grow.
-//! - `index` opens what is asked; `options` is what a query may say, `query` asks.
-//! - `live` follows a catalog; `offline` builds and publishes.
+//! - `index` opens what is asked; `shown` has filters and sets of items, `options` what a query may say, and
+//!   `query` asks.
+//! - `live` follows a catalog; `offline` builds and publishes, `columns` is what filters are made of.
 
 #![expect(
     clippy::missing_safety_doc,
@@ -15,12 +16,14 @@
 )]
 
 mod border;
+mod columns;
 mod growing;
 mod index;
 mod live;
 mod offline;
 mod options;
 mod query;
+mod shown;
 mod status;
 
 use std::ffi::c_char;

@@ -9,7 +9,8 @@ use itemdex::live::Catalog;
 use itemdex::{IndexBuilder, Matrix, Quantization};
 
 use crate::border::{Failure, Place, Result, call, optional_text, text, values};
-use crate::growing::{Growing, read_or_default};
+use crate::columns::Column;
+use crate::growing::{Growing, read_all, read_or_default};
 use crate::options::plans_in;
 use crate::status::Status;
 
@@ -39,6 +40,10 @@ pub struct BuildOptions {
     users: *const f32,
     /// How many users there are.
     user_count: usize,
+    /// Columns, for filters; all of the same size. NULL for none.
+    columns: *const Column,
+    /// How many there are.
+    column_count: usize,
     /// Is told how far the build has come: the stage's name, and how much of how much is done. total is 0 where
     /// that is not known. A result other than 0 cancels the build. It is called from the thread that builds.
     /// NULL for nobody.
@@ -52,7 +57,7 @@ pub struct BuildOptions {
 // SAFETY: repr(C), the size first, integers, pointers, and a function that may be NULL.
 unsafe impl Growing for BuildOptions {
     const NAME: &str = "itemdex_build_options";
-    const FIRST: usize = 72;
+    const FIRST: usize = 88;
 }
 
 /// The caller's function, which a build calls from its own thread.
@@ -78,8 +83,8 @@ impl Told {
 
 impl BuildOptions {
     /// # Safety
-    /// The users are as the header says, and so is the progress.
-    unsafe fn builder(self, model_version: &str, dim: usize) -> Result<IndexBuilder> {
+    /// The users and the columns, of so many rows, are as the header says, and so is the progress.
+    unsafe fn builder(self, model_version: &str, rows: usize, dim: usize) -> Result<IndexBuilder> {
         let mut builder = IndexBuilder::new(model_version);
         if self.plans != 0 {
             builder = builder.plans(plans_in(self.plans, "plans")?);
@@ -106,6 +111,12 @@ impl BuildOptions {
             // SAFETY: as the caller promised.
             let users = unsafe { values(self.users, total, "users") }?;
             builder = builder.user_sample(Matrix::new(dim, users.to_vec())?);
+        }
+        // SAFETY: as the caller promised.
+        for column in unsafe { read_all(self.columns, self.column_count, "columns") }? {
+            let column: Column = column?;
+            // SAFETY: as the caller promised.
+            builder = builder.column(unsafe { column.for_library(rows) }?);
         }
         if let Some(progress) = self.progress {
             let told = Told { progress, context: self.context };
@@ -148,8 +159,11 @@ pub unsafe extern "C" fn itemdex_build(
         }
         // SAFETY: the caller keeps the rules of the header.
         let (ids, embeddings, builder, path) = unsafe {
-            let builder =
-                read_or_default(options, "options")?.builder(text(model_version, "model_version")?, dim)?;
+            let builder = read_or_default(options, "options")?.builder(
+                text(model_version, "model_version")?,
+                row_count,
+                dim,
+            )?;
             let ids = if ids.is_null() { None } else { Some(values(ids, row_count, "ids")?) };
             (ids, values(embeddings, total, "embeddings")?, builder, text(path, "path")?)
         };
@@ -189,7 +203,7 @@ pub unsafe extern "C" fn itemdex_build_dump(
         let from = ids.into_iter().fold(Dump::options(), |from, ids| from.ids(ids));
         let dump = from.open(items)?;
         // SAFETY: as above.
-        let builder = unsafe { options.builder(version, dump.dim()) }?;
+        let builder = unsafe { options.builder(version, dump.rows() as usize, dump.dim()) }?;
         builder.build(dump, path)?;
         Ok(())
     })

@@ -2,8 +2,9 @@
 
 use itemdex::Plan;
 
-use crate::border::{Failure, Result};
-use crate::growing::Growing;
+use crate::border::{Failure, Result, values};
+use crate::growing::{Growing, read};
+use crate::shown::{Filter, Seen, Shown};
 
 /// A walk over the graph: approximate. Fast for few items.
 pub const ITEMDEX_PLAN_GRAPH: u32 = 1;
@@ -48,17 +49,27 @@ pub struct SearchOptions {
     approximate_scores: u32,
     /// Leave it 0.
     reserved: u32,
+    /// What of the items the search may find; NULL for all of them.
+    shown: *const Shown,
 }
 
-// SAFETY: repr(C), the size first, integers and floats.
+// SAFETY: repr(C), the size first, integers, floats and a pointer.
 unsafe impl Growing for SearchOptions {
     const NAME: &str = "itemdex_search_options";
-    const FIRST: usize = 32;
+    const FIRST: usize = 40;
 }
 
 impl SearchOptions {
-    pub fn for_k(self, k: usize) -> Result<itemdex::SearchOptions> {
+    /// # Safety
+    /// What is shown is NULL or as the header says, and stays for `'a`.
+    pub unsafe fn for_k<'a>(self, k: usize) -> Result<itemdex::SearchOptions<'a>> {
+        // SAFETY: as the caller promised.
+        let Seen { filter, deny, allow, now } = unsafe { seen(self.shown) }?;
         let mut options = itemdex::SearchOptions::new(k);
+        options = filter.into_iter().fold(options, itemdex::SearchOptions::filter);
+        options = deny.into_iter().fold(options, itemdex::SearchOptions::deny);
+        options = allow.into_iter().fold(options, itemdex::SearchOptions::allow);
+        options = now.into_iter().fold(options, itemdex::SearchOptions::now);
         if self.recall != 0.0 {
             options = options.recall(self.recall);
         }
@@ -96,18 +107,40 @@ pub struct RankOptions {
     exact: u32,
     /// Leave it 0.
     reserved: u32,
+    /// Which candidates may be among the hits; NULL for all of them.
+    shown: *const Shown,
 }
 
-// SAFETY: repr(C), the size first, and integers.
+// SAFETY: repr(C), the size first, integers and a pointer.
 unsafe impl Growing for RankOptions {
     const NAME: &str = "itemdex_rank_options";
-    const FIRST: usize = 16;
+    const FIRST: usize = 24;
 }
 
 impl RankOptions {
-    pub fn for_k(self, k: usize) -> itemdex::RankOptions {
-        let options = itemdex::RankOptions::new(k);
-        if self.exact != 0 { options.exact() } else { options }
+    /// # Safety
+    /// What is shown is NULL or as the header says, and stays for `'a`.
+    pub unsafe fn for_k<'a>(self, k: usize) -> Result<itemdex::RankOptions<'a>> {
+        // SAFETY: as the caller promised.
+        let Seen { filter, deny, allow, now } = unsafe { seen(self.shown) }?;
+        let mut options = itemdex::RankOptions::new(k);
+        options = filter.into_iter().fold(options, itemdex::RankOptions::filter);
+        options = deny.into_iter().fold(options, itemdex::RankOptions::deny);
+        options = allow.into_iter().fold(options, itemdex::RankOptions::allow);
+        options = now.into_iter().fold(options, itemdex::RankOptions::now);
+        Ok(if self.exact != 0 { options.exact() } else { options })
+    }
+}
+
+/// What a request may see; everything where that is NULL.
+///
+/// # Safety
+/// As for [`Shown::seen`].
+unsafe fn seen<'a>(shown: *const Shown) -> Result<Seen<'a>> {
+    match shown.is_null() {
+        true => Ok(Seen::default()),
+        // SAFETY: as the caller promised.
+        false => unsafe { read(shown, "shown")?.seen() },
     }
 }
 
@@ -118,20 +151,38 @@ pub struct Channel {
     /// sizeof(itemdex_channel)
     size: usize,
     /// The candidates' ids.
-    pub(crate) ids: *const u64,
+    ids: *const u64,
     /// How many there are.
-    pub(crate) count: usize,
+    count: usize,
     /// How many of the hits are to be of this channel at least, where it has as many.
-    pub(crate) at_least: usize,
+    at_least: usize,
     /// How many of the hits are of this channel at most, those that other channels bring too included; 0 for
     /// any number.
-    pub(crate) at_most: usize,
+    at_most: usize,
+    /// Takes no other candidates from this channel than those that the filter keeps, before quotas count; NULL
+    /// for no filter. Another channel may still bring the others.
+    filter: *const Filter,
 }
 
-// SAFETY: repr(C), the size first, integers and a pointer.
+// SAFETY: repr(C), the size first, integers and pointers.
 unsafe impl Growing for Channel {
     const NAME: &str = "itemdex_channel";
-    const FIRST: usize = 40;
+    const FIRST: usize = 48;
+}
+
+impl Channel {
+    /// # Safety
+    /// The ids and the filter are NULL or as the header says, and stay for `'a`.
+    pub unsafe fn for_library<'a>(self) -> Result<itemdex::Channel<'a>> {
+        // SAFETY: as the caller promised.
+        let (ids, filter) =
+            unsafe { (values(self.ids, self.count, "ids of a channel")?, Filter::optional(self.filter)?) };
+        let mut channel = itemdex::Channel::new(ids).at_least(self.at_least);
+        if self.at_most != 0 {
+            channel = channel.at_most(self.at_most);
+        }
+        Ok(filter.into_iter().fold(channel, itemdex::Channel::filter))
+    }
 }
 
 /// What a query says beside the ids and scores it writes.
@@ -151,6 +202,15 @@ pub struct Answer {
     /// In, of itemdex_rank_channels: a buffer of k numbers, for the channels that brought each hit, a bit for
     /// each channel, the lowest for the first. NULL where they are not wanted.
     pub(crate) channels: *mut u32,
+    /// Out, of itemdex_search: how many items the answer is among, after what the options left out.
+    pub(crate) matching: usize,
+    /// Out, of itemdex_rank and itemdex_rank_channels: how many candidates were left out because they have
+    /// expired.
+    pub(crate) expired: usize,
+    /// Out, of the same: because they are denied.
+    pub(crate) denied: usize,
+    /// Out, of the same: because a filter does not keep them, or they are not among the allowed.
+    pub(crate) filtered: usize,
     /// Out, of itemdex_search: the plan that was taken, ITEMDEX_PLAN_...
     pub(crate) plan: u32,
     /// Leave it 0.
@@ -160,5 +220,5 @@ pub struct Answer {
 // SAFETY: repr(C), the size first, integers and pointers.
 unsafe impl Growing for Answer {
     const NAME: &str = "itemdex_answer";
-    const FIRST: usize = 56;
+    const FIRST: usize = 88;
 }

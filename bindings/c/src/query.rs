@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use itemdex::{Hit, MAX_CHANNELS, Matrix};
+use itemdex::{Dropped, Hit, MAX_CHANNELS, Matrix};
 
 use crate::border::{Failure, Place, Result, call, shared, values};
 use crate::growing::{Written, read_all, read_or_default};
@@ -53,7 +53,7 @@ impl Buffers {
 /// at once.
 ///
 /// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at most
-/// 1, and for a plan that the index was built without.
+/// 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another index.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_search(
     index: *const Index,
@@ -78,7 +78,9 @@ pub unsafe extern "C" fn itemdex_search(
         };
         let found = index.source.search(user, &options)?;
         buffers.write(0, found.hits.iter().copied());
-        (answer.value.count, answer.value.plan) = (found.hits.len(), number_of(found.plan));
+        answer.value.count = found.hits.len();
+        answer.value.matching = found.matching;
+        answer.value.plan = number_of(found.plan);
         answer.write();
         Ok(())
     })
@@ -148,7 +150,8 @@ pub unsafe extern "C" fn itemdex_search_many(
 /// unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads may
 /// call it at once.
 ///
-/// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more.
+/// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more; ITEMDEX_STALE
+/// for a filter or a set of another index.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_rank(
     index: *const Index,
@@ -169,13 +172,13 @@ pub unsafe extern "C" fn itemdex_rank(
                 shared(index, "index")?,
                 values(user, dim, "user")?,
                 values(candidates, candidate_count, "candidates")?,
-                read_or_default(options, "options")?.for_k(k),
+                read_or_default(options, "options")?.for_k(k)?,
                 Buffers::new(ids, scores, k)?,
                 Written::new(answer, "answer")?,
             )
         };
         let ranked = index.source.rank(user, candidates, &options)?;
-        write_unknown(&mut answer.value, &ranked.unknown)?;
+        write_others(&mut answer.value, &ranked.unknown, ranked.dropped)?;
         buffers.write(0, ranked.hits.iter().copied());
         answer.value.count = ranked.hits.len();
         answer.write();
@@ -219,25 +222,20 @@ pub unsafe extern "C" fn itemdex_rank_channels(
                 shared(index, "index")?,
                 values(user, dim, "user")?,
                 read_all(channels, channel_count, "channels")?,
-                read_or_default(options, "options")?.for_k(k),
+                read_or_default(options, "options")?.for_k(k)?,
                 Buffers::new(ids, scores, k)?,
                 Written::new(answer, "answer")?,
             )
         };
         let mut read = [itemdex::Channel::new(&[0; 0]); MAX_CHANNELS];
         for (place, channel) in read.iter_mut().zip(channels) {
-            let Channel { ids, count, at_least, at_most, .. } = channel?;
             // SAFETY: the caller keeps the rules of the header.
-            *place =
-                itemdex::Channel::new(unsafe { values(ids, count, "ids of a channel") }?).at_least(at_least);
-            if at_most != 0 {
-                *place = place.at_most(at_most);
-            }
+            *place = unsafe { channel?.for_library() }?;
         }
         let ranked = index.source.rank_channels(user, &read[..channel_count], &options)?;
         // SAFETY: as above. The place is for the error.
         let bits = unsafe { Place::optional(answer.value.channels, "channels of the answer") }?;
-        write_unknown(&mut answer.value, &ranked.unknown)?;
+        write_others(&mut answer.value, &ranked.unknown, ranked.dropped)?;
         buffers.write(0, ranked.hits.iter().map(|hit| Hit { id: hit.id, score: hit.score }));
         if bits.is_some() {
             for (number, hit) in ranked.hits.iter().enumerate() {
@@ -252,9 +250,10 @@ pub unsafe extern "C" fn itemdex_rank_channels(
     })
 }
 
-/// Writes unknown ids into the caller's buffer, as many as fit.
-fn write_unknown(answer: &mut Answer, unknown: &[u64]) -> Result<()> {
+/// Says which candidates are not among the hits: writes unknown ids into the caller's buffer, as many as fit.
+fn write_others(answer: &mut Answer, unknown: &[u64], dropped: Dropped) -> Result<()> {
     answer.unknown = unknown.len();
+    (answer.expired, answer.denied, answer.filtered) = (dropped.expired, dropped.denied, dropped.filtered);
     // SAFETY: the answer has a buffer of `unknown_room` ids or NULL, as the caller promised.
     if unsafe { Place::optional(answer.unknown_ids, "unknown_ids") }?.is_some() {
         for (number, &id) in unknown.iter().take(answer.unknown_room).enumerate() {
@@ -266,12 +265,13 @@ fn write_unknown(answer: &mut Answer, unknown: &[u64]) -> Result<()> {
 }
 
 /// Writes the exact score of each candidate to the same place of scores, and NaN for one that the index does
-/// not have. It allocates nothing.
+/// not have or the options leave out. It allocates nothing.
 ///
-/// user: dim values. candidates: candidate_count ids. scores: as many places. unknown: how many candidates the
-/// index does not have; NULL where that is not wanted. Any number of threads may call it at once.
+/// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores: candidate_count
+/// places. unscored: how many candidates have no score; NULL where that is not wanted. Any number of threads
+/// may call it at once.
 ///
-/// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER. Then the scores are unspecified.
+/// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER, ITEMDEX_STALE. Then the scores are unspecified.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_score(
     index: *const Index,
@@ -279,24 +279,26 @@ pub unsafe extern "C" fn itemdex_score(
     dim: usize,
     candidates: *const u64,
     candidate_count: usize,
+    options: *const RankOptions,
     scores: *mut f32,
-    unknown: *mut usize,
+    unscored: *mut usize,
 ) -> Status {
     call(|| {
         // SAFETY: the caller keeps the rules of the header.
-        let (index, user, candidates, unknown) = unsafe {
+        let (index, user, candidates, options, unscored) = unsafe {
             (
                 shared(index, "index")?,
                 values(user, dim, "user")?,
                 values(candidates, candidate_count, "candidates")?,
-                Place::optional(unknown, "unknown")?,
+                read_or_default(options, "options")?.for_k(0)?,
+                Place::optional(unscored, "unscored")?,
             )
         };
         // SAFETY: as above.
         let scores = unsafe { scores_of(scores, candidate_count) }?;
-        let count = index.source.score(user, candidates, scores)?;
-        if let Some(unknown) = unknown {
-            unknown.write(count);
+        let count = index.source.score(user, candidates, &options, scores)?;
+        if let Some(unscored) = unscored {
+            unscored.write(count);
         }
         Ok(())
     })

@@ -30,37 +30,41 @@ pub enum Status {
     ITEMDEX_BAD_OPTION = 10,
     /// The index has no item of this id.
     ITEMDEX_UNKNOWN_ITEM = 11,
+    /// The text of a filter is wrong, or names a column that the index does not have.
+    ITEMDEX_BAD_FILTER = 12,
+    /// The filter or the set was made with another index file. Make it again with this one.
+    ITEMDEX_STALE = 13,
     /// Somebody else is changing the catalog, or has changed it. Try again.
-    ITEMDEX_CATALOG_BUSY = 12,
+    ITEMDEX_CATALOG_BUSY = 14,
     /// The catalog has no generation that can serve.
-    ITEMDEX_NO_GENERATION = 13,
+    ITEMDEX_NO_GENERATION = 15,
     /// No generation of this model version serves.
-    ITEMDEX_UNKNOWN_MODEL = 14,
+    ITEMDEX_UNKNOWN_MODEL = 16,
     /// The model version was retired from the catalog.
-    ITEMDEX_RETIRED_MODEL = 15,
+    ITEMDEX_RETIRED_MODEL = 17,
     /// There are as many fresh items of the model version as the limit allows.
-    ITEMDEX_OVERLAY_FULL = 16,
+    ITEMDEX_OVERLAY_FULL = 18,
     /// The log numbers its changes itself and the caller gave positions, or the other way round.
-    ITEMDEX_NUMBERING = 17,
+    ITEMDEX_NUMBERING = 19,
     /// The log has not come as far as a generation says it has.
-    ITEMDEX_LOG_BEHIND = 18,
+    ITEMDEX_LOG_BEHIND = 20,
     /// The log has dropped changes that a generation lacks.
-    ITEMDEX_RECORDS_DROPPED = 19,
+    ITEMDEX_RECORDS_DROPPED = 21,
     /// The log was moved or replaced while it was in use.
-    ITEMDEX_LOG_REPLACED = 20,
+    ITEMDEX_LOG_REPLACED = 22,
     /// A generation is bad, and what served before goes on.
-    ITEMDEX_REFUSED = 21,
+    ITEMDEX_REFUSED = 23,
     /// The process was forked from the one that opened the live index.
-    ITEMDEX_FORKED = 22,
+    ITEMDEX_FORKED = 24,
     /// The live index is shutting down.
-    ITEMDEX_CLOSED = 23,
+    ITEMDEX_CLOSED = 25,
     /// The caller cancelled the work.
-    ITEMDEX_CANCELLED = 24,
+    ITEMDEX_CANCELLED = 26,
     /// The library panicked, which is a fault of the library. The handle can be used further and closed. The
     /// panic's message also went to standard error.
-    ITEMDEX_PANIC = 25,
+    ITEMDEX_PANIC = 27,
     /// An error that this list has no number for yet.
-    ITEMDEX_OTHER = 26,
+    ITEMDEX_OTHER = 28,
 }
 
 use Status::*;
@@ -77,6 +81,8 @@ impl From<&Error> for Status {
             Error::WrongDim { .. } => ITEMDEX_WRONG_DIM,
             Error::BadUser { .. } => ITEMDEX_BAD_USER,
             Error::BadOption { .. } => ITEMDEX_BAD_OPTION,
+            Error::BadFilter { .. } => ITEMDEX_BAD_FILTER,
+            Error::StaleFilter { .. } | Error::StaleRows { .. } => ITEMDEX_STALE,
             Error::CatalogBusy { .. } => ITEMDEX_CATALOG_BUSY,
             Error::NoGeneration { .. } => ITEMDEX_NO_GENERATION,
             Error::UnknownModel { .. } => ITEMDEX_UNKNOWN_MODEL,

@@ -160,6 +160,172 @@ static itemdex_index *open_index(void) {
     return index;
 }
 
+/* Rows are of the regions JP and US in turns, every third is of neither and every fifth of both; their price is
+ * the row; the first ten have expired. */
+static const char *path_with_columns(void) {
+    static const char *regions[2 * ITEMS];
+    static uint64_t authors[ITEMS];
+    static size_t ends[ITEMS];
+    static uint8_t new[ITEMS], has_author[ITEMS];
+    static int64_t prices[ITEMS], expiries[ITEMS];
+    static double weights[ITEMS];
+    size_t end = 0;
+    for (size_t row = 0; row < ITEMS; row++) {
+        if (row % 3 != 0 || row % 5 == 0) regions[end++] = row % 2 ? "US" : "JP";
+        if (row % 5 == 0) regions[end++] = row % 2 ? "JP" : "US";
+        ends[row] = end;
+        authors[row] = row / 100;
+        has_author[row] = row >= 100;
+        new[row] = row % 2;
+        prices[row] = (int64_t)row;
+        weights[row] = (double)row / 2;
+        expiries[row] = row < 10 ? 1000 : INT64_MAX / 2;
+    }
+    itemdex_column columns[] = {
+        {.size = sizeof *columns, .name = "region", .kind = ITEMDEX_COLUMN_TAG, .texts = regions, .ends = ends},
+        {.size = sizeof *columns, .name = "author", .kind = ITEMDEX_COLUMN_TAG, .ids = authors, .present = has_author},
+        {.size = sizeof *columns, .name = "new", .kind = ITEMDEX_COLUMN_FLAG, .flags = new},
+        {.size = sizeof *columns, .name = "price", .kind = ITEMDEX_COLUMN_NUMBER, .integers = prices},
+        {.size = sizeof *columns, .name = "weight", .kind = ITEMDEX_COLUMN_NUMBER, .reals = weights},
+        {.size = sizeof *columns, .name = "until", .kind = ITEMDEX_COLUMN_EXPIRES, .integers = expiries},
+    };
+    itemdex_build_options options = {.size = sizeof options, .columns = columns, .column_count = 6};
+    const char *path = in_folder("columns.itemdex");
+    OK(itemdex_build("v1", ids, items[0], ITEMS, DIM, &options, path));
+
+    columns[0].kind = 9;
+    FAILS(ITEMDEX_BAD_OPTION, "kind", itemdex_build("v1", ids, items[0], ITEMS, DIM, &options, path));
+    columns[0].kind = ITEMDEX_COLUMN_TAG;
+    columns[0].ids = authors;
+    INVALID("one array", itemdex_build("v1", ids, items[0], ITEMS, DIM, &options, path));
+    columns[0].ids = NULL;
+    ends[7] = 0;
+    INVALID("ascend", itemdex_build("v1", ids, items[0], ITEMS, DIM, &options, path));
+    columns[0].ends = NULL;
+    regions[3] = NULL;
+    INVALID("texts", itemdex_build("v1", ids, items[0], ITEMS, DIM, &options, path));
+    columns[0].name = "and";
+    regions[3] = "JP";
+    FAILS(ITEMDEX_BAD_OPTION, "and", itemdex_build("v1", ids, items[0], ITEMS, DIM, &options, path));
+    columns[0].name = NULL;
+    INVALID("name of a column", itemdex_build("v1", ids, items[0], ITEMS, DIM, &options, path));
+    return path;
+}
+
+static uint64_t matching(const itemdex_index *index, const char *expression, const itemdex_parameter *parameters,
+                         size_t count) {
+    itemdex_filter *filter = NULL;
+    uint64_t found = 0;
+    OK(itemdex_filter_make(index, expression, parameters, count, &filter));
+    OK(itemdex_filter_matching(filter, &found));
+    itemdex_filter_close(filter);
+    return found;
+}
+
+static void filters(const itemdex_index *other) {
+    itemdex_index *index;
+    OK(itemdex_open(path_with_columns(), NULL, &index));
+    const char *regions[] = {"JP", "BR"};
+    uint64_t blocked[] = {3, 4};
+    int64_t whole[] = {1000};
+    double most[] = {99.5};
+    itemdex_parameter parameters[] = {
+        {.size = sizeof *parameters, .name = "regions", .texts = regions, .count = 2},
+        {.size = sizeof *parameters, .name = "blocked", .ids = blocked, .count = 2},
+        {.size = sizeof *parameters, .name = "whole", .integers = whole, .count = 1},
+        {.size = sizeof *parameters, .name = "most", .reals = most, .count = 1},
+        {.size = sizeof *parameters, .name = "nobody"},
+    };
+    CHECK(matching(index, "price < 1000", NULL, 0) == 1000);
+    CHECK(matching(index, "price >= $whole", parameters, 5) == 1000);
+    CHECK(matching(index, "weight <= $most", parameters, 5) == 200);
+    CHECK(matching(index, "author in $blocked and new = true", parameters, 5) == 100);
+    CHECK(matching(index, "author in $nobody", parameters, 5) == 0);
+    CHECK(matching(index, "author is null", NULL, 0) == 100);
+    uint64_t both = matching(index, "region all (\"JP\", \"US\")", NULL, 0);
+    CHECK(both == ITEMS / 5 && matching(index, "region in $regions", parameters, 5) > both);
+
+    itemdex_filter *filter = NULL;
+    FAILS(ITEMDEX_BAD_FILTER, "character", itemdex_filter_make(index, "price <", NULL, 0, &filter));
+    FAILS(ITEMDEX_BAD_FILTER, "colour", itemdex_filter_make(index, "colour = 1", NULL, 0, &filter));
+    FAILS(ITEMDEX_BAD_FILTER, "", itemdex_filter_make(index, "price < $none", NULL, 0, &filter));
+    INVALID("index", itemdex_filter_make(NULL, "price < 1", NULL, 0, &filter));
+    INVALID("expression", itemdex_filter_make(index, NULL, NULL, 0, &filter));
+    INVALID("filter", itemdex_filter_make(index, "price < 1", NULL, 0, NULL));
+    INVALID("parameters", itemdex_filter_make(index, "price < 1", NULL, 1, &filter));
+    parameters[0].ids = blocked;
+    INVALID("set one", itemdex_filter_make(index, "price < 1", parameters, 5, &filter));
+    parameters[0].ids = NULL;
+    parameters[0].name = NULL;
+    INVALID("name of a parameter", itemdex_filter_make(index, "price < 1", parameters, 5, &filter));
+    INVALID("filter", itemdex_filter_matching(NULL, NULL));
+    itemdex_filter_close(NULL);
+
+    /* What a search may find: even rows below 1,000, but not the first that would come up. */
+    OK(itemdex_filter_make(index, "price < 1000 and new = false", NULL, 0, &filter));
+    itemdex_shown shown = {.size = sizeof shown, .filter = filter, .now = 2000};
+    itemdex_search_options exact = {.size = sizeof exact, .recall = 1, .shown = &shown};
+    uint64_t found[K], first;
+    float scores[K];
+    itemdex_answer answer = {.size = sizeof answer};
+    OK(itemdex_search(index, USER, DIM, K, &exact, found, scores, &answer));
+    CHECK(answer.count == K && answer.matching == 495);
+    for (size_t at = 0; at < K; at++) {
+        CHECK(row_of(found[at]) % 2 == 0 && row_of(found[at]) < 1000 && row_of(found[at]) >= 10);
+    }
+    first = found[0];
+    shown.deny = &first;
+    shown.deny_count = 1;
+    OK(itemdex_search(index, USER, DIM, K, &exact, found, scores, &answer));
+    CHECK(answer.matching == 494 && found[0] != first);
+    size_t counts[1];
+    uint64_t many[K];
+    OK(itemdex_search_many(index, USER, 1, DIM, K, &exact, 1, many, NULL, counts));
+    CHECK(counts[0] == K && memcmp(many, found, sizeof many) == 0);
+    shown.now = 999;
+    OK(itemdex_search(index, USER, DIM, K, &exact, found, scores, &answer));
+    CHECK(answer.matching == 499);
+
+    /* The same of candidates, with sets. */
+    itemdex_set *set = NULL;
+    uint64_t seen[] = {ids[20], ids[21], 1};
+    OK(itemdex_set_make(index, seen, 3, &set));
+    shown = (itemdex_shown){.size = sizeof shown, .filter = filter, .deny_set = set, .now = 2000};
+    itemdex_rank_options options = {.size = sizeof options, .shown = &shown};
+    uint64_t candidates[] = {ids[2], ids[20], ids[22], ids[23], ids[24]};
+    OK(itemdex_rank(index, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
+    CHECK(answer.count == 2 && answer.expired == 1 && answer.denied == 1 && answer.filtered == 1);
+    size_t unscored = 0;
+    OK(itemdex_score(index, USER, DIM, candidates, 5, &options, scores, &unscored));
+    CHECK(unscored == 3 && isnan(scores[1]) && !isnan(scores[2]));
+    shown = (itemdex_shown){.size = sizeof shown, .allow_set = set};
+    OK(itemdex_rank(index, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
+    CHECK(answer.count == 1 && found[0] == ids[20]);
+    shown = (itemdex_shown){.size = sizeof shown, .allow = candidates};
+    OK(itemdex_rank(index, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
+    CHECK(answer.count == 0);
+    itemdex_channel channel = {.size = sizeof channel, .ids = candidates, .count = 5, .filter = filter};
+    OK(itemdex_rank_channels(index, USER, DIM, &channel, 1, K, NULL, found, scores, &answer));
+    CHECK(answer.count == 3);
+
+    shown = (itemdex_shown){.size = sizeof shown, .allow_set = set, .allow = candidates, .allow_count = 1};
+    FAILS(ITEMDEX_BAD_OPTION, "allow",
+          itemdex_rank(index, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
+    shown = (itemdex_shown){.size = sizeof shown, .deny_count = 1};
+    INVALID("deny", itemdex_rank(index, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
+    shown = (itemdex_shown){.size = sizeof shown, .filter = filter};
+    FAILS(ITEMDEX_STALE, "", itemdex_rank(other, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
+    shown = (itemdex_shown){.size = sizeof shown, .deny_set = set};
+    FAILS(ITEMDEX_STALE, "", itemdex_search(other, USER, DIM, K, &exact, found, scores, &answer));
+    INVALID("index", itemdex_set_make(NULL, seen, 3, &set));
+    INVALID("ids", itemdex_set_make(index, NULL, 3, &set));
+    INVALID("set", itemdex_set_make(index, seen, 3, NULL));
+    itemdex_close(index);
+    itemdex_set_close(set);
+    itemdex_set_close(NULL);
+    itemdex_filter_close(filter);
+}
+
 static void describe(const itemdex_index *index) {
     itemdex_description description = {.size = sizeof description};
     OK(itemdex_describe(index, &description));
@@ -314,15 +480,15 @@ static void score(const itemdex_index *index) {
     uint64_t candidates[] = {ids[3], 1, ids[0]};
     float scores[3];
     size_t unknown = 9;
-    OK(itemdex_score(index, USER, DIM, candidates, 3, scores, &unknown));
+    OK(itemdex_score(index, USER, DIM, candidates, 3, NULL, scores, &unknown));
     CHECK(unknown == 1 && isnan(scores[1]));
     CHECK(fabsf(scores[0] - score_of(USER, 3)) < 1e-5f && fabsf(scores[2] - score_of(USER, 0)) < 1e-5f);
-    OK(itemdex_score(index, USER, DIM, candidates, 3, scores, NULL));
-    OK(itemdex_score(index, USER, DIM, NULL, 0, NULL, NULL));
-    INVALID("index", itemdex_score(NULL, USER, DIM, candidates, 3, scores, NULL));
-    INVALID("candidates", itemdex_score(index, USER, DIM, NULL, 3, scores, NULL));
-    INVALID("scores", itemdex_score(index, USER, DIM, candidates, 3, NULL, NULL));
-    FAILS(ITEMDEX_WRONG_DIM, "", itemdex_score(index, USER, 3, candidates, 3, scores, NULL));
+    OK(itemdex_score(index, USER, DIM, candidates, 3, NULL, scores, NULL));
+    OK(itemdex_score(index, USER, DIM, NULL, 0, NULL, NULL, NULL));
+    INVALID("index", itemdex_score(NULL, USER, DIM, candidates, 3, NULL, scores, NULL));
+    INVALID("candidates", itemdex_score(index, USER, DIM, NULL, 3, NULL, scores, NULL));
+    INVALID("scores", itemdex_score(index, USER, DIM, candidates, 3, NULL, NULL, NULL));
+    FAILS(ITEMDEX_WRONG_DIM, "", itemdex_score(index, USER, 3, candidates, 3, NULL, scores, NULL));
 
     float embedding[DIM];
     OK(itemdex_get(index, ids[4], embedding, DIM));
@@ -443,7 +609,7 @@ static void live(void) {
     uint64_t candidates[] = {1, ids[0], ids[1]};
     OK(itemdex_rank(index, USER, DIM, candidates, 3, K, NULL, found, scores, &answer));
     CHECK(answer.count == 2 && answer.unknown == 1 && found[0] == 1);
-    OK(itemdex_score(index, USER, DIM, candidates, 3, scores, NULL));
+    OK(itemdex_score(index, USER, DIM, candidates, 3, NULL, scores, NULL));
     CHECK(isnan(scores[1]) && !isnan(scores[0]));
     CHECK(itemdex_get(index, ids[0], NULL, 0) == ITEMDEX_UNKNOWN_ITEM);
     size_t counts[2];
@@ -530,6 +696,7 @@ int main(int count, char **arguments) {
     search_many(index);
     rank(index);
     score(index);
+    filters(index);
     growth(index);
     threads(index);
     itemdex_close(index);

@@ -8,7 +8,8 @@ fn here(path: &str) -> PathBuf {
 }
 
 /// In the order in which a reader of the header meets them.
-const SOURCES: [&str; 8] = ["lib", "status", "border", "index", "options", "query", "live", "offline"];
+const SOURCES: [&str; 10] =
+    ["lib", "status", "border", "index", "shown", "options", "query", "live", "columns", "offline"];
 
 fn generated() -> String {
     let config = cbindgen::Config::from_file(here("cbindgen.toml")).unwrap();

@@ -38,7 +38,15 @@ int main(int count, char **arguments) {
         for (std::size_t at = 0; at < DIM; at++)
             embeddings[row * DIM + at] = std::sin(static_cast<float>(row * (at + 1)));
     }
-    itemdex::build("v1", ids, embeddings, DIM, path);
+    std::vector<std::int64_t> prices(ids.begin(), ids.end());
+    itemdex::Column column;
+    column.name = "price";
+    column.kind = ITEMDEX_COLUMN_NUMBER;
+    column.integers = prices.data();
+    itemdex::BuildOptions with_column;
+    with_column.columns = &column;
+    with_column.column_count = 1;
+    itemdex::build("v1", ids, embeddings, DIM, path, with_column);
     fails(ITEMDEX_BAD_DUMP, [&] { itemdex::build("v1", ids, std::vector<float>(ITEMS * DIM, NAN), DIM, path); });
 
     itemdex::Index index(path);
@@ -74,6 +82,23 @@ int main(int count, char **arguments) {
     const std::vector<itemdex_channel> channels = {itemdex::channel(candidates), itemdex::channel(others, 1, 1)};
     const itemdex::Hits merged = index.rank_channels(user, channels, 10);
     CHECK(merged.size() == merged.channels.size() && merged.size() == 3 && merged.unknown == 1);
+
+    const std::vector<std::int64_t> most = {99};
+    const itemdex::Filter cheap = index.filter("price <= $most", {{itemdex::parameter("most", most)}});
+    CHECK(cheap.matching() == 100 && index.filter("price > 10").matching() == ITEMS - 11);
+    fails(ITEMDEX_BAD_FILTER, [&] { index.filter("price >"); });
+    const itemdex::ItemSet seen = index.set(others);
+    itemdex::Shown shown;
+    shown.filter = cheap.get();
+    shown.deny_set = seen.get();
+    exact.shown = &shown;
+    CHECK(index.search(user, 100, exact).matching == 98);
+    itemdex::RankOptions rank_options;
+    rank_options.shown = &shown;
+    const itemdex::Hits kept = index.rank(user, candidates, 10, rank_options);
+    CHECK(kept.size() == 2 && kept.denied == 1 && kept.unknown == 1 && kept.filtered == 0);
+    CHECK(std::isnan(index.score(user, candidates, rank_options)[2]));
+    exact.shown = nullptr;
 
     const std::vector<float> scores = index.score(user, candidates);
     CHECK(scores.size() == 4 && std::isnan(scores[3]));
