@@ -108,9 +108,10 @@ impl<'py> Floats<'py> {
     /// All values in C order.
     pub fn to_vec(&self) -> Vec<f32> {
         match self {
-            Floats::F32(array) => {
-                array.as_slice().map_or_else(|_| array.as_array().iter().copied().collect(), <[f32]>::to_vec)
-            }
+            Floats::F32(array) => match array.as_array().to_slice() {
+                Some(values) => values.to_vec(),
+                None => array.as_array().iter().copied().collect(),
+            },
             Floats::F16(array) => array.as_array().iter().map(|value| value.to_f32()).collect(),
             Floats::F64(array) => array.as_array().iter().map(|&value| value as f32).collect(),
         }

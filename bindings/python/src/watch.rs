@@ -27,7 +27,7 @@ pub fn watched<T: Send>(
 ) -> PyResult<T> {
     let (sender, received) = channel();
     let cancel = Arc::new(AtomicBool::new(false));
-    let report = Box::new(move |progress| drop(sender.send(progress)));
+    let report = Box::new(move |progress| _ = sender.send(progress));
     let reins = Reins { report, cancel: Arc::clone(&cancel) };
     py.detach(move || {
         thread::scope(|scope| {

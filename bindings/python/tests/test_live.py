@@ -97,7 +97,7 @@ def test_fresh_items(data, catalog, tmp_path):
         assert live.write(changes).applied == 2
         status = live.status()
         assert status["log_position"] == 7 and status["waiting"] == 0
-        assert status["generations"][0]["fresh"] == 4 and status["generations"][0]["generation"].number == 1
+        assert status["generations"][0]["fresh"] == 1 and status["generations"][0]["generation"].number == 1
         assert status["last_error"] is None and status["last_refresh"] is not None
         with pytest.raises(ValueError, match="2 ids for 1 embeddings"):
             live.upsert("v1", [1, 2], user[None])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -229,5 +230,6 @@ def test_help_reads_well():
     for owner in (itemdex.Index, itemdex.View, itemdex.Catalog, itemdex.LiveIndex):
         methods = [getattr(owner, name) for name in dir(owner) if not name.startswith("_")]
         assert all(method.__doc__ for method in methods)
-    assert "shape (n, dim)" in itemdex.Index.search.__doc__
+    assert "users: shape (dim,) for one user, or (n, dim)" in itemdex.Index.search.__doc__
+    assert "recall=None" in str(inspect.signature(itemdex.Index.search))
     assert "(dim,)" in itemdex.Index.rank_channels.__doc__
