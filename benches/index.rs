@@ -180,6 +180,7 @@ fn many(criterion: &mut Criterion) {
     let matrix = Matrix::new(DIM, users.concat()).unwrap();
     let (rank, scan) = (RankOptions::new(1_000), SearchOptions::new(1_000).plan(Plan::Scan));
     let walk = SearchOptions::new(100).ef(200).plan(Plan::Graph);
+    let exact = SearchOptions::new(1_000).recall(1.0).plan(Plan::Partitions);
 
     let mut group = criterion.benchmark_group(format!("{USERS} users"));
     group.sample_size(10).throughput(Throughput::Elements(USERS as u64));
@@ -193,7 +194,7 @@ fn many(criterion: &mut Criterion) {
             });
         }
     }
-    for (name, options) in [("scan 400,000", scan), ("walk", walk)] {
+    for (name, options) in [("scan 400,000", scan), ("partitions, exact", exact), ("walk", walk)] {
         group.bench_function(format!("{name}, alone"), |bencher| {
             bencher.iter(|| users.iter().for_each(|user| drop(index.search_with(user, &options).unwrap())));
         });

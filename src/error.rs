@@ -107,6 +107,20 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The filter was made for another index file, such as the one before a rebuild.
+    #[error("{}: the filter was made for another index file; make it anew, for this one", path.display())]
+    StaleFilter {
+        /// The file of the index that refused it.
+        path: PathBuf,
+    },
+
+    /// The text or the expression of a filter cannot work.
+    #[error("the filter: {problem}")]
+    BadFilter {
+        /// What is wrong, where in the text, and what was expected.
+        problem: String,
+    },
+
     /// An option has a value that cannot work.
     #[error("{option}: {problem}")]
     BadOption {

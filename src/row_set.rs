@@ -1,4 +1,11 @@
-//! A set of rows of one index: a bit for each row, and how many are set.
+//! Sets of rows of one index: a bit for each row, and how many are set.
+
+use std::sync::OnceLock;
+
+use crate::vectors::kernels::interleaved::LANES;
+
+/// A selection of at most one row in so many is of few: it is listed, and always scanned.
+const FEW: usize = 256;
 
 /// A set of rows, for filters and for what is denied or hidden.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,11 +23,17 @@ impl RowSet {
 
     /// All `rows`.
     pub fn all(rows: usize) -> RowSet {
-        let mut words = vec![u64::MAX; rows.div_ceil(64)];
+        RowSet::from_words(vec![u64::MAX; rows.div_ceil(64)], rows)
+    }
+
+    /// The rows whose bits are set, row 0 in the lowest bit of the first word. Bits past the last row do not count.
+    pub fn from_words(mut words: Vec<u64>, rows: usize) -> RowSet {
+        words.resize(rows.div_ceil(64), 0);
         if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
-            *last = (1 << (rows % 64)) - 1;
+            *last &= (1 << (rows % 64)) - 1;
         }
-        RowSet { words, rows, count: rows }
+        let count = words.iter().map(|word| word.count_ones() as usize).sum();
+        RowSet { words, rows, count }
     }
 
     /// Puts a row in; a row that is not of the index is left out.
@@ -40,6 +53,16 @@ impl RowSet {
 
     pub fn contains(&self, row: u32) -> bool {
         self.is_of_the_index(row) && self.words[row as usize / 64] >> (row % 64) & 1 == 1
+    }
+
+    /// The first row from one on.
+    pub fn first_from(&self, row: u32) -> Option<u32> {
+        let at = row as usize / 64;
+        let mut mask = u64::MAX << (row % 64);
+        self.words.get(at..)?.iter().zip(at as u32..).find_map(|(&word, at)| {
+            let word = word & std::mem::replace(&mut mask, u64::MAX);
+            (word != 0).then(|| at * 64 + word.trailing_zeros())
+        })
     }
 
     fn is_of_the_index(&self, row: u32) -> bool {
@@ -82,6 +105,38 @@ impl RowSet {
         self.count = self.words.iter().map(|word| word.count_ones() as usize).sum();
     }
 
+    /// Makes it the set of no row of `rows`, in the same memory.
+    pub fn clear(&mut self, rows: usize) {
+        self.words.clear();
+        self.words.resize(rows.div_ceil(64), 0);
+        (self.rows, self.count) = (rows, 0);
+    }
+
+    /// Makes it the set of all `rows`, in the same memory.
+    pub fn fill(&mut self, rows: usize) {
+        self.words.clear();
+        self.words.resize(rows.div_ceil(64), u64::MAX);
+        *self = RowSet::from_words(std::mem::take(&mut self.words), rows);
+    }
+
+    /// Makes it a copy of another set, in the same memory.
+    pub fn copy(&mut self, other: &RowSet) {
+        self.words.clone_from(&other.words);
+        (self.rows, self.count) = (other.rows, other.count);
+    }
+
+    /// The rows that are not in it.
+    pub fn others(&self) -> RowSet {
+        let mut others = RowSet::all(self.rows);
+        others.drop(self);
+        others
+    }
+
+    /// The memory that is held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.words.capacity() * 8
+    }
+
     /// The rows, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.words.iter().enumerate().flat_map(|(at, &word)| {
@@ -89,6 +144,90 @@ impl RowSet {
                 .take_while(|&rest| rest != 0)
                 .map(move |rest| at as u32 * 64 + rest.trailing_zeros())
         })
+    }
+}
+
+/// A set of rows made ready for searches: with a list where it is of few rows, and how many of them each cluster has,
+/// once somebody asked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection {
+    set: RowSet,
+    list: Vec<u32>,
+    is_listed: bool,
+    /// Of a selection that is used once there are none.
+    counts: Option<OnceLock<Vec<[f32; LANES]>>>,
+}
+
+impl Selection {
+    pub fn new(set: RowSet) -> Selection {
+        let mut selection = Selection::default();
+        selection.refill(|empty| *empty = set);
+        selection.counts = Some(OnceLock::new());
+        selection
+    }
+
+    /// Replaces the rows, of a selection that is used once, by those that `fill` puts into the last set, in the same memory.
+    pub fn refill(&mut self, fill: impl FnOnce(&mut RowSet)) {
+        fill(&mut self.set);
+        self.list.clear();
+        self.is_listed = self.set.count <= self.set.rows / FEW;
+        if self.is_listed {
+            self.list.extend(self.set.iter());
+        }
+    }
+
+    /// Replaces the rows by few others, ascending, in the same memory; there is no set of them.
+    pub fn refill_listed(&mut self, rows: impl Iterator<Item = u32>) {
+        self.list.clear();
+        self.list.extend(rows);
+        self.is_listed = true;
+    }
+
+    /// The rows; not those that were listed only.
+    pub fn set(&self) -> &RowSet {
+        &self.set
+    }
+
+    pub fn count(&self) -> usize {
+        if self.is_listed { self.list.len() } else { self.set.count }
+    }
+
+    /// The rows in order, where they are few.
+    pub fn list(&self) -> Option<&[u32]> {
+        self.is_listed.then_some(&self.list)
+    }
+
+    /// How many of the rows each cluster has, of a selection for many searches; `count` is called once.
+    pub fn counts(&self, count: impl FnOnce(&[u64]) -> Vec<[f32; LANES]>) -> Option<&[[f32; LANES]]> {
+        let counts = self.counts.as_ref()?;
+        Some(counts.get_or_init(|| count(&self.set.words)))
+    }
+
+    /// The memory that is held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.set.bytes() + self.list.capacity() * 4
+    }
+}
+
+/// A set of rows to leave out of searches, and once somebody asked, all others made ready.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Excluded {
+    rows: RowSet,
+    others: OnceLock<Selection>,
+}
+
+impl Excluded {
+    pub fn new(rows: RowSet) -> Excluded {
+        Excluded { rows, others: OnceLock::new() }
+    }
+
+    pub fn rows(&self) -> &RowSet {
+        &self.rows
+    }
+
+    /// The rows that are not left out.
+    pub fn others(&self) -> &Selection {
+        self.others.get_or_init(|| Selection::new(self.rows.others()))
     }
 }
 

@@ -7,6 +7,7 @@ use super::measure::GroundTruth;
 use super::rows::{ROWS_A_TICK, RowWriter};
 use super::{BuildReport, IndexBuilder, Quantization, measure, order, space};
 use crate::calibration::Calibration;
+use crate::columns::{Column, Encoded};
 use crate::file::{FileWriter, Header, map_rows};
 #[cfg(feature = "hnsw_rs")]
 use crate::graph::hnsw_rs;
@@ -23,7 +24,7 @@ impl IndexBuilder {
     /// Makes the index file of rows that have been written in the order of the dump.
     pub(super) fn finish(&self, written: RowWriter, started: Instant) -> Result<BuildReport> {
         let watch = self.watch();
-        let Placed { mut file, dim, ids, table, squared_norms, counts } =
+        let Placed { mut file, dim, ids, table, squared_norms, counts, order } =
             self.place(written.finish()?, &watch)?;
         let rows_time = started.elapsed();
         let total = ids.len();
@@ -85,6 +86,7 @@ impl IndexBuilder {
         file.write_section(partitions.moments)?;
         file.write_section(partitions.units)?;
         file.write_section(partitions.codes)?;
+        write_columns(&mut file, &self.columns, &order)?;
         watch.tick(Stage::Publish, total, total)?;
         let bytes = file.publish(header)?;
         let total_time = started.elapsed();
@@ -99,6 +101,7 @@ impl IndexBuilder {
         let out = file.out().to_owned();
         let mapped = map_rows(written.file.flushed()?, total * stride_of(dim), &out)?;
         let rows = Rows::new(mapped.values(), dim);
+        self.columns.iter().try_for_each(|column| column.check_rows(total))?;
         watch.tick(Stage::Order, 0, total)?;
         let (order, counts) = match self.builds_partitions(total) {
             true => {
@@ -119,7 +122,7 @@ impl IndexBuilder {
         watch.tick(Stage::Order, total, total)?;
         file.end_section()?;
         let squared_norms = order.iter().map(|&row| written.squared_norms[row as usize]).collect();
-        Ok(Placed { file, dim, ids, table, squared_norms, counts })
+        Ok(Placed { file, dim, ids, table, squared_norms, counts, order })
     }
 
     fn graph(
@@ -200,6 +203,22 @@ impl IndexBuilder {
     }
 }
 
+/// Writes the sections of columns, of rows in the given order of those of the dump.
+fn write_columns(file: &mut FileWriter, columns: &[Column], order: &[u32]) -> Result<()> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let (mut entries, mut end) = (Vec::new(), 0);
+    for column in columns {
+        let Encoded { entry, bytes } = Encoded::of(column, order, end);
+        file.write(&bytes)?;
+        entries.push(entry);
+        end += bytes.len() as u64;
+    }
+    file.end_section()?;
+    file.write_section(&entries)
+}
+
 /// With fewer rows than this a build makes partitions only if it is told to: a walk or a scan answers as
 /// fast.
 const FEW: usize = 10_000;
@@ -220,6 +239,8 @@ struct Placed {
     squared_norms: Vec<f32>,
     /// How many rows each cluster has, if there are partitions.
     counts: Option<Vec<u32>>,
+    /// Where each row stands in the dump.
+    order: Vec<u32>,
 }
 
 /// A graph, and how it was made.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rows::RowWriter;
 
+use crate::columns::{Column, check_columns};
 use crate::dump::Dump;
 use crate::index::{Builder, Plan};
 use crate::limits::{MAX_DIM, MAX_M, MIN_M, check_model_version};
@@ -47,6 +48,7 @@ pub struct IndexBuilder {
     ef_construction: usize,
     threads: usize,
     users: Option<Matrix>,
+    columns: Vec<Column>,
     progress: Option<Box<ProgressFn>>,
     cancel: Option<Arc<AtomicBool>>,
 }
@@ -96,6 +98,7 @@ impl IndexBuilder {
             ef_construction: 200,
             threads: available_parallelism().map_or(1, usize::from),
             users: None,
+            columns: Vec::new(),
             progress: None,
             cancel: None,
         }
@@ -153,6 +156,13 @@ impl IndexBuilder {
         self
     }
 
+    /// Adds a column: a value for each item, in the order of the dump. Its name must be one that no column
+    /// before has. Filters are made of columns ([`Index::filter`](crate::Index::filter)).
+    pub fn column(mut self, column: Column) -> Self {
+        self.columns.push(column);
+        self
+    }
+
     /// Calls `progress` every few thousand rows, from the thread that builds.
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Box::new(progress));
@@ -170,7 +180,8 @@ impl IndexBuilder {
     /// synced.
     ///
     /// # Errors
-    /// [`Error::BadDump`] and [`Error::DuplicateId`] for what the dump holds, [`Error::BadOption`] for this
+    /// [`Error::BadDump`] and [`Error::DuplicateId`] for what the dump holds, and for a column that has not one
+    /// value for each item, [`Error::BadOption`] for this
     /// builder's options, the user sample, and an `out` that is a file of the dump, [`Error::Io`],
     /// [`Error::Cancelled`]. In each case `out` is as it was.
     pub fn build(&self, dump: Dump, out: impl AsRef<Path>) -> Result<BuildReport> {
@@ -233,6 +244,7 @@ impl IndexBuilder {
             let problem = "name the graph, partitions or both".to_owned();
             return Err(Error::BadOption { option: "plans", problem });
         }
+        check_columns(&self.columns)?;
         self.users.as_ref().map_or(Ok(()), |users| check_users(users, dim))
     }
 

@@ -314,7 +314,7 @@ fn open_users(path: &Path) -> Result<Dump, Failure> {
 }
 
 /// A flag that becomes true when the user interrupts, so that a build can clean up after itself.
-fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
+pub(crate) fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&flag);
     ctrlc::set_handler(move || set.store(true, Ordering::Relaxed))

@@ -85,7 +85,7 @@ pub(crate) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<H
 }
 
 /// The searches to measure: each beam once, and the recalls; without any, usual ones.
-fn asked(index: &Index, args: &Eval) -> Vec<(SearchOptions, Option<f32>)> {
+fn asked(index: &Index, args: &Eval) -> Vec<(SearchOptions<'static>, Option<f32>)> {
     let mut all = SearchOptions::new(args.k);
     if let Some(plan) = args.plan {
         all = all.plan(plan.into());

@@ -11,6 +11,7 @@ mod commands;
 mod demo;
 mod eval;
 mod progress;
+mod topk;
 
 use std::ffi::OsString;
 use std::io;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Find the best items of the whole index for each user
     Search(Search),
+    /// Write the best items of many users to a file, as a nightly job does
+    Topk(TopK),
     /// Score a list of candidate items exactly for each user
     Rank(Rank),
     /// Measure recall and latency over a sweep of beams, or the time of a rank
@@ -324,6 +327,29 @@ struct Eval {
 }
 
 #[derive(Args)]
+struct TopK {
+    index: PathBuf,
+    /// User embeddings, one user a row
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    /// How many items to find for each
+    #[arg(short, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    k: usize,
+    /// The share of the exact best k to find; 1 is exact
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    recall: f32,
+    /// Where to write them: an array of (id, score) for each user, best first. A run that was stopped goes on
+    #[arg(long, value_name = "FILE.npy")]
+    out: PathBuf,
+    /// Threads [default: one a core]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    threads: Option<usize>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Demo {
     /// The folder of the data [default: the repository's examples/completejourney]
     #[arg(long, value_name = "DIR")]
@@ -350,6 +376,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Info { index, json } => commands::info(&index, json),
         Command::Verify { index, json } => commands::verify(&index, json),
         Command::Search(search) => commands::search(&search),
+        Command::Topk(topk) => topk::topk(&topk),
         Command::Rank(rank) => commands::rank(&rank),
         Command::Eval(eval) => eval::eval(&eval),
         Command::Publish(publish) => catalog::publish(&publish),

@@ -51,10 +51,14 @@ pub(crate) enum Section {
     CodeUnits,
     /// The codes of the rows, in blocks of sixteen.
     Codes,
+    /// The arrays that columns consist of.
+    Columns,
+    /// An entry a column: its name, its kind, and where its arrays lie.
+    ColumnDirectory,
 }
 
 impl Section {
-    pub const ALL: [Section; 11] = [
+    pub const ALL: [Section; 13] = [
         Section::Rows,
         Section::QuantizedRows,
         Section::Scales,
@@ -66,10 +70,15 @@ impl Section {
         Section::Moments,
         Section::CodeUnits,
         Section::Codes,
+        Section::Columns,
+        Section::ColumnDirectory,
     ];
 
     /// How many sections files of version 1 have: the first so many.
     const FIRST: usize = 7;
+
+    /// How many sections files without columns have: the first so many.
+    pub const WITHOUT_COLUMNS: usize = 11;
 
     pub fn name(self) -> &'static str {
         match self {
@@ -84,6 +93,8 @@ impl Section {
             Section::Moments => "moments",
             Section::CodeUnits => "code_units",
             Section::Codes => "codes",
+            Section::Columns => "columns",
+            Section::ColumnDirectory => "column_directory",
         }
     }
 }
@@ -131,8 +142,9 @@ pub(crate) struct Header {
     pub groups: u32,
     pub blocks: u32,
     pub partitions: partitions::Calibration,
+    /// The last two are all zeros in a file without columns.
     more_sections: [Span; Section::ALL.len() - Section::FIRST],
-    reserved: [u8; 2344],
+    reserved: [u8; 2296],
     checksum: u64,
 }
 
@@ -198,14 +210,19 @@ impl Header {
 
     /// The sections that a file of this version has, in the file's order.
     pub fn sections(&self) -> &'static [Section] {
-        if self.format_version < 2 { &Section::ALL[..Section::FIRST] } else { &Section::ALL }
+        let count = match (self.format_version, self.has_columns()) {
+            (..2, _) => Section::FIRST,
+            (_, false) => Section::WITHOUT_COLUMNS,
+            (_, true) => Section::ALL.len(),
+        };
+        &Section::ALL[..count]
     }
 
-    /// Notes where all sections lie.
+    /// Notes where all sections lie; those of columns may be missing.
     pub fn set_spans(&mut self, spans: &[Span]) {
         let (first, more) = spans.split_at(Section::FIRST);
         self.first_sections.copy_from_slice(first);
-        self.more_sections.copy_from_slice(more);
+        self.more_sections[..more.len()].copy_from_slice(more);
     }
 
     pub fn model_version(&self) -> &str {
@@ -224,6 +241,11 @@ impl Header {
 
     pub fn has_partitions(&self) -> bool {
         self.groups > 0
+    }
+
+    pub fn has_columns(&self) -> bool {
+        self.section(Section::ColumnDirectory) != Span::default()
+            || self.section(Section::Columns) != Span::default()
     }
 
     /// How many upper layers there are.
@@ -273,7 +295,7 @@ impl Header {
         for &section in self.sections() {
             let Span { offset, length, .. } = self.section(section);
             let expected = self.section_length(section);
-            if length != expected || offset != end {
+            if length != expected || offset != end || length > self.file_length {
                 let name = section.name();
                 return Err(format!("section {name} is {length} bytes at {offset}, not {expected} at {end}"));
             }
@@ -285,7 +307,7 @@ impl Header {
         Ok(())
     }
 
-    /// How many bytes a section must have. Far from overflow, since [`Header::check`] bounds the fields
+    /// How many bytes a section must have, where that follows from the header. Far from overflow, since [`Header::check`] bounds the fields
     /// first.
     fn section_length(&self, section: Section) -> u64 {
         let m = u64::from(self.m);
@@ -306,6 +328,8 @@ impl Header {
             Section::Moments => u64::from(self.groups) * sizes.moments,
             Section::CodeUnits => u64::from(u32::from(self.has_partitions())) * u64::from(self.dim) * 4,
             Section::Codes => u64::from(self.blocks) * sizes.block,
+            // As long as it says: what is in it says how long that must be.
+            Section::Columns | Section::ColumnDirectory => self.section(section).length,
         }
     }
 }

@@ -103,7 +103,11 @@ impl IndexFile {
     pub fn wrong(&self, section: Section, value: usize, problem: String) -> Error {
         let width = match section {
             Section::Ids => 8,
-            Section::QuantizedRows | Section::Moments | Section::Codes => 1,
+            Section::QuantizedRows
+            | Section::Moments
+            | Section::Codes
+            | Section::Columns
+            | Section::ColumnDirectory => 1,
             _ => 4,
         };
         self.damaged(self.range(section).start + value * width, problem)

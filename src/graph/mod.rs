@@ -16,11 +16,13 @@ pub(crate) mod hnsw_rs;
 pub(crate) mod native;
 pub(crate) mod repair;
 mod search;
+mod sweep;
 pub(crate) mod users;
 mod walk;
 
 pub(crate) use crate::ids::NONE;
 pub(crate) use search::{kept, score_again, search, walk};
+pub(crate) use sweep::{Sweep, sweep};
 pub(crate) use walk::{Beam, Scored, Scratch};
 
 use crate::file::MAX_LAYERS;

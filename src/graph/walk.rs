@@ -5,7 +5,7 @@ use crate::limits::MAX_M;
 use crate::top::cut;
 
 /// Nodes that are expanded together, so that the waits for their links and their neighbours overlap.
-const TOGETHER: usize = 4;
+pub(super) const TOGETHER: usize = 4;
 
 /// Links of nodes expanded together, at most, and one to write behind: twice the largest `m` a node, and half
 /// as much again in a graph that is being built.
@@ -34,8 +34,11 @@ impl Scored {
         Scored(u64::from(ordered) << 32 | u64::from(!row << 1))
     }
 
+    /// Below every score.
+    pub(super) const LEAST: Scored = Scored(0);
+
     #[inline(always)]
-    fn open(score: f32, row: u32) -> Scored {
+    pub(super) fn open(score: f32, row: u32) -> Scored {
         Scored(Scored::new(score, row).0 | 1)
     }
 
@@ -45,7 +48,7 @@ impl Scored {
     }
 
     #[inline(always)]
-    fn closed(self) -> Scored {
+    pub(super) fn closed(self) -> Scored {
         Scored(self.0 & !1)
     }
 
@@ -86,13 +89,13 @@ impl Beam {
 pub(crate) struct Scratch {
     visited: Visited,
     /// The best `ef` rows so far, best first.
-    pool: Vec<Scored>,
+    pub(super) pool: Vec<Scored>,
     /// The best `keep` rows so far and some worse ones, in no order; empty if the pool holds as many.
-    rated: Vec<Scored>,
+    pub(super) rated: Vec<Scored>,
     /// The unvisited neighbours of the rows being expanded, their scores, and those good enough for the pool.
-    fresh: Box<[u32; MAX_LINKS]>,
-    scores: Box<[f32; MAX_LINKS]>,
-    arrivals: Box<[Scored; MAX_LINKS]>,
+    pub(super) fresh: Box<[u32; MAX_LINKS]>,
+    pub(super) scores: Box<[f32; MAX_LINKS]>,
+    pub(super) arrivals: Box<[Scored; MAX_LINKS]>,
     /// The quantised user.
     pub user: Vec<i8>,
 }
@@ -123,24 +126,12 @@ impl Scratch {
         (links, prefetch_links): (impl Fn(u32) -> L, impl Fn(u32)),
         (score, prefetch): (impl Fn(&[u32], &mut [f32]), impl Fn(u32)),
     ) {
-        self.visited.clear();
-        self.pool.clear();
-        self.rated.clear();
+        self.begin();
         let fresh = self.gather(&[()], |()| starts.into_iter(), &prefetch);
         let mut next = self.rate(beam, fresh, &score);
         loop {
             let mut expanded = [0; TOGETHER];
-            let mut count = 0;
-            while count < TOGETHER && next < self.pool.len() {
-                let best = self.pool[next];
-                if best.is_open() {
-                    self.pool[next] = best.closed();
-                    prefetch_links(best.row());
-                    expanded[count] = best.row();
-                    count += 1;
-                }
-                next += 1;
-            }
+            let count = self.expand(&mut next, &mut expanded, &prefetch_links);
             if count == 0 {
                 return;
             }
@@ -149,9 +140,39 @@ impl Scratch {
         }
     }
 
+    /// Forgets the last walk.
+    pub(super) fn begin(&mut self) {
+        self.visited.clear();
+        self.pool.clear();
+        self.rated.clear();
+    }
+
+    /// Writes down the best rows that are still to be expanded and returns how many there are. None of them stands
+    /// before the place `next`, which moves on.
+    #[inline(always)]
+    pub(super) fn expand(
+        &mut self,
+        next: &mut usize,
+        expanded: &mut [u32; TOGETHER],
+        prefetch_links: impl Fn(u32),
+    ) -> usize {
+        let mut count = 0;
+        while count < TOGETHER && *next < self.pool.len() {
+            let best = self.pool[*next];
+            if best.is_open() {
+                self.pool[*next] = best.closed();
+                prefetch_links(best.row());
+                expanded[count] = best.row();
+                count += 1;
+            }
+            *next += 1;
+        }
+        count
+    }
+
     /// Writes down those of the links of `nodes` that are new and returns how many there are.
     #[inline(always)]
-    fn gather<N: Copy, L: Iterator<Item = u32>>(
+    pub(super) fn gather<N: Copy, L: Iterator<Item = u32>>(
         &mut self,
         nodes: &[N],
         links: impl Fn(N) -> L,
@@ -209,7 +230,7 @@ impl Scratch {
 
 /// Merges `arrivals` into `pool`, both best first, and keeps the best `keep`; returns the place of the best
 /// arrival.
-fn merge(pool: &mut Vec<Scored>, arrivals: &[Scored], keep: usize) -> usize {
+pub(super) fn merge(pool: &mut Vec<Scored>, arrivals: &[Scored], keep: usize) -> usize {
     let mut left = pool.len();
     let mut arriving = arrivals.len();
     pool.resize(left + arriving, Scored(0));
@@ -273,7 +294,7 @@ impl Graph<'_> {
     }
 
     /// From the entry down the upper layers, on each to where no neighbour is better.
-    fn descend(&self, score: impl Fn(&[u32], &mut [f32]), scratch: &mut Scratch) -> u32 {
+    pub(super) fn descend(&self, score: impl Fn(&[u32], &mut [f32]), scratch: &mut Scratch) -> u32 {
         let Some(top) = self.layers_down().next() else { return self.entry };
         let mut node = top.rows.binary_search(&self.entry).unwrap_or(0) as u32;
         let mut row = self.entry;

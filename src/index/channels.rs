@@ -1,5 +1,7 @@
+use super::gate::{Dropped, Reason, Sieve};
+use super::options::RankOptions;
 use super::quotas::{Channel, ChannelHit, MAX_CHANNELS};
-use super::rank::{RankOptions, check_total};
+use super::rank::check_total;
 use super::{Index, workspace::Workspace};
 use crate::ranking::Source;
 use crate::top::keep_best;
@@ -13,6 +15,8 @@ pub struct RankedChannels {
     pub hits: Vec<ChannelHit>,
     /// The candidates that the index does not have, ascending, each once.
     pub unknown: Vec<u64>,
+    /// How many of the candidates that it has were left out, and why.
+    pub dropped: Dropped,
 }
 
 impl Index {
@@ -53,8 +57,13 @@ impl Index {
         &self,
         user: &[f32],
         channels: &[Channel<'_>],
-        options: &RankOptions,
+        options: &RankOptions<'_>,
     ) -> Result<RankedChannels> {
+        self.check_shown(&options.shown)?;
+        channels
+            .iter()
+            .filter_map(|channel| channel.filter)
+            .try_for_each(|filter| self.check_filter(filter))?;
         let sources = self.sources(user, channels, options.k)?;
         Ok(self.ranked_channels(user, channels, &sources[..channels.len()], options, &[]))
     }
@@ -65,13 +74,22 @@ impl Index {
         user: &[f32],
         channels: &[Channel<'_>],
         sources: &[Source<'_>],
-        options: &RankOptions,
+        options: &RankOptions<'_>,
         others: &[ChannelHit],
     ) -> RankedChannels {
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, rank, hits, channel_hits, chooser, .. } = &mut workspace;
+        let Workspace { user, rank, hits, channel_hits, chooser, sieve: Sieve { named, .. }, .. } =
+            &mut workspace;
         let ranking = self.ranking();
-        let unknown = ranking.merge(sources, rank);
+        let (unknown, mut dropped) = self.merge(sources, &self.gate(&options.shown, &[], named), rank);
+        if channels.iter().any(|channel| channel.filter.is_some()) {
+            let own = |number: usize| channels[number].filter.map(|filter| (1 << number, filter.rows()));
+            ranking.retain_merged(rank, |row, bits| {
+                let dropped_by = (0..channels.len()).filter_map(own).filter(|(_, rows)| !rows.contains(row));
+                dropped_by.for_each(|(bit, _): (u32, _)| *bits &= !bit);
+                dropped.note((*bits == 0).then_some(Reason::Filtered))
+            });
+        }
         let quotas = channels.iter().any(|channel| channel.has_quota(options.k));
         match quotas {
             true => ranking.score_visits(user, rank, hits),
@@ -87,7 +105,7 @@ impl Index {
         }
         let hits = channel_hits.clone();
         self.put_back(workspace);
-        RankedChannels { hits, unknown }
+        RankedChannels { hits, unknown, dropped }
     }
 
     /// Checks that channels can be ranked for a user; returns their candidates.

@@ -1,7 +1,8 @@
 //! What an index file holds, and whether it is sound.
 
 use super::Index;
-use super::plan::Plan;
+use super::options::Plan;
+use crate::columns::ColumnInfo;
 use crate::file::Section;
 use crate::graph::Layers;
 use crate::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Info {
     pub clusters: usize,
     /// Each section's name and bytes, in the file's order.
     pub sections: Vec<(&'static str, u64)>,
+    /// The columns, in the order in which they were given to the build.
+    pub columns: Vec<ColumnInfo>,
     /// Whether there are `i8` rows to walk over.
     pub quantized: bool,
     /// The builder's name.
@@ -111,6 +114,8 @@ impl Index {
             begin("partitions")?;
             self.searched().verify().map_err(|problem| self.file.wrong(Section::Clusters, 0, problem))?;
         }
+        begin("column values")?;
+        self.columns().verify().map_err(|(at, problem)| self.file.wrong(Section::Columns, at, problem))?;
         if self.file.header().has_graph() {
             begin("links")?;
             self.graph().verify().map_err(|flaw| {
@@ -137,6 +142,7 @@ impl Index {
             format_version: header.format_version(),
             plans: self.plans(),
             clusters: self.searched().partitions.len(),
+            columns: self.columns().info(),
             quantized: header.quantized == 1,
             builder: builder_name(header.builder),
             m: header.m as usize,

@@ -2,11 +2,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::plan::{Route, SearchOptions};
-use super::search::Found;
-use super::{Candidates, Index, RankOptions, Ranked};
-use crate::partitions::{self, Effort, Wanted};
+use super::gate::Sieve;
+use super::options::{RankOptions, SearchOptions};
+use super::plan::Route;
+use super::search::{Found, scope_of};
+use super::workspace::Workspace;
+use super::{Candidates, Index, Ranked};
+use crate::partitions::{self, Effort};
 use crate::ranking::{ScanUser, Scope, Source};
+use crate::row_set::Selection;
 use crate::top::Hit;
 use crate::{Error, Matrix, Result};
 
@@ -39,32 +43,46 @@ impl Index {
     /// assert_eq!((found[0].hits[0].id, found[1].hits[0].id), (7, 8));
     /// # Ok::<(), itemdex::Error>(())
     /// ```
-    pub fn search_many(&self, users: &Matrix, options: &SearchOptions, threads: usize) -> Result<Vec<Found>> {
+    pub fn search_many(
+        &self,
+        users: &Matrix,
+        options: &SearchOptions<'_>,
+        threads: usize,
+    ) -> Result<Vec<Found>> {
         self.check_users(users)?;
-        let route = self.route(options, self.len())?;
-        let k = options.k().min(self.len());
-        let mut answers = vec![Vec::new(); users.len()];
-        match route {
+        self.check_search(options)?;
+        let mut workspace = self.workspace();
+        let mut sieve = std::mem::take(&mut workspace.sieve);
+        let Sieve { named, passing } = &mut sieve;
+        let gate = self.gate(&options.shown, &[], named);
+        let among = gate.select(passing).filter(|among| among.count() < self.len());
+        let matching = among.map_or(self.len(), Selection::count);
+        let planned = self.plan(options, among).route;
+        let k = options.k().min(matching);
+        let plan = planned.plan();
+        let mut answers = vec![Found { hits: Vec::new(), plan, matching }; users.len()];
+        match planned {
             _ if k == 0 => {}
-            Route::Scan => {
-                answers = self.scan_many(users, Scope::All, (k, options.bounding()), threads, |_| ());
+            Route::Scan if !gate.asks() => {
+                let lists = self.scan_many(users, scope_of(among), (k, options.bounding()), threads, |_| ());
+                answers.iter_mut().zip(lists).for_each(|(answer, hits)| answer.hits = hits);
             }
-            Route::Graph(ef) => spread(&mut answers, threads, |first, answers| {
-                for (user, answer) in (first..).zip(answers) {
-                    let mut workspace = self.workspace_for(users.row(user));
-                    self.walk(k, ef, &mut workspace);
-                    *answer = self.answer(workspace);
-                }
-            }),
-            Route::Partitions(effort) => {
-                let wanted = Wanted { k, allowed: None, approximate: options.approximate() };
+            Route::Partitions(effort) if !gate.asks() => {
                 spread(&mut answers, threads, |first, answers| {
-                    self.partitions_many(users, first, wanted, effort, answers);
+                    self.partitions_many((users, first), options, effort, among, answers);
                 });
             }
+            _ => spread(&mut answers, threads, |first, answers| {
+                for (user, answer) in (first..).zip(answers) {
+                    let mut workspace = self.workspace_for(users.row(user));
+                    answer.plan = self.find_passing(users.row(user), options, among, &gate, &mut workspace);
+                    answer.hits = self.answer(workspace);
+                }
+            }),
         }
-        let plan = route.plan();
-        Ok(answers.into_iter().map(|hits| Found { hits, plan }).collect())
+        workspace.sieve = sieve;
+        self.put_back(workspace);
+        Ok(answers)
     }
 
     /// The candidates of several users at once, one answer a user, in the order of the users. Each answer is
@@ -94,10 +112,11 @@ impl Index {
         &self,
         users: &Matrix,
         candidates: &[C],
-        options: &RankOptions,
+        options: &RankOptions<'_>,
         threads: usize,
     ) -> Result<Vec<Ranked>> {
         self.check_users(users)?;
+        self.check_shown(&options.shown)?;
         let sources = candidates.iter().map(|&list| self.source(list.into()));
         let sources: Vec<Source<'_>> = sources.collect::<Result<_>>()?;
         if users.len() == sources.len() {
@@ -113,13 +132,14 @@ impl Index {
             return Err(wrong_lists(candidates.len(), users.len()));
         };
         let mut workspace = self.workspace();
-        let unknown = self.ranking().merge(&[shared], &mut workspace.rank);
+        let Workspace { rank, sieve: Sieve { named, .. }, .. } = &mut workspace;
+        let (unknown, dropped) = self.merge(&[shared], &self.gate(&options.shown, &[], named), rank);
         let rows = &workspace.rank.visits;
         let (k, bounding) = options.selection();
         let selection = (k.min(rows.len()), bounding);
         let answers = self.scan_many(users, Scope::Listed(rows), selection, threads, |_| ());
         self.put_back(workspace);
-        Ok(answers.into_iter().map(|hits| Ranked { hits, unknown: unknown.clone() }).collect())
+        Ok(answers.into_iter().map(|hits| Ranked { hits, unknown: unknown.clone(), dropped }).collect())
     }
 
     /// The best `k` of the rows in `scope` for each user. `progress` is told after each group of users how
@@ -143,7 +163,7 @@ impl Index {
                 group.resize_with(answers.len(), ScanUser::default);
                 let start = first + number * USERS_A_GROUP;
                 group.iter_mut().zip(start..).for_each(|(user, row)| user.set_user(users.row(row)));
-                self.ranking().scan(scope, k, bounding, &mut group);
+                self.ranking().scan(scope, (k, bounding), &|_| true, &mut group);
                 answers.iter_mut().zip(&group).for_each(|(answer, user)| answer.clone_from(&user.hits));
                 progress(done.fetch_add(answers.len(), Ordering::Relaxed) + answers.len());
             }
@@ -154,25 +174,36 @@ impl Index {
     /// Answers the users from `first` on by partitions, some of them together.
     fn partitions_many(
         &self,
-        users: &Matrix,
-        first: usize,
-        wanted: Wanted<'_>,
+        (users, first): (&Matrix, usize),
+        options: &SearchOptions<'_>,
         effort: Option<Effort>,
-        answers: &mut [Vec<Hit>],
+        among: Option<&Selection>,
+        answers: &mut [Found],
     ) {
-        let searched = self.searched();
+        let (searched, wanted) = (self.searched(), self.wanted(options, among));
         let mut scratches = Vec::new();
         for (number, answers) in answers.chunks_mut(SHARING).enumerate() {
             let start = first + number * SHARING;
             let group: Vec<&[f32]> = (start..).take(answers.len()).map(|user| users.row(user)).collect();
             scratches.resize_with(answers.len(), partitions::Scratch::default);
-            match effort {
+            let found = match effort {
                 Some(effort) => searched.search_many(&group, wanted, effort, &mut scratches),
-                None => group.iter().zip(&mut scratches).for_each(|(user, scratch)| {
-                    searched.search_exactly(user, wanted, partitions::BEGINNING, scratch);
-                }),
+                None => {
+                    searched.search_many_exactly(&group, wanted, partitions::BEGINNING, &mut scratches);
+                    vec![true; group.len()]
+                }
+            };
+            for (((answer, scratch), user), found) in
+                answers.iter_mut().zip(&scratches).zip(&group).zip(found)
+            {
+                if found {
+                    answer.hits.clone_from(&scratch.hits);
+                    continue;
+                }
+                let mut workspace = self.workspace_for(user);
+                answer.plan = self.find_exactly(user, options, among, &mut workspace);
+                answer.hits = self.answer(workspace);
             }
-            answers.iter_mut().zip(&scratches).for_each(|(answer, scratch)| answer.clone_from(&scratch.hits));
         }
     }
 

@@ -5,17 +5,23 @@
 //! - This file says what an [`Index`] is: its items, its model version, and the parts of the file that
 //!   queries read.
 //! - `open` opens files; `check` verifies them and says what they hold.
-//! - `plan` is what a search is asked for, and chooses the plan that answers it.
+//! - `options` is what requests ask for; `plan` chooses the plan that answers a search.
+//! - `items` names items to deny or to allow; `gate` finds their rows, and decides who passes.
 //! - `search`, `rank`, `channels` and `many` each answer one kind of question, with its options and its
 //!   answer beside it.
+//! - `filter` makes filters, and gives the values of items.
 //! - `candidates` is what a rank takes; `quotas` has recall channels, and chooses hits within their quotas.
 //! - `workspace` holds what a query borrows and gives back.
 
 mod candidates;
 mod channels;
 mod check;
+mod filter;
+mod gate;
+mod items;
 mod many;
 mod open;
+mod options;
 mod plan;
 mod quotas;
 mod rank;
@@ -25,15 +31,18 @@ mod workspace;
 pub use candidates::{Candidates, RowHandles};
 pub use channels::RankedChannels;
 pub use check::{Builder, Info};
+pub use gate::Dropped;
+pub use items::{ItemSet, Items};
 pub(crate) use many::{spread, wrong_lists};
 pub use open::{OpenOptions, Residency};
-pub use plan::{Plan, SearchOptions};
+pub use options::{Plan, RankOptions, SearchOptions};
 pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};
-pub use rank::{RankOptions, Ranked};
+pub use rank::Ranked;
 pub use search::Found;
 
 use workspace::Workspaces;
 
+use crate::columns::ExpiredRows;
 use crate::file::{IndexFile, Section};
 use crate::graph::Graph;
 use crate::ids::IdMap;
@@ -65,6 +74,7 @@ use crate::{Error, Result};
 /// ```
 pub struct Index {
     file: IndexFile,
+    expired: ExpiredRows,
     workspaces: Workspaces,
 }
 

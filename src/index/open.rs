@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::{Index, workspace::Workspaces};
 use crate::Result;
+use crate::columns::ExpiredRows;
 use crate::file::{IndexFile, Residence};
 
 /// How to open an index file.
@@ -59,7 +60,9 @@ impl OpenOptions {
         let file = IndexFile::open(path.as_ref(), self.residence)?;
         let header = file.header();
         tracing::debug!(path = %file.path().display(), rows = header.rows, "opened an index");
-        Ok(Index { file, workspaces: Workspaces::new() })
+        let index = Index { file, expired: ExpiredRows::default(), workspaces: Workspaces::new() };
+        index.check_directory()?;
+        Ok(index)
     }
 }
 

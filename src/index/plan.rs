@@ -1,12 +1,12 @@
-//! How to search: what is asked for, and the plan that answers it fastest.
+//! The plan that answers a search fastest.
 
 use super::Index;
+use super::options::{Goal, Plan, SearchOptions};
 use crate::partitions::{self, Effort};
+use crate::row_set::Selection;
+use crate::vectors::kernels::interleaved::LANES;
 use crate::vectors::{quantized_stride, stride_of};
 use crate::{Error, Result};
-
-/// The recall of a search that does not name one.
-const DEFAULT_RECALL: f32 = 0.95;
 
 /// What reading takes, in the time that a scan takes for a cache line of `i8` rows: a line of an `f32` row in a scan; a
 /// line for each place in the beam of a walk, which scores some 10 to 30 rows; a line of codes, of a cluster's moments,
@@ -17,9 +17,16 @@ const CODED: f64 = 0.55;
 const MOMENT: f64 = 0.35;
 const SCORED: f64 = 1.1;
 
+/// How many rows a walk scores for each place in its beam.
+const ROWS_A_PLACE: f64 = 12.0;
+
 /// What a scan or a walk takes for each of the `k` besides: some more than `k` rows are scored in `f32` and brought in
 /// order.
 const HIT: f64 = 40.0;
+
+/// What a row takes more that a scan picks out of others, and what a word of the rows to pick takes.
+const PICKED: f64 = 1.3;
+const WORD: f64 = 0.1;
 
 /// The width of a beam at which keeping it in order costs as much again as scoring.
 const WIDE: usize = 3200;
@@ -29,130 +36,6 @@ const BEGINNING: f64 = 3000.0;
 
 /// The share of the rows that an exact search by partitions is expected to score in `f32`.
 const LEFT: f64 = 0.02;
-
-/// How to search: for how many items, and how hard.
-///
-/// ```
-/// use itemdex::{Plan, SearchOptions};
-///
-/// let usual = SearchOptions::new(100);
-/// let thorough = SearchOptions::new(100).recall(0.99);
-/// let by_hand = SearchOptions::new(100).ef(400);
-/// let certain = SearchOptions::new(50_000).plan(Plan::Scan);
-/// let to_rank_afterwards = SearchOptions::new(50_000).approximate_scores();
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SearchOptions {
-    k: usize,
-    goal: Goal,
-    plan: Option<Plan>,
-    approximate_scores: bool,
-}
-
-/// How a search finds its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Plan {
-    /// A walk over the graph: approximate. Fast for few items.
-    Graph,
-    /// A search by partitions: it reads codes of the clusters that promise most, and scores the rows that the
-    /// codes put first. Approximate; exact at a recall of 1. Fast for many items.
-    Partitions,
-    /// A scan that scores every row: exact.
-    Scan,
-}
-
-impl Plan {
-    /// The plan in one word, as `itemdex` shows it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Plan::Graph => "graph",
-            Plan::Partitions => "partitions",
-            Plan::Scan => "scan",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Goal {
-    Recall(f32),
-    Ef(usize),
-}
-
-impl SearchOptions {
-    /// Asks for the best `k` items at a recall of 0.95. A `k` beyond the index gives all of its items, 0
-    /// gives none.
-    pub fn new(k: usize) -> SearchOptions {
-        SearchOptions { k, goal: Goal::Recall(DEFAULT_RECALL), plan: None, approximate_scores: false }
-    }
-
-    /// Asks for a recall, above 0 and at most 1: the share of the exact best `k` that is found, in the mean
-    /// over users.
-    ///
-    /// The build measured what each plan has to read for a recall, on users of the sample that it kept for
-    /// this ([`Info::calibration`](crate::Info::calibration) has the table of the graph). At a recall of 1
-    /// the answer is that of scoring every row in `f32`, bit for bit. It is the same where no measured effort
-    /// reached the recall. Without a user sample the build measures on queries made of items, and your users
-    /// may get another recall.
-    pub fn recall(mut self, recall: f32) -> SearchOptions {
-        self.goal = Goal::Recall(recall);
-        self
-    }
-
-    /// Walks with this beam instead: the walk goes on from the best `ef` items seen so far. A wider beam
-    /// finds more and takes time in proportion.
-    ///
-    /// It may be below `k`: items that the walk scored beside its beam count too. Where the index has no
-    /// graph, this asks for a recall of 0.95.
-    pub fn ef(mut self, ef: usize) -> SearchOptions {
-        self.goal = Goal::Ef(ef);
-        self
-    }
-
-    /// Takes this plan. By default a search takes the plan that is expected to be fastest for the index, the
-    /// number of items and the recall; [`Found::plan`](crate::Found::plan) says which it took.
-    ///
-    /// A plan that the index was built without is an error of the search.
-    pub fn plan(mut self, plan: Plan) -> SearchOptions {
-        self.plan = Some(plan);
-        self
-    }
-
-    /// Lets a search by partitions answer with approximate scores, where the index has `i8` rows: for callers
-    /// who rank afterwards anyway. Hits then carry the scores of the `i8` rows and are in their order. Each
-    /// is off by at most some hundredths of the user's norm times the item's. This saves most of the time for
-    /// tens of thousands of items. Other plans ignore it.
-    pub fn approximate_scores(mut self) -> SearchOptions {
-        self.approximate_scores = true;
-        self
-    }
-
-    pub(crate) fn k(&self) -> usize {
-        self.k
-    }
-
-    /// The same for another number of items.
-    pub(crate) fn for_k(self, k: usize) -> SearchOptions {
-        SearchOptions { k, ..self }
-    }
-
-    /// Whether a scan may bound scores by `i8` rows.
-    pub(super) fn bounding(&self) -> bool {
-        self.goal != Goal::Recall(1.0)
-    }
-
-    pub(crate) fn approximate(&self) -> bool {
-        self.approximate_scores
-    }
-
-    /// The recall that plans without a beam are to reach.
-    fn recall_or_default(&self) -> f32 {
-        match self.goal {
-            Goal::Recall(recall) => recall,
-            Goal::Ef(_) => DEFAULT_RECALL,
-        }
-    }
-}
 
 /// A plan with what it needs.
 #[derive(Debug, Clone, Copy)]
@@ -174,100 +57,180 @@ impl Route {
     }
 }
 
+/// A plan and what it is expected to take.
+#[derive(Clone, Copy)]
+pub(super) struct Planned {
+    pub route: Route,
+    pub cost: f64,
+}
+
 impl Index {
     /// The beam that a search with these options walks with; the index's length where no measured beam
     /// reaches the recall.
     ///
     /// # Errors
     /// [`Error::BadOption`] for a recall that is not above 0 and at most 1.
-    pub fn ef(&self, options: &SearchOptions) -> Result<usize> {
+    pub fn ef(&self, options: &SearchOptions<'_>) -> Result<usize> {
+        self.check_search(options)?;
+        Ok(self.beam(options, options.k()))
+    }
+
+    /// Refuses options of a search that cannot work.
+    pub(super) fn check_search(&self, options: &SearchOptions<'_>) -> Result<()> {
+        self.check_shown(&options.shown)?;
+        if let Goal::Recall(recall) = options.goal
+            && !(recall > 0.0 && recall <= 1.0)
+        {
+            let problem = format!("{recall} is not above 0 and at most 1");
+            return Err(Error::BadOption { option: "recall", problem });
+        }
+        let header = self.file.header();
+        let plan = match options.plan {
+            Some(Plan::Graph) if !header.has_graph() => "a graph",
+            Some(Plan::Partitions) if !header.has_partitions() => "partitions",
+            _ => return Ok(()),
+        };
+        let problem = format!("this index was built without {plan}; build it with --plans graph,partitions");
+        Err(Error::BadOption { option: "plan", problem })
+    }
+
+    /// The beam of a walk for so many items.
+    fn beam(&self, options: &SearchOptions<'_>, k: usize) -> usize {
         match options.goal {
-            Goal::Ef(ef) => Ok(ef.max(1)),
-            Goal::Recall(recall) if recall > 0.0 && recall <= 1.0 => {
-                let measured = self.file.header().calibration.ef(options.k.min(self.len()), recall);
-                Ok(measured.filter(|_| recall < 1.0).unwrap_or(self.len()))
-            }
+            Goal::Ef(ef) => ef.max(1),
             Goal::Recall(recall) => {
-                let problem = format!("{recall} is not above 0 and at most 1");
-                Err(Error::BadOption { option: "recall", problem })
+                let measured = self.file.header().calibration.ef(k.min(self.len()), recall);
+                measured.filter(|_| recall < 1.0).unwrap_or(self.len())
             }
         }
     }
 
-    /// The plan that the options name, or else the one that costs least, for an answer among `allowed` of the
-    /// rows.
-    pub(super) fn route(&self, options: &SearchOptions, allowed: usize) -> Result<Route> {
-        let ef = self.ef(options)?;
-        let effort = self.effort(options, allowed);
-        let left_out = |plan: &str| {
-            let problem =
-                format!("this index was built without {plan}; build it with --plans graph,partitions");
-            Err(Error::BadOption { option: "plan", problem })
-        };
+    /// The plan that the options name, or else the one that costs least, for an answer among some rows or all. The
+    /// options can work.
+    pub(super) fn plan(&self, options: &SearchOptions<'_>, among: Option<&Selection>) -> Planned {
+        let share = self.share(among);
+        // A search among a tenth of the rows goes as far as one for ten times as many.
+        let wide = self.beam(options, (options.k() as f32 / share) as usize);
+        let ef = if options.is_by_beam() { wide } else { (wide as f32 * share).ceil() as usize };
+        let effort = self.effort(options, share);
         let header = self.file.header();
+        let scan = Planned { route: Route::Scan, cost: self.scan_cost(options, among) };
+        let graph = || Planned { route: Route::Graph(ef), cost: self.walk_cost(wide, options) };
+        let partitions = || {
+            let cost = self.partitions_cost(effort, options, share);
+            Planned { route: Route::Partitions(effort), cost }
+        };
         match options.plan {
-            Some(Plan::Graph) if header.has_graph() => return Ok(Route::Graph(ef)),
-            Some(Plan::Graph) => return left_out("a graph"),
-            Some(Plan::Partitions) if header.has_partitions() => return Ok(Route::Partitions(effort)),
-            Some(Plan::Partitions) => return left_out("partitions"),
-            Some(Plan::Scan) => return Ok(Route::Scan),
+            // Few rows are listed, and nothing is faster than to go by the list.
+            _ if among.is_some_and(|among| among.list().is_some()) => return scan,
+            Some(Plan::Graph) => return graph(),
+            Some(Plan::Partitions) => return partitions(),
+            Some(Plan::Scan) => return scan,
             None => {}
         }
-        let mut route = (self.scan_cost(options), Route::Scan);
-        let mut consider = |cost: f64, other| {
-            if cost < route.0 {
-                route = (cost, other);
-            }
-        };
-        if header.has_graph() {
-            consider(self.walk_cost(ef, options), Route::Graph(ef));
-            if matches!(options.goal, Goal::Ef(_)) {
-                return Ok(route.1);
+        let cheaper = |a: Planned, b: Planned| if b.cost < a.cost { b } else { a };
+        let mut planned = scan;
+        // Beside partitions no walk among some of the rows was found to be faster.
+        if header.has_graph() && (among.is_none() || !header.has_partitions() || options.is_by_beam()) {
+            planned = cheaper(planned, graph());
+            if options.is_by_beam() {
+                return planned;
             }
         }
         if header.has_partitions() {
-            consider(self.partitions_cost(effort, options, allowed), Route::Partitions(effort));
+            planned = cheaper(planned, partitions());
         }
-        Ok(route.1)
+        planned
+    }
+
+    /// The cheapest way to the exact answer among some rows.
+    pub(super) fn exact_plan(&self, options: &SearchOptions<'_>, among: Option<&Selection>) -> Planned {
+        let scan = Planned { route: Route::Scan, cost: self.scan_cost(options, among) };
+        if !self.file.header().has_partitions() || among.is_some_and(|among| among.list().is_some()) {
+            return scan;
+        }
+        let cost = self.partitions_cost(None, options, self.share(among));
+        if cost < scan.cost { Planned { route: Route::Partitions(None), cost } } else { scan }
+    }
+
+    fn share(&self, among: Option<&Selection>) -> f32 {
+        among.map_or(1.0, |among| among.count().max(1) as f32 / self.len() as f32)
     }
 
     /// What a search by partitions has to read for the recall; none where the recall is 1 or was not reached.
-    pub(super) fn effort(&self, options: &SearchOptions, allowed: usize) -> Option<Effort> {
+    fn effort(&self, options: &SearchOptions<'_>, share: f32) -> Option<Effort> {
         let recall = options.recall_or_default();
-        let share = allowed as f32 / self.len() as f32;
-        let k = options.k.clamp(1, self.len());
+        let k = options.k().clamp(1, self.len());
         self.file.header().partitions.effort(k, share, recall).filter(|_| recall < 1.0)
     }
 
-    fn scan_cost(&self, options: &SearchOptions) -> f64 {
-        self.len() as f64 * self.scanned_lines(options) + options.k.min(self.len()) as f64 * HIT
+    pub(super) fn scan_cost(&self, options: &SearchOptions<'_>, among: Option<&Selection>) -> f64 {
+        let lines = self.scanned_lines(options);
+        let (rows, passes) = match among {
+            None => (self.len(), 0),
+            Some(among) if among.list().is_some() => (among.count(), 0),
+            Some(among) => (among.count(), self.len() / 64),
+        };
+        let each = if rows < self.len() { PICKED } else { 1.0 };
+        let hits = options.k().min(rows) as f64 * HIT;
+        rows as f64 * lines * each + passes as f64 * WORD + hits
     }
 
     /// The lines of a row that a scan reads, in lines of a scan of `i8` rows.
-    fn scanned_lines(&self, options: &SearchOptions) -> f64 {
+    fn scanned_lines(&self, options: &SearchOptions<'_>) -> f64 {
         match options.bounding() && self.quantized().is_some() {
             true => (quantized_stride(self.dim()) / 64) as f64,
             false => (stride_of(self.dim()) / 16) as f64 * SCANNED_F32,
         }
     }
 
-    fn walk_cost(&self, ef: usize, options: &SearchOptions) -> f64 {
+    fn walk_cost(&self, ef: usize, options: &SearchOptions<'_>) -> f64 {
         let lines = self.scanned_lines(&options.ef(ef));
         let place = if self.quantized().is_some() { PLACE } else { PLACE / 2.0 };
-        ef as f64 * place * lines * (1 + ef / WIDE) as f64 + options.k.min(self.len()) as f64 * HIT
+        ef as f64 * place * lines * (1 + ef / WIDE) as f64 + options.k().min(self.len()) as f64 * HIT
     }
 
-    fn partitions_cost(&self, effort: Option<Effort>, options: &SearchOptions, allowed: usize) -> f64 {
-        let (rows, dim) = (self.len() as f64, self.dim());
-        let sizes = partitions::section_sizes(dim);
-        let moments = f64::from(self.file.header().groups) * sizes.moments as f64 / 64.0;
-        let row_lines = (stride_of(dim) / 16 + 1) as f64;
-        let code_lines = sizes.block as f64 / 16.0 / 64.0;
-        let k = options.k.min(allowed) as f64;
+    fn partitions_cost(&self, effort: Option<Effort>, options: &SearchOptions<'_>, share: f32) -> f64 {
+        let rows = self.len() as f64;
+        // Blocks of codes without a row to be found are not read.
+        let read = 1.0 - (1.0 - f64::from(share)).powi(LANES as i32);
+        let k = (options.k() as f64).min(rows * f64::from(share));
         let (coded, scored) = match effort {
-            Some(effort) => (f64::from(effort.coded) * rows, f64::from(effort.factor) * k),
-            None => (rows * 1.2, rows * LEFT + 2.0 * k),
+            Some(effort) => (f64::from(effort.coded) * rows * read, f64::from(effort.factor) * k),
+            None => (rows * 1.2 * read, rows * f64::from(share) * LEFT + 2.0 * k),
         };
-        BEGINNING + moments * MOMENT + coded * code_lines * CODED + scored * row_lines * SCORED
+        self.beginning_cost() + coded * self.code_cost() + scored * self.score_cost()
+    }
+
+    /// How many codes a search by partitions may read before the exact answer is cheaper.
+    pub(super) fn budget(&self, options: &SearchOptions<'_>, among: &Selection) -> usize {
+        if options.plan.is_some() {
+            return usize::MAX;
+        }
+        let exact = self.exact_plan(options, Some(among)).cost;
+        ((exact - self.beginning_cost()) / self.code_cost()).max(0.0) as usize
+    }
+
+    /// How many rows a walk may score before the exact answer is cheaper.
+    pub(super) fn sweep_budget(&self, options: &SearchOptions<'_>, among: &Selection) -> usize {
+        if options.plan.is_some() {
+            return usize::MAX;
+        }
+        let each = PLACE / ROWS_A_PLACE * self.scanned_lines(options);
+        (self.exact_plan(options, Some(among)).cost / each) as usize
+    }
+
+    /// What a search by partitions takes before it reads codes, for the codes of a row, and for a row that it scores.
+    fn beginning_cost(&self) -> f64 {
+        let moments = partitions::section_sizes(self.dim()).moments as f64 / 64.0;
+        BEGINNING + f64::from(self.file.header().groups) * moments * MOMENT
+    }
+
+    fn code_cost(&self) -> f64 {
+        partitions::section_sizes(self.dim()).block as f64 / LANES as f64 / 64.0 * CODED
+    }
+
+    fn score_cost(&self) -> f64 {
+        (stride_of(self.dim()) / 16 + 1) as f64 * SCORED
     }
 }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::candidates::Candidates;
+use crate::columns::Filter;
 use crate::graph::Scored;
 use crate::top::Hit;
 
@@ -31,12 +32,13 @@ pub struct Channel<'a> {
     pub(crate) candidates: Candidates<'a>,
     pub(super) least: usize,
     pub(super) most: usize,
+    pub(super) filter: Option<&'a Filter>,
 }
 
 impl<'a> Channel<'a> {
     /// A channel without quotas: any number of its candidates may be among the hits.
     pub fn new(candidates: impl Into<Candidates<'a>>) -> Channel<'a> {
-        Channel { candidates: candidates.into(), least: 0, most: usize::MAX }
+        Channel { candidates: candidates.into(), least: 0, most: usize::MAX, filter: None }
     }
 
     /// Asks for at least `hits` hits of this channel. There are fewer where the channel brings fewer
@@ -52,6 +54,13 @@ impl<'a> Channel<'a> {
     /// Allows at most `hits` hits of this channel, those that other channels bring too included.
     pub fn at_most(mut self, hits: usize) -> Channel<'a> {
         self.most = hits;
+        self
+    }
+
+    /// Takes no other candidates from this channel than those that the filter keeps, before quotas count. Another
+    /// channel may still bring the others.
+    pub fn filter(mut self, filter: &'a Filter) -> Channel<'a> {
+        self.filter = Some(filter);
         self
     }
 

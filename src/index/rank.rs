@@ -1,51 +1,12 @@
 use super::Index;
 use super::candidates::{Candidates, RowHandles};
+use super::gate::{Dropped, Gate, Sieve};
+use super::options::RankOptions;
 use super::workspace::Workspace;
 use crate::ids::NONE;
-use crate::ranking::Source;
+use crate::ranking::{self, Source};
 use crate::top::{Hit, keep_best};
 use crate::{Error, Result};
-
-/// How to rank: how many to return, and how to score.
-///
-/// ```
-/// use itemdex::RankOptions;
-///
-/// let usual = RankOptions::new(1000);
-/// let reference = RankOptions::new(1000).exact();
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RankOptions {
-    pub(super) k: usize,
-    pub(super) exact: bool,
-}
-
-impl RankOptions {
-    /// Asks for the best `k` candidates; 0 gives none.
-    ///
-    /// Where the index has `i8` rows, they bound the scores of all candidates, and only candidates that the
-    /// bounds do not rule out are scored in `f32`. The answer is that of [`RankOptions::exact`], bit for bit,
-    /// for less memory read.
-    pub fn new(k: usize) -> RankOptions {
-        RankOptions { k, exact: false }
-    }
-
-    /// Scores every candidate in `f32`. This is the reference. It is also faster where bounds rule out
-    /// little, as for embeddings with a few values much larger than the others.
-    pub fn exact(mut self) -> RankOptions {
-        self.exact = true;
-        self
-    }
-
-    /// How many to return, and whether bounds may be used.
-    pub(super) fn selection(&self) -> (usize, bool) {
-        (self.k, !self.exact)
-    }
-
-    pub(crate) fn k(&self) -> usize {
-        self.k
-    }
-}
 
 /// The answer of [`Index::rank`].
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -55,6 +16,8 @@ pub struct Ranked {
     pub hits: Vec<Hit>,
     /// The candidates that the index does not have, ascending, each once.
     pub unknown: Vec<u64>,
+    /// How many of the candidates that it has were left out, and why.
+    pub dropped: Dropped,
 }
 
 impl Index {
@@ -82,9 +45,10 @@ impl Index {
         &self,
         user: &[f32],
         candidates: impl Into<Candidates<'a>>,
-        options: &RankOptions,
+        options: &RankOptions<'_>,
     ) -> Result<Ranked> {
         self.check_user(user)?;
+        self.check_shown(&options.shown)?;
         Ok(self.ranked(user, self.source(candidates.into())?, options))
     }
 
@@ -102,34 +66,74 @@ impl Index {
     /// Writes the exact score of each candidate to the same place of `scores`, and NaN for one that the index
     /// does not have. Returns how many it does not have. Allocates nothing.
     ///
+    /// The same as [`Index::score_with`] with default options.
+    ///
     /// # Errors
     /// [`Error::WrongDim`] and [`Error::BadUser`] for the embedding; [`Error::BadOption`] where `scores` is
     /// not as long as `candidates`.
     pub fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> Result<usize> {
+        self.score_with(user, candidates, &RankOptions::new(0), scores)
+    }
+
+    /// As [`Index::score`], with NaN also for candidates that the options leave out, and those counted too.
+    /// How many a rank would keep does not matter here.
+    ///
+    /// # Errors
+    /// The errors of [`Index::score`]; [`Error::StaleRows`] for sets of another index.
+    pub fn score_with(
+        &self,
+        user: &[f32],
+        candidates: &[u64],
+        options: &RankOptions<'_>,
+        scores: &mut [f32],
+    ) -> Result<usize> {
         self.check_user(user)?;
+        self.check_shown(&options.shown)?;
         if scores.len() != candidates.len() {
             let problem =
                 format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
             return Err(Error::BadOption { option: "scores", problem });
         }
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, rank, .. } = &mut workspace;
-        let unknown = self.ranking().score_all(user, candidates, rank, scores);
+        let Workspace { user, rank, sieve: Sieve { named, .. }, .. } = &mut workspace;
+        let gate = self.gate(&options.shown, &[], named);
+        let passes = |row| gate.is_open() || gate.verdict(row, self.ids()).is_none();
+        let without = self.ranking().score_all(user, candidates, passes, rank, scores);
         self.put_back(workspace);
-        Ok(unknown)
+        Ok(without)
     }
 
-    pub(super) fn ranked(&self, user: &[f32], candidates: Source<'_>, options: &RankOptions) -> Ranked {
+    pub(super) fn ranked(&self, user: &[f32], candidates: Source<'_>, options: &RankOptions<'_>) -> Ranked {
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, rank, hits, .. } = &mut workspace;
+        let Workspace { user, rank, hits, sieve: Sieve { named, .. }, .. } = &mut workspace;
         let ranking = self.ranking();
-        let unknown = match ranking.look_up(candidates, rank) {
-            0 => Vec::new(),
-            _ => ranking.unknown(candidates, rank),
+        let gate = self.gate(&options.shown, &[], named);
+        let (unknown, dropped) = match gate.is_open() {
+            true => match ranking.look_up(candidates, rank) {
+                0 => Default::default(),
+                _ => (ranking.unknown(candidates, rank), Dropped::default()),
+            },
+            false => self.merge(&[candidates], &gate, rank),
         };
         ranking.best(user, options.selection(), rank, hits);
         keep_best(hits, options.k, Hit::order);
-        Ranked { hits: self.answer(workspace), unknown }
+        Ranked { hits: self.answer(workspace), unknown, dropped }
+    }
+
+    /// Looks up candidates and leaves those to be seen, each once; the unknown ids, and what was left out.
+    pub(super) fn merge(
+        &self,
+        sources: &[Source<'_>],
+        gate: &Gate<'_>,
+        rank: &mut ranking::Scratch,
+    ) -> (Vec<u64>, Dropped) {
+        let ranking = self.ranking();
+        let unknown = ranking.merge(sources, rank);
+        let mut dropped = Dropped::default();
+        if !gate.is_open() {
+            ranking.retain_merged(rank, |row, _| dropped.note(gate.verdict(row, ranking.ids)));
+        }
+        (unknown, dropped)
     }
 
     /// Checks that handles are of this index, and that candidates can be numbered.

@@ -1,12 +1,21 @@
 use super::Index;
 use super::candidates::RowHandles;
-use super::plan::{Plan, Route, SearchOptions};
+use super::gate::{Gate, Sieve};
+use super::options::{Plan, SearchOptions};
+use super::plan::{Planned, Route};
 use super::workspace::Workspace;
 use crate::Result;
-use crate::graph;
-use crate::partitions::{self, Effort, Wanted};
+use crate::graph::{self, Sweep};
+use crate::partitions::{self, Among, Effort, Wanted};
 use crate::ranking::Scope;
+use crate::row_set::Selection;
 use crate::top::Hit;
+
+/// A search that asks of ids looks for so many more items at first: an eighth, and some.
+const SPARE: usize = 8;
+
+/// Where too few are left of those, it looks for so many more times those that were left out.
+const GROWTH: usize = 4;
 
 /// The answer of [`Index::search_with`].
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +25,9 @@ pub struct Found {
     pub hits: Vec<Hit>,
     /// How they were found.
     pub plan: Plan,
+    /// How many items the answer is among: those that are allowed and not denied. What a Bloom filter or a
+    /// test leaves out still counts, since a search asks of the items that come up only.
+    pub matching: usize,
 }
 
 impl Index {
@@ -37,69 +49,148 @@ impl Index {
     /// takes the plan that is expected to be fastest: mostly a walk over the graph or partitions, and a scan
     /// for many items of a small index. Allocates the answer only.
     ///
+    /// Where the options leave items out, the answer has `k` of the others, or all there are. It costs at
+    /// most about twice what the exact answer among them costs.
+    ///
     /// # Errors
     /// [`Error::WrongDim`](crate::Error::WrongDim) and [`Error::BadUser`](crate::Error::BadUser) for the
     /// embedding; [`Error::BadOption`](crate::Error::BadOption) for a recall that is not above 0 and at most
-    /// 1, and for a plan that the index was built without.
-    pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
-        self.check_user(user)?;
-        let route = self.route(options, self.len())?;
-        let k = options.k().min(self.len());
-        if k == 0 {
-            return Ok(Found { hits: Vec::new(), plan: route.plan() });
-        }
-        let mut workspace = self.workspace_for(user);
-        match route {
-            Route::Graph(ef) => self.walk(k, ef, &mut workspace),
-            Route::Partitions(effort) => {
-                self.search_partitions(user, (k, options.approximate()), effort, None, &mut workspace);
-            }
-            Route::Scan => {
-                let scan = &mut workspace.scan;
-                scan[0].set_user(user);
-                self.ranking().scan(Scope::All, k, options.bounding(), scan);
-                std::mem::swap(&mut workspace.hits, &mut scan[0].hits);
-            }
-        }
-        Ok(Found { hits: self.answer(workspace), plan: route.plan() })
+    /// 1, and for a plan that the index was built without; [`Error::StaleRows`](crate::Error::StaleRows) for
+    /// items that were prepared by another index.
+    pub fn search_with(&self, user: &[f32], options: &SearchOptions<'_>) -> Result<Found> {
+        self.search_without(user, options, &[])
     }
 
-    /// The best items for a user among all rows but the `hidden` ones, each named once. Takes partitions
-    /// where they are the fastest plan, and otherwise scans the rows that are not hidden.
-    ///
-    /// Costs about as much as the same search without hidden rows, or as a scan where that search walks the
-    /// graph. The number of hidden rows hardly matters.
+    /// The same among all rows but the `hidden` ones, each named once.
     pub(crate) fn search_without(
         &self,
         user: &[f32],
-        options: &SearchOptions,
+        options: &SearchOptions<'_>,
         hidden: &[u32],
     ) -> Result<Found> {
         self.check_user(user)?;
-        let count = self.len() - hidden.len();
-        let route = self.route(options, count.max(1))?;
-        let k = options.k().min(count);
-        let mut workspace = self.workspace();
-        let mut allowed = std::mem::take(&mut workspace.allowed);
-        allow_all_but(hidden, self.len(), &mut allowed);
-        workspace.hits.clear();
-        let plan = match route {
-            _ if k == 0 => Plan::Scan,
-            Route::Partitions(effort) => {
-                let wanted = (k, options.approximate());
-                self.search_partitions(user, wanted, effort, Some(&allowed), &mut workspace);
-                Plan::Partitions
+        self.check_search(options)?;
+        let mut workspace = self.workspace_for(user);
+        let mut sieve = std::mem::take(&mut workspace.sieve);
+        let Sieve { named, passing } = &mut sieve;
+        let gate = self.gate(&options.shown, hidden, named);
+        let among = gate.select(passing).filter(|among| among.count() < self.len());
+        let matching = among.map_or(self.len(), Selection::count);
+        let plan = self.find_passing(user, options, among, &gate, &mut workspace);
+        workspace.sieve = sieve;
+        Ok(Found { hits: self.answer(workspace), plan, matching })
+    }
+
+    /// Leaves in the workspace the hits that pass a gate, among the rows that it selected; the plan that found them. The
+    /// options can work.
+    pub(super) fn find_passing(
+        &self,
+        user: &[f32],
+        options: &SearchOptions<'_>,
+        among: Option<&Selection>,
+        gate: &Gate<'_>,
+        workspace: &mut Workspace,
+    ) -> Plan {
+        match gate.asks() {
+            false => self.find(user, options, among, workspace),
+            true => self.sift(user, options, among, &|id| gate.lets_pass(id), workspace),
+        }
+    }
+
+    /// Leaves in the workspace the hits among some rows or all; the plan that found them.
+    fn find(
+        &self,
+        user: &[f32],
+        options: &SearchOptions<'_>,
+        among: Option<&Selection>,
+        workspace: &mut Workspace,
+    ) -> Plan {
+        let Planned { route, .. } = self.plan(options, among);
+        let k = options.k().min(among.map_or(self.len(), Selection::count));
+        let found = match route {
+            _ if k == 0 => {
+                workspace.hits.clear();
+                return route.plan();
             }
-            Route::Graph(_) | Route::Scan => {
-                let Workspace { scan, hits, .. } = &mut workspace;
-                scan[0].set_user(user);
-                self.ranking().scan(Scope::Allowed(&allowed, count), k, options.bounding(), scan);
-                std::mem::swap(hits, &mut scan[0].hits);
-                Plan::Scan
+            Route::Graph(ef) if among.is_none() => {
+                self.walk(k, ef, workspace);
+                true
+            }
+            Route::Graph(ef) => among.is_some_and(|among| self.sweep(options, ef, among, workspace)),
+            Route::Partitions(effort) => self.search_partitions(user, options, effort, among, workspace),
+            Route::Scan => {
+                self.scan(user, options, among, &|_| true, workspace);
+                true
             }
         };
-        workspace.allowed = allowed;
-        Ok(Found { hits: self.answer(workspace), plan })
+        if found { route.plan() } else { self.find_exactly(user, options, among, workspace) }
+    }
+
+    /// Leaves in the workspace the exact answer; the plan that found it.
+    pub(super) fn find_exactly(
+        &self,
+        user: &[f32],
+        options: &SearchOptions<'_>,
+        among: Option<&Selection>,
+        workspace: &mut Workspace,
+    ) -> Plan {
+        let exact = self.exact_plan(options, among).route;
+        match exact {
+            Route::Partitions(_) => _ = self.search_partitions(user, options, None, among, workspace),
+            _ => self.scan(user, options, among, &|_| true, workspace),
+        }
+        exact.plan()
+    }
+
+    /// The same where ids have to be asked about: searches for some more items, and for more again where too few of
+    /// them pass. Before that would cost more than a scan that asks, it scans.
+    fn sift(
+        &self,
+        user: &[f32],
+        options: &SearchOptions<'_>,
+        among: Option<&Selection>,
+        passes: &(dyn Fn(u64) -> bool + Sync),
+        workspace: &mut Workspace,
+    ) -> Plan {
+        let (k, count) = (options.k(), among.map_or(self.len(), Selection::count));
+        let mut asked = k.saturating_add(k / SPARE + SPARE).min(count);
+        let mut spent = 0.0;
+        loop {
+            let planned = self.plan(&options.for_k(asked), among);
+            spent += planned.cost;
+            let scan = matches!(planned.route, Route::Scan);
+            if k > 0 && (scan || spent > self.scan_cost(options, among) && options.plan.is_none()) {
+                let ids = self.ids();
+                self.scan(user, options, among, &|row| passes(ids[row as usize]), workspace);
+                return Plan::Scan;
+            }
+            let plan = self.find(user, &options.for_k(asked), among, workspace);
+            let hits = &mut workspace.hits;
+            let came_up = hits.len();
+            hits.retain(|hit| passes(hit.id));
+            if hits.len() >= k || asked == count {
+                hits.truncate(k);
+                return plan;
+            }
+            asked = k.saturating_add(GROWTH * (came_up - hits.len())).min(count);
+        }
+    }
+
+    /// Leaves in the workspace the best of the rows that pass, of some or all.
+    fn scan(
+        &self,
+        user: &[f32],
+        options: &SearchOptions<'_>,
+        among: Option<&Selection>,
+        passes: &(dyn Fn(u32) -> bool + Sync),
+        workspace: &mut Workspace,
+    ) {
+        let Workspace { scan, hits, .. } = workspace;
+        let scope = scope_of(among);
+        let k = options.k().min(scope.count(self.len()));
+        scan[0].set_user(user);
+        self.ranking().scan(scope, (k, options.bounding()), passes, scan);
+        std::mem::swap(hits, &mut scan[0].hits);
     }
 
     /// The rows of the items that [`Index::search_with`] finds, for a rank by this index: what a recall
@@ -109,7 +200,7 @@ impl Index {
     ///
     /// # Errors
     /// The errors of [`Index::search_with`].
-    pub fn search_rows(&self, user: &[f32], options: &SearchOptions) -> Result<RowHandles> {
+    pub fn search_rows(&self, user: &[f32], options: &SearchOptions<'_>) -> Result<RowHandles> {
         // Looking an item up costs a fiftieth of finding it: not worth hits of a second kind.
         let ids: Vec<u64> = self.search_with(user, options)?.hits.iter().map(|hit| hit.id).collect();
         Ok(self.look_up(&ids))
@@ -117,9 +208,32 @@ impl Index {
 
     /// Leaves in the workspace the hits of a walk for its user.
     pub(super) fn walk(&self, k: usize, ef: usize, workspace: &mut Workspace) {
-        let ids = self.ids();
-        let Workspace { user, walk, found, hits, .. } = workspace;
+        let Workspace { user, walk, found, .. } = workspace;
         graph::search(self.graph(), self.rows(), self.quantized(), user, (k, ef), walk, found);
+        self.take_walked(k, workspace);
+    }
+
+    /// The same of a walk that finds some rows only, and goes as far as one for all rows with this beam. False where the
+    /// exact answer is cheaper.
+    fn sweep(
+        &self,
+        options: &SearchOptions<'_>,
+        ef: usize,
+        among: &Selection,
+        workspace: &mut Workspace,
+    ) -> bool {
+        let Workspace { user, walk, found, .. } = workspace;
+        let k = options.k().min(among.count());
+        let wanted = Sweep { among: among.set(), k, ef, budget: self.sweep_budget(options, among) };
+        let done = graph::sweep(self.graph(), self.rows(), self.quantized(), user, wanted, walk, found);
+        self.take_walked(k, workspace);
+        done
+    }
+
+    /// Leaves in the workspace the best of what a walk found.
+    fn take_walked(&self, k: usize, workspace: &mut Workspace) {
+        let ids = self.ids();
+        let Workspace { found, hits, .. } = workspace;
         // Integers sort faster than hits do, and put equal scores beside each other.
         found.sort_unstable_by(|a, b| b.cmp(a));
         hits.clear();
@@ -130,32 +244,50 @@ impl Index {
         hits.truncate(k);
     }
 
-    /// Leaves in the workspace the hits of a search by partitions among the rows that are `allowed`, or all.
-    pub(super) fn search_partitions(
+    /// Leaves in the workspace the hits of a search by partitions among some rows or all. False where the exact
+    /// answer is cheaper; then there are none.
+    fn search_partitions(
         &self,
         user: &[f32],
-        (k, approximate): (usize, bool),
+        options: &SearchOptions<'_>,
         effort: Option<Effort>,
-        allowed: Option<&[u64]>,
+        among: Option<&Selection>,
         workspace: &mut Workspace,
-    ) {
+    ) -> bool {
         let Workspace { partitions, hits, .. } = workspace;
         let searched = self.searched();
-        let wanted = Wanted { k, allowed, approximate };
-        match effort {
+        let wanted = self.wanted(options, among);
+        let found = match effort {
             Some(effort) => searched.search(user, wanted, effort, partitions),
-            None => searched.search_exactly(user, wanted, partitions::BEGINNING, partitions),
-        }
+            None => {
+                searched.search_exactly(user, wanted, partitions::BEGINNING, partitions);
+                true
+            }
+        };
         std::mem::swap(hits, &mut partitions.hits);
+        found
+    }
+
+    /// What partitions are asked for.
+    pub(super) fn wanted<'a>(&self, options: &SearchOptions<'_>, among: Option<&'a Selection>) -> Wanted<'a> {
+        let k = options.k().min(among.map_or(self.len(), Selection::count));
+        let approximate = options.approximate();
+        let among = among.map(|among| Among {
+            words: among.set().words(),
+            counts: among.counts(|words| self.searched().partitions.count_all(words)),
+            budget: self.budget(options, among),
+        });
+        Wanted { k, among, approximate }
     }
 }
 
-/// Sets a bit for each of `rows` rows that is not hidden.
-fn allow_all_but(hidden: &[u32], rows: usize, allowed: &mut Vec<u64>) {
-    allowed.clear();
-    allowed.resize(rows.div_ceil(64), u64::MAX);
-    if !rows.is_multiple_of(64) {
-        allowed[rows / 64] = (1 << (rows % 64)) - 1;
+/// The rows that a scan passes over.
+pub(super) fn scope_of(among: Option<&Selection>) -> Scope<'_> {
+    match among {
+        None => Scope::All,
+        Some(among) => match among.list() {
+            Some(rows) => Scope::Listed(rows),
+            None => Scope::Allowed(among.set().words(), among.count()),
+        },
     }
-    hidden.iter().for_each(|&row| allowed[row as usize / 64] &= !(1 << (row % 64)));
 }

@@ -1,6 +1,7 @@
 use crossbeam::queue::ArrayQueue;
 
 use super::Index;
+use super::gate::Sieve;
 use super::quotas::{ChannelHit, Chooser};
 use crate::graph::{self, Scored};
 use crate::partitions;
@@ -35,8 +36,7 @@ pub(super) struct Workspace {
     pub hits: Vec<Hit>,
     pub channel_hits: Vec<ChannelHit>,
     pub chooser: Chooser,
-    /// A bit for each row that a scan may find.
-    pub allowed: Vec<u64>,
+    pub sieve: Sieve,
     pub partitions: partitions::Scratch,
 }
 
@@ -49,6 +49,7 @@ impl Workspace {
             + self.scan[0].bytes()
             + self.chooser.bytes()
             + self.partitions.bytes()
+            + self.sieve.bytes()
             + hits
             + channel_hits
     }
@@ -72,7 +73,7 @@ impl Index {
             hits: Vec::new(),
             channel_hits: Vec::new(),
             chooser: Chooser::default(),
-            allowed: Vec::new(),
+            sieve: Sieve::default(),
             partitions: partitions::Scratch::default(),
         };
         self.workspaces.0.pop().unwrap_or_else(new)

@@ -12,6 +12,7 @@ const VANISHING: [f64; 2] = [1.0 / (1u128 << 120) as f64, 1.0 / (1u128 << 127) a
 /// product of the quantised user with the first two. So it is off by the error's norm times the user's, and
 /// for the others by the norm of each times that of what quantising left out of the user. The rest is the
 /// rounding of sums.
+#[derive(Default)]
 pub(super) struct CodeBounds {
     scale: f32,
     /// To be multiplied with the error of a row.

@@ -152,7 +152,7 @@ fn reach(
 ) {
     let mut scratch = Scratch::default();
     let Some(&k) = ks.last() else { return };
-    let wanted = Wanted { k, allowed: None, approximate: false };
+    let wanted = Wanted { k, among: None, approximate: false };
     searched.search_exactly(measured.user, wanted, BEGINNING, &mut scratch);
     measured.rows = scratch.hits.iter().map(|hit| hit.id as u32).collect();
     let steps: Vec<Vec<usize>> =

@@ -30,12 +30,16 @@ pub(crate) use build::OwnedPartitions;
 pub(crate) use calibrate::{BEGINNING, calibrate, measuring};
 pub(crate) use calibration::{Calibration, Effort};
 pub(crate) use cluster::Clustering;
-pub(crate) use search::{Scratch, Searched, Wanted};
+pub(crate) use search::{Among, Scratch, Searched, Wanted};
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::vectors::kernels::codes::block_bytes;
 use crate::vectors::kernels::interleaved::{LANES, interleaved_stride};
+use crate::vectors::kernels::ones::ones;
+
+/// A lane each for sixteen clusters.
+pub(crate) type Lanes = [f32; LANES];
 
 /// Sixteen clusters: where their rows and blocks are, and the scales of their moments.
 #[derive(Debug, Clone, Copy, Pod, Zeroable, PartialEq)]
@@ -104,6 +108,19 @@ impl<'a> Partitions<'a> {
     /// The group of a cluster, and its lane there.
     fn place(&self, cluster: u32) -> (&'a Group, usize) {
         (&self.groups[cluster as usize / LANES], cluster as usize % LANES)
+    }
+
+    /// Counts the rows of each cluster whose bits are set.
+    pub fn count(&self, words: &[u64], counts: &mut [Lanes]) {
+        for (group, counts) in self.groups.iter().zip(counts) {
+            *counts = ones(words, &group.starts, &group.counts);
+        }
+    }
+
+    pub fn count_all(&self, words: &[u64]) -> Vec<Lanes> {
+        let mut counts = vec![[0.0; LANES]; self.groups.len()];
+        self.count(words, &mut counts);
+        counts
     }
 
     /// Leaves of ascending clusters those whose rows follow those of the others, as they do in a sound file:

@@ -5,7 +5,7 @@
 //! clusters tell, before a row is read, how many rows lie above any bar; the bar that `k` rows reach is
 //! solved for, and a cluster is read if its mean lies no more than so many deviations below that bar.
 
-use super::Partitions;
+use super::{Among, Lanes, Partitions};
 use crate::vectors::kernels::gaussian::{self, Normals, Spread};
 use crate::vectors::kernels::interleaved::{LANES, interleaved_stride, products};
 use crate::vectors::quantize;
@@ -14,9 +14,6 @@ use crate::vectors::quantize;
 /// the last step, as a difference of logarithms: the step leaves about the square of that.
 const ROUNDS: usize = 10;
 const NEAR: f32 = 0.15;
-
-/// A lane each for sixteen clusters.
-pub(super) type Lanes = [f32; LANES];
 
 /// A user, and the distribution of each cluster's scores in units of the user's scale.
 #[derive(Default)]
@@ -35,9 +32,9 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Computes each cluster's distribution for a user, without padding. Rows count that are in `allowed`, a bit each,
-    /// or all.
-    pub fn set(&mut self, partitions: &Partitions<'_>, user: &[f32], allowed: Option<&[u64]>) {
+    /// Computes each cluster's distribution for a user, without padding. Rows count that are among those to search, or
+    /// all.
+    pub fn set(&mut self, partitions: &Partitions<'_>, user: &[f32], among: Option<Among<'_>>) {
         let stride = interleaved_stride(user.len());
         self.scale = quantize(user, &mut self.values);
         let sum: i32 = self.values.iter().map(|&value| i32::from(value)).sum();
@@ -62,13 +59,13 @@ impl Model {
         }
         self.scales.clear();
         self.scales.extend(partitions.groups.iter().map(|group| [group.mean_scales, group.deviation_scales]));
-        for (group, weights) in partitions.groups.iter().zip(&mut self.weights) {
-            *weights = match allowed {
-                None => group.counts.map(|count| count as f32),
-                Some(allowed) => std::array::from_fn(|lane| {
-                    ones(allowed, group.starts[lane] as usize, group.counts[lane] as usize) as f32
-                }),
-            };
+        match among {
+            None => {
+                let all = partitions.groups.iter().map(|group| group.counts.map(|count| count as f32));
+                self.weights.iter_mut().zip(all).for_each(|(weights, all)| *weights = all);
+            }
+            Some(Among { counts: Some(counts), .. }) => self.weights.copy_from_slice(counts),
+            Some(Among { words, .. }) => partitions.count(words, &mut self.weights),
         }
         // A mean is known no better than to its step, which each value of the user takes its share in.
         let step = norm / 12f32.sqrt();
@@ -153,39 +150,9 @@ fn deviations_above(share: f32) -> f32 {
     t - (2.307_53 + 0.270_61 * t) / (1.0 + 0.992_29 * t + 0.044_81 * t * t)
 }
 
-/// How many of `count` bits from `start` on are set.
-pub(super) fn ones(words: &[u64], start: usize, count: usize) -> u32 {
-    let end = start.saturating_add(count).min(words.len() * 64);
-    if start >= end {
-        return 0;
-    }
-    let (first, last) = (start / 64, (end - 1) / 64);
-    let from = u64::MAX << (start % 64);
-    let to = u64::MAX >> (63 - (end - 1) % 64);
-    match words[first..=last] {
-        [word] => (word & from & to).count_ones(),
-        [head, ref middle @ .., tail] => {
-            (head & from).count_ones()
-                + (tail & to).count_ones()
-                + middle.iter().map(|word| word.count_ones()).sum::<u32>()
-        }
-        [] => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    proptest! {
-        #[test]
-        fn ones_are_those_counted_one_by_one(words in prop::collection::vec(any::<u64>(), 0..5), start in 0usize..400, count in 0usize..400) {
-            let bit = |at: usize| words.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
-            prop_assert_eq!(ones(&words, start, count), (start..start + count).filter(|&at| bit(at)).count() as u32);
-        }
-    }
 
     #[test]
     fn the_bar_is_where_so_many_rows_lie_above() {

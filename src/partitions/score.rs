@@ -4,11 +4,8 @@ use super::search::{Scratch, Searched};
 use super::select::{key, parts, sort};
 use crate::top::Hit;
 use crate::vectors::Quantized;
+use crate::vectors::gather::{BLOCK, gather};
 use crate::vectors::kernels::prefetch_far;
-
-/// Rows scored at a time, and how many are asked for ahead of their use.
-const BLOCK: usize = 32;
-const AHEAD: usize = 48;
 
 impl Searched<'_> {
     /// Leaves among the rows read those to visit whose bounds by `i8` values reach `least`.
@@ -19,7 +16,7 @@ impl Searched<'_> {
         let Some((quantized, bounds)) = bounding else {
             return visits.extend_from_slice(readings.rows());
         };
-        in_blocks(
+        gather(
             readings.rows(),
             |row| quantized.prefetch(row),
             |rows| {
@@ -41,7 +38,7 @@ impl Searched<'_> {
             self.rows.prefetch_far(row);
             prefetch_far(self.ids, row as usize, 1);
         };
-        in_blocks(visits, touch, |rows| {
+        gather(visits, touch, |rows| {
             let scores = &mut [0.0; BLOCK][..rows.len()];
             self.rows.scores(user, rows, scores);
             for (&row, &mut score) in rows.iter().zip(scores) {
@@ -62,7 +59,7 @@ impl Searched<'_> {
             quantized.prefetch(row);
             prefetch_far(self.ids, row as usize, 1);
         };
-        in_blocks(visits, touch, |rows| {
+        gather(visits, touch, |rows| {
             let scores = &mut [0.0; BLOCK][..rows.len()];
             quantized.scores(values, rows, scores);
             for (&row, &mut score) in rows.iter().zip(scores) {
@@ -89,16 +86,5 @@ impl Searched<'_> {
             }
         }
         hits.truncate(k);
-    }
-}
-
-/// Calls `each` with rows by blocks, and `touch` with each row some way ahead of that.
-#[inline(always)]
-fn in_blocks(rows: &[u32], touch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
-    rows.iter().take(AHEAD).for_each(|&row| touch(row));
-    for (number, block) in rows.chunks(BLOCK).enumerate() {
-        let ahead = rows.len().min(number * BLOCK + AHEAD);
-        rows[ahead..].iter().take(BLOCK).for_each(|&row| touch(row));
-        each(block);
     }
 }

@@ -1,10 +1,10 @@
 //! A search by partitions: clusters are chosen, their codes read, the best of them scored in `f32`.
 
-use super::Partitions;
 use super::bounds::CodeBounds;
 use super::calibration::Effort;
 use super::model::Model;
 use super::select::bar;
+use super::{Lanes, Partitions};
 use crate::top::Hit;
 use crate::vectors::kernels::codes::{self, COORDINATES, Reading, Readings, Run, block_bytes};
 use crate::vectors::kernels::interleaved::LANES;
@@ -43,10 +43,21 @@ pub(crate) struct Searched<'a> {
 pub(crate) struct Wanted<'a> {
     /// At least 1.
     pub k: usize,
-    /// The rows that may be found, a bit each; without it all may.
-    pub allowed: Option<&'a [u64]>,
+    /// The rows that may be found; without it all may.
+    pub among: Option<Among<'a>>,
     /// Whether the scores of `i8` rows will do, where there are any.
     pub approximate: bool,
+}
+
+/// The rows that a search may find.
+#[derive(Clone, Copy)]
+pub(crate) struct Among<'a> {
+    /// A bit for each row of the index.
+    pub words: &'a [u64],
+    /// How many of them each cluster has, if that is known.
+    pub counts: Option<&'a [Lanes]>,
+    /// A search that has to read more codes than this gives up: another way is cheaper.
+    pub budget: usize,
 }
 
 /// What a search did, for those who measure it.
@@ -73,6 +84,9 @@ pub(crate) struct Scratch {
     read: usize,
     /// The score by codes from which a row is wanted.
     bar: f32,
+    /// Of an exact search: the score that `k` rows reach, and what codes tell for certain.
+    least: f32,
+    bounds: CodeBounds,
     sample: Readings,
     pub(super) readings: Readings,
     /// The rows to score, their ids, and their scores as keys.
@@ -87,6 +101,16 @@ pub(crate) struct Scratch {
     pub work: Work,
 }
 
+impl Wanted<'_> {
+    fn words(&self) -> Option<&[u64]> {
+        self.among.map(|among| among.words)
+    }
+
+    fn is_too_dear(&self, scratch: &Scratch) -> bool {
+        self.among.is_some_and(|among| scratch.work.coded > among.budget)
+    }
+}
+
 impl Scratch {
     /// The memory that is held for rows, in bytes.
     pub fn bytes(&self) -> usize {
@@ -97,29 +121,44 @@ impl Scratch {
 }
 
 impl<'a> Searched<'a> {
-    /// Leaves the hits for a user among the clusters and the rows that an effort reaches.
-    pub fn search(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        self.begin(user, wanted, effort, scratch);
-        if wanted.allowed.is_some() && self.misled(wanted, effort, scratch) {
-            self.search_exactly(user, wanted, effort, scratch);
+    /// Leaves the hits for a user among the clusters and the rows that an effort reaches. False where rows to search
+    /// among make that dearer than their budget; then nothing is left.
+    pub fn search(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) -> bool {
+        self.choose(user, wanted, effort, scratch);
+        if wanted.is_too_dear(scratch) {
+            return false;
         }
+        self.find(wanted, effort, scratch);
+        self.widen(wanted, effort, scratch)
     }
 
-    /// Leaves what the model and the codes find.
-    fn begin(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        self.choose(user, wanted, effort, scratch);
-        (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.allowed, scratch));
+    /// Finds the best rows of the chosen clusters.
+    fn find(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        self.prepare(wanted, effort, scratch);
+        (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.words(), scratch));
         self.settle(wanted, effort, scratch);
     }
 
-    /// Whether a filter misled the model: where it took the best rows of clusters, what was found is far worse than
-    /// expected, and many more clusters than those read may hold better rows.
-    fn misled(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) -> bool {
-        let Scratch { model, clusters, hits, candidates, .. } = scratch;
-        let Some(last) = hits.get(wanted.k - 1).filter(|_| model.scale > 0.0) else { return false };
+    /// Searches once more where a filter misled the model: where it took the best rows of clusters, what was found is
+    /// far worse than expected, and many more clusters than those read may hold better rows. False where those are
+    /// more than the budget.
+    fn widen(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) -> bool {
+        let Scratch { model, clusters, hits, candidates, .. } = &mut *scratch;
+        let last = hits.get(wanted.k - 1).filter(|_| wanted.among.is_some() && model.scale > 0.0);
+        let Some(last) = last else { return true };
+        let before = *candidates;
         model.reaching(last.score / model.scale, effort.z, clusters);
-        let reached: f32 = clusters.iter().map(|&cluster| model.count(cluster)).sum();
-        reached > MISLED * *candidates
+        self.partitions.drop_overlaps(clusters);
+        *candidates = clusters.iter().map(|&cluster| model.count(cluster)).sum();
+        if *candidates <= MISLED * before {
+            return true;
+        }
+        self.count_work(scratch);
+        if wanted.is_too_dear(scratch) {
+            return false;
+        }
+        self.find(wanted, effort, scratch);
+        true
     }
 
     /// The same for several users, who read each block together; as many of both.
@@ -129,18 +168,28 @@ impl<'a> Searched<'a> {
         wanted: Wanted<'_>,
         effort: Effort,
         scratches: &mut [Scratch],
-    ) {
+    ) -> Vec<bool> {
         for (user, scratch) in users.iter().zip(&mut *scratches) {
             self.choose(user, wanted, effort, scratch);
+            if wanted.is_too_dear(scratch) {
+                scratch.clusters.clear();
+            }
+            self.prepare(wanted, effort, scratch);
         }
         for cluster in 0..self.partitions.clusters() {
             for scratch in &mut *scratches {
                 if scratch.clusters.get(scratch.read) == Some(&cluster) {
-                    self.read(scratch.read, wanted.allowed, scratch);
+                    self.read(scratch.read, wanted.words(), scratch);
                 }
             }
         }
-        scratches.iter_mut().for_each(|scratch| self.settle(wanted, effort, scratch));
+        let finish = |scratch: &mut Scratch| {
+            !wanted.is_too_dear(scratch) && {
+                self.settle(wanted, effort, scratch);
+                self.widen(wanted, effort, scratch)
+            }
+        };
+        scratches.iter_mut().map(finish).collect()
     }
 
     /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.
@@ -148,56 +197,77 @@ impl<'a> Searched<'a> {
     /// The best `k` of what a search finds score no more than the best `k` of all, so rows whose bounds by
     /// codes, or by their `i8` values, lie below need no exact score.
     pub fn search_exactly(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        self.begin(user, Wanted { approximate: false, ..wanted }, effort, scratch);
-        let s = &mut *scratch;
-        let least = s.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
-        let bounds = CodeBounds::new(
-            user,
-            self.partitions.units,
-            s.model.scale,
-            s.model.values(),
-            (&s.code_values, s.unit),
-        );
-        s.clusters.clear();
-        s.clusters.extend(0..self.partitions.clusters());
-        self.partitions.drop_overlaps(&mut s.clusters);
-        s.readings.clear();
-        for &cluster in &s.clusters {
-            let (group, lane) = self.partitions.place(cluster);
-            let reading = Reading {
-                query: &s.code_values,
-                unit: s.unit,
-                caution: bounds.caution,
-                base: s.model.mean(cluster) + bounds.slack(group.norms[lane], group.reaches[lane]),
-                bar: bounds.bar(least),
-            };
-            codes::read(&reading, self.run(cluster, wanted.allowed), &mut s.readings);
+        self.search_many_exactly(&[user], wanted, effort, std::slice::from_mut(scratch));
+    }
+
+    /// The same for several users, who read each cluster together; as many of both.
+    pub fn search_many_exactly(
+        &self,
+        users: &[&[f32]],
+        wanted: Wanted<'_>,
+        effort: Effort,
+        scratches: &mut [Scratch],
+    ) {
+        let first = Wanted { approximate: false, ..wanted };
+        for (user, scratch) in users.iter().zip(&mut *scratches) {
+            self.choose(user, first, effort, scratch);
+            self.find(first, effort, scratch);
+            scratch.least = scratch.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
+            scratch.bounds = scratch.code_bounds(user, self.partitions.units);
+            scratch.readings.clear();
         }
-        s.work.coded += self.rows.len();
-        s.visits.clear();
-        self.bound(user, least, s);
-        self.score(s);
-        self.finish(wanted.k, s);
+        let Some(first) = scratches.first_mut() else { return };
+        let mut clusters = std::mem::take(&mut first.clusters);
+        clusters.clear();
+        clusters.extend(0..self.partitions.clusters());
+        self.partitions.drop_overlaps(&mut clusters);
+        for &cluster in &clusters {
+            scratches.iter_mut().for_each(|scratch| self.read_bounds(cluster, wanted.words(), scratch));
+        }
+        scratches[0].clusters = clusters;
+        for (user, scratch) in users.iter().zip(scratches) {
+            scratch.work.coded += self.rows.len();
+            scratch.visits.clear();
+            self.bound(user, scratch.least, scratch);
+            self.score(scratch);
+            self.finish(wanted.k, scratch);
+        }
+    }
+
+    /// Adds the rows of a cluster whose bounds by codes reach what was found.
+    fn read_bounds(&self, cluster: u32, allowed: Option<&[u64]>, scratch: &mut Scratch) {
+        let (group, lane) = self.partitions.place(cluster);
+        let slack = scratch.bounds.slack(group.norms[lane], group.reaches[lane]);
+        let reading = Reading {
+            query: &scratch.code_values,
+            unit: scratch.unit,
+            caution: scratch.bounds.caution,
+            base: scratch.model.mean(cluster) + slack,
+            bar: scratch.bounds.bar(scratch.least),
+        };
+        codes::read(&reading, self.run(cluster, allowed), &mut scratch.readings);
     }
 
     /// The scores of all rows by their codes, of a sound index, in units of the user's scale. Leaves the
     /// model of the user.
     pub fn all_by_codes(&self, user: &[f32], scratch: &mut Scratch) -> Vec<f32> {
-        let wanted = Wanted { k: self.rows.len(), allowed: None, approximate: false };
-        self.choose(user, wanted, Effort { z: f32::NEG_INFINITY, factor: 1.0, coded: 1.0 }, scratch);
+        let wanted = Wanted { k: self.rows.len(), among: None, approximate: false };
+        let effort = Effort { z: f32::NEG_INFINITY, factor: 1.0, coded: 1.0 };
+        self.choose(user, wanted, effort, scratch);
+        self.prepare(wanted, effort, scratch);
         (0..scratch.clusters.len()).for_each(|at| self.read(at, None, scratch));
         scratch.readings.values().to_vec()
     }
 
-    /// Chooses the clusters to read and the bar for their rows.
+    /// Chooses the clusters to read.
     fn choose(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        let Scratch { model, clusters, coded, code_values, work, .. } = scratch;
+        let Scratch { model, clusters, coded, code_values, .. } = scratch;
         pad(user, &mut scratch.user);
         coded.clear();
         coded.extend(user.iter().zip(self.partitions.units).map(|(value, unit)| value * unit));
         let scale = quantize(coded, code_values);
         code_values.resize(user.len().next_multiple_of(COORDINATES), 0);
-        model.set(&self.partitions, user, wanted.allowed);
+        model.set(&self.partitions, user, wanted.among);
         scratch.unit = if scale > 0.0 { scale / model.scale } else { 0.0 };
         let bar = model.bar(wanted.k);
         let count = effort.rows(wanted.k).min(model.rows() as usize);
@@ -211,9 +281,22 @@ impl<'a> Searched<'a> {
                 break;
             }
         }
-        let coded = clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
-        *work = Work { clusters: clusters.len(), coded, scored: 0 };
-        scratch.bar = self.sampled_bar(effort.rows(wanted.k), wanted.allowed, scratch);
+        scratch.work = Work::default();
+        self.count_work(scratch);
+    }
+
+    /// Adds the codes of the chosen clusters to the work: those of blocks that have rows to be found.
+    fn count_work(&self, scratch: &mut Scratch) {
+        let Scratch { model, clusters, work, .. } = scratch;
+        let coded =
+            |&cluster: &u32| (LANES * model.count(cluster) as usize).min(self.run(cluster, None).count);
+        work.clusters += clusters.len();
+        work.coded += clusters.iter().map(coded).sum::<usize>();
+    }
+
+    /// Sets the bar for the rows of the chosen clusters.
+    fn prepare(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+        scratch.bar = self.sampled_bar(effort.rows(wanted.k), wanted.words(), scratch);
         scratch.readings.clear();
         scratch.read = 0;
     }
@@ -265,7 +348,7 @@ impl<'a> Searched<'a> {
             // The sample gave too high a bar.
             scratch.bar = f32::NEG_INFINITY;
             scratch.readings.clear();
-            (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.allowed, scratch));
+            (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.words(), scratch));
         }
         let count = effort.rows(wanted.k);
         if scratch.readings.len() > count + count / 8 {
@@ -293,6 +376,11 @@ impl<'a> Searched<'a> {
 }
 
 impl Scratch {
+    fn code_bounds(&self, user: &[f32], units: &[f32]) -> CodeBounds {
+        let (model, coded) = (&self.model, (&self.code_values[..], self.unit));
+        CodeBounds::new(user, units, model.scale, model.values(), coded)
+    }
+
     /// How to read a cluster.
     fn reading(&self, cluster: u32, bar: f32) -> Reading<'_> {
         let base = self.model.mean(cluster);

@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 use proptest::prelude::*;
 
 use super::calibration::Effort;
-use super::search::{Scratch, Searched, Wanted};
+use super::search::{Among, Scratch, Searched, Wanted};
 use super::*;
 use crate::progress::Watch;
 use crate::top::Hit;
@@ -70,6 +70,10 @@ impl World {
     }
 }
 
+fn among(words: &[u64]) -> Among<'_> {
+    Among { words, counts: None, budget: usize::MAX }
+}
+
 /// Numbers that look random, from -1 to 1.
 fn noise(at: usize) -> f32 {
     (xxhash_rust::xxh3::xxh3_64(&at.to_le_bytes()) >> 40) as f32 / (1 << 23) as f32 - 1.0
@@ -112,11 +116,12 @@ proptest! {
         let world = World::of(&rows, clusters, quantize);
         let k = k.min(rows.len());
         let user: Vec<f32> = (0..dim).map(|at| noise(at + 77) * (user_scale as f32).exp2()).collect();
-        let wanted = Wanted { k, allowed: mask.as_ref().map(<[u64; 2]>::as_slice), approximate: false };
+        let allowed = mask.as_ref().map(<[u64; 2]>::as_slice);
+        let wanted = Wanted { k, among: allowed.map(among), approximate: false };
         let mut scratch = Scratch::default();
         for user in [&user, &rows[0], &vec![0.0; dim]] {
             world.searched().search_exactly(user, wanted, effort(z, 1.1), &mut scratch);
-            prop_assert_eq!(&scratch.hits, &world.exact(user, k, wanted.allowed));
+            prop_assert_eq!(&scratch.hits, &world.exact(user, k, allowed));
         }
     }
 }
@@ -128,7 +133,7 @@ fn searches_find_most_and_score_it_exactly() {
         let mut scratch = Scratch::default();
         let mut found = 0;
         for user in topics(50, dim) {
-            let wanted = Wanted { k: 20, allowed: None, approximate: false };
+            let wanted = Wanted { k: 20, among: None, approximate: false };
             world.searched().search(&user, wanted, effort(-3.0, 1.5), &mut scratch);
             let exact = world.exact(&user, 20, None);
             found += scratch.hits.iter().filter(|hit| exact.contains(hit)).count();
@@ -154,7 +159,7 @@ fn any_number_of_rows_is_searched_whole() {
         let user = vec![0.5; 7];
         let mut scratch = Scratch::default();
         for k in [1, rows.div_ceil(2), rows] {
-            let wanted = Wanted { k, allowed: None, approximate: false };
+            let wanted = Wanted { k, among: None, approximate: false };
             world.searched().search(&user, wanted, effort(5.0, 1.0), &mut scratch);
             assert_eq!(scratch.hits.len(), k, "of {rows}");
             world.searched().search_exactly(&user, wanted, effort(5.0, 1.0), &mut scratch);
@@ -173,9 +178,9 @@ fn only_allowed_rows_are_found() {
             (0..4000)
                 .filter(|row| row % every == 0)
                 .for_each(|row| allowed[row as usize / 64] |= 1 << (row % 64));
-            let wanted = Wanted { k: 30, allowed: Some(&allowed), approximate: false };
+            let wanted = Wanted { k: 30, among: Some(among(&allowed)), approximate: false };
             world.searched().search(&user, wanted, effort(-4.0, 2.0), &mut scratch);
-            let exact = world.exact(&user, 30, wanted.allowed);
+            let exact = world.exact(&user, 30, Some(&allowed));
             assert_eq!(scratch.hits.len(), exact.len());
             let found = scratch.hits.iter().filter(|hit| exact.contains(hit)).count();
             assert!(found * 10 >= exact.len() * 8, "{found} of {}", exact.len());
@@ -188,13 +193,18 @@ fn many_users_find_what_each_does_alone() {
     let world = World::of(&topics(3000, 40), 50, false);
     let users = topics(9, 40);
     let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
-    let wanted = Wanted { k: 100, allowed: None, approximate: false };
+    let wanted = Wanted { k: 100, among: None, approximate: false };
     let mut scratches: Vec<Scratch> = users.iter().map(|_| Scratch::default()).collect();
-    world.searched().search_many(&users, wanted, effort(-2.0, 1.2), &mut scratches);
+    let found = world.searched().search_many(&users, wanted, effort(-2.0, 1.2), &mut scratches);
+    assert_eq!(found, [true; 9]);
     let mut scratch = Scratch::default();
     for (user, many) in users.iter().zip(&scratches) {
         world.searched().search(user, wanted, effort(-2.0, 1.2), &mut scratch);
         assert_eq!(many.hits, scratch.hits);
+    }
+    world.searched().search_many_exactly(&users, wanted, effort(-2.0, 1.2), &mut scratches);
+    for (user, many) in users.iter().zip(&scratches) {
+        assert_eq!(many.hits, world.exact(user, 100, None));
     }
 }
 
@@ -223,7 +233,7 @@ fn copies_make_one_cluster_and_are_found() {
     let mut rows = vec![vec![1.0, 2.0, 3.0]; 3000];
     rows.extend(topics(1000, 3));
     let world = World::of(&rows, 120, true);
-    let wanted = Wanted { k: 3100, allowed: None, approximate: false };
+    let wanted = Wanted { k: 3100, among: None, approximate: false };
     let mut scratch = Scratch::default();
     world.searched().search_exactly(&[1.0, 1.0, 1.0], wanted, effort(-2.0, 1.1), &mut scratch);
     assert_eq!(scratch.hits, world.exact(&[1.0, 1.0, 1.0], 3100, None));
@@ -240,7 +250,7 @@ fn extreme_norms_are_searched() {
         let mut scratch = Scratch::default();
         for user_scale in [crate::vectors::MAX_NORM / 10.0, 1.0, 1e-42] {
             let user: Vec<f32> = (0..9).map(|at| noise(at) * user_scale).collect();
-            let wanted = Wanted { k: 17, allowed: None, approximate: false };
+            let wanted = Wanted { k: 17, among: None, approximate: false };
             world.searched().search_exactly(&user, wanted, effort(-3.0, 1.1), &mut scratch);
             assert_eq!(scratch.hits, world.exact(&user, 17, None), "{scale:e} {user_scale:e}");
             world.searched().search(&user, wanted, effort(-3.0, 1.1), &mut scratch);
@@ -268,7 +278,7 @@ fn a_calibrated_search_finds_what_was_asked_for() {
         let effort = calibration.effort(k, 1.0, recall).unwrap();
         let mut found = 0;
         for user in &users[150..] {
-            let wanted = Wanted { k, allowed: None, approximate: false };
+            let wanted = Wanted { k, among: None, approximate: false };
             world.searched().search(user, wanted, effort, &mut scratch);
             let last = world.exact(user, k, None)[k - 1].score;
             found += scratch.hits.iter().filter(|hit| hit.score >= last).count();
@@ -304,10 +314,12 @@ proptest! {
         let _ = world.partitions.view().problem(700, 12);
         let mut scratch = Scratch::default();
         for k in [1, 100, 700] {
-            let wanted = Wanted { k, allowed: None, approximate: false };
+            let wanted = Wanted { k, among: None, approximate: false };
             for exactly in [false, true] {
                 match exactly {
-                    false => world.searched().search(&[0.3; 12], wanted, effort(-3.0, 1.1), &mut scratch),
+                    false => {
+                        world.searched().search(&[0.3; 12], wanted, effort(-3.0, 1.1), &mut scratch);
+                    }
                     true => world.searched().search_exactly(&[0.3; 12], wanted, effort(-3.0, 1.1), &mut scratch),
                 }
                 let mut ids: Vec<u64> = scratch.hits.iter().map(|hit| hit.id).collect();

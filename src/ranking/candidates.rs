@@ -92,6 +92,20 @@ impl Ranking<'_> {
         sorted_once(unknown)
     }
 
+    /// Leaves of the merged visits those to keep. `keep` is given a row and the channels that brought it, which it may
+    /// take away.
+    pub fn retain_merged(&self, scratch: &mut Scratch, mut keep: impl FnMut(u32, &mut u32) -> bool) {
+        let Scratch { visits, channels, .. } = scratch;
+        let mut kept = 0;
+        for visit in 0..visits.len() {
+            let (row, mut bits) = (visits[visit], channels[visit]);
+            let keeps = keep(row, &mut bits);
+            (visits[kept], channels[kept]) = (row, bits);
+            kept += usize::from(keeps);
+        }
+        visits.truncate(kept);
+    }
+
     /// The unknown ids of the last look-up, ascending, each once.
     pub fn unknown(&self, candidates: Source<'_>, scratch: &Scratch) -> Vec<u64> {
         match candidates {

@@ -14,17 +14,17 @@
 //!   scan.
 
 mod candidates;
-mod gather;
+mod memory_limit;
 mod scan;
 
 pub(crate) use candidates::{Source, sorted_once};
 pub(crate) use scan::ScanUser;
 
 use candidates::seen_before;
-use gather::{BLOCK, gather};
 
 use crate::ids::{IdMap, NONE};
 use crate::top::{BoundedTop, Hit};
+use crate::vectors::gather::{BLOCK, gather};
 use crate::vectors::{Quantized, Rows, UserBounds, prefetch};
 
 /// With fewer candidates than this for each of the `k`, bounding them first does not pay.
@@ -51,7 +51,7 @@ pub(crate) enum Scope<'a> {
 
 impl Scope<'_> {
     /// How many rows there are, of `total` in the index.
-    fn count(&self, total: usize) -> usize {
+    pub fn count(&self, total: usize) -> usize {
         match self {
             Scope::All => total,
             Scope::Listed(rows) => rows.len(),
@@ -153,18 +153,20 @@ impl Ranking<'_> {
         );
     }
 
-    /// Writes the score of each candidate to the same place of `scores`, NaN for an unknown one; returns how
-    /// many are unknown.
+    /// Writes the score of each candidate to the same place of `scores`, NaN for one that is unknown or whose row does
+    /// not pass; returns how many those are.
     pub fn score_all(
         &self,
         user: &[f32],
         candidates: &[u64],
+        passes: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
         scores: &mut [f32],
     ) -> usize {
         let Scratch { found, .. } = scratch;
         found.resize(candidates.len(), NONE);
         self.map.rows(candidates, found);
+        found.iter_mut().filter(|row| **row != NONE && !passes(**row)).for_each(|row| *row = NONE);
         let mut rest = scores;
         let mut unknown = 0;
         gather(

@@ -1,8 +1,8 @@
 //! One pass over many rows for several users, each row loaded once for all of them.
 
-use super::gather::{BLOCK, gather};
 use super::{Ranking, Scope};
 use crate::top::{BoundedTop, Hit, TopK, keep_best};
+use crate::vectors::gather::{BLOCK, gather};
 use crate::vectors::{Quantized, UserBounds, pad};
 
 /// Rows that bounds may always leave; beyond that a pass gives bounds up where they leave half of the rows.
@@ -11,6 +11,9 @@ const FEW: usize = 1024;
 /// With fewer rows than this for each of the `k`, bounding them first does not pay: rows in their order are
 /// no cache misses, so scoring them in `f32` is cheap.
 const ROWS_TO_BOUND: usize = 8;
+
+/// Whether a row may be found.
+pub(crate) type Passes<'a> = &'a (dyn Fn(u32) -> bool + Sync);
 
 /// A user of a scan, and the best rows for this user.
 #[derive(Default)]
@@ -38,10 +41,16 @@ impl ScanUser {
 }
 
 impl Ranking<'_> {
-    /// Leaves with each user the best `k`, at least 1, of the rows in `scope`. With `bounding`, rows are
-    /// bounded by their `i8` values first, if there are any and if it pays; the answer is the same, bit for
-    /// bit.
-    pub fn scan(&self, scope: Scope<'_>, k: usize, bounding: bool, users: &mut [ScanUser]) {
+    /// Leaves with each user the best `k`, at least 1, of the rows in `scope` that pass. That is asked of rows
+    /// only that may be among the best. With `bounding`, rows are bounded by their `i8` values first, if there
+    /// are any and if it pays; the answer is the same, bit for bit.
+    pub fn scan(
+        &self,
+        scope: Scope<'_>,
+        (k, bounding): (usize, bool),
+        passes: Passes<'_>,
+        users: &mut [ScanUser],
+    ) {
         let count = scope.count(self.rows.len());
         let quantized = self
             .quantized
@@ -51,16 +60,16 @@ impl Ranking<'_> {
             user.bounded.start(k);
         }
         if let Some(quantized) = quantized.filter(|_| users.iter().any(|user| user.bounds.is_some())) {
-            self.bound_all(scope, quantized, users);
+            self.bound_all(scope, quantized, passes, users);
         }
         for user in &mut *users {
             match user.bounds {
-                Some(_) => self.settle(k, user),
+                Some(_) => self.settle(k, passes, user),
                 None => user.top = Some(TopK::new(k, std::mem::take(&mut user.hits))),
             }
         }
         if users.iter().any(|user| user.top.is_some()) {
-            self.score_all_in(scope, users);
+            self.score_all_in(scope, passes, users);
         }
         for user in users {
             if let Some(top) = user.top.take() {
@@ -71,7 +80,13 @@ impl Ranking<'_> {
 
     /// Bounds every row in `scope` for each user with bounds. A user whose bounds leave half of the rows
     /// loses them: they would save nothing, and what they leave would take memory.
-    fn bound_all(&self, scope: Scope<'_>, quantized: Quantized<'_>, users: &mut [ScanUser]) {
+    fn bound_all(
+        &self,
+        scope: Scope<'_>,
+        quantized: Quantized<'_>,
+        passes: Passes<'_>,
+        users: &mut [ScanUser],
+    ) {
         let many = scope.count(self.rows.len()) / 2 + FEW;
         let in_order = matches!(scope, Scope::All);
         self.each_block(
@@ -86,7 +101,7 @@ impl Ranking<'_> {
                 for ScanUser { values, bounds, bounded, .. } in &mut *users {
                     let Some(user) = *bounds else { continue };
                     quantized.bound(values, user, rows, |row, least, most| {
-                        bounded.offer(least, most, row, &mut |_| true);
+                        bounded.offer(least, most, row, &mut |row| passes(row));
                     });
                     bounds.take_if(|_| bounded.len() > many);
                 }
@@ -95,7 +110,7 @@ impl Ranking<'_> {
     }
 
     /// Scores every row in `scope` in `f32` for each user without bounds.
-    fn score_all_in(&self, scope: Scope<'_>, users: &mut [ScanUser]) {
+    fn score_all_in(&self, scope: Scope<'_>, passes: Passes<'_>, users: &mut [ScanUser]) {
         self.each_block(
             scope,
             |row| self.rows.prefetch(row),
@@ -105,7 +120,7 @@ impl Ranking<'_> {
                     let mut scores = [0.0; BLOCK];
                     self.rows.scores(user, rows, &mut scores[..rows.len()]);
                     for (&row, score) in rows.iter().zip(scores) {
-                        if top.may_hold(score) {
+                        if top.may_hold(score) && passes(row) {
                             top.offer(self.hit(row, score));
                         }
                     }
@@ -115,9 +130,9 @@ impl Ranking<'_> {
     }
 
     /// Scores the rows that bounds have left.
-    fn settle(&self, k: usize, user: &mut ScanUser) {
+    fn settle(&self, k: usize, passes: Passes<'_>, user: &mut ScanUser) {
         let ScanUser { user, bounded, visits, hits, .. } = user;
-        let left = bounded.finish(|_| true).iter().map(|bounded| bounded.number);
+        let left = bounded.finish(passes).iter().map(|bounded| bounded.number);
         visits.clear();
         visits.extend(left);
         visits.sort_unstable();

@@ -9,6 +9,7 @@
 pub(crate) mod codes;
 pub(crate) mod gaussian;
 pub(crate) mod interleaved;
+pub(crate) mod ones;
 
 use simsimd::SpatialSimilarity;
 

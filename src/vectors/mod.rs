@@ -1,6 +1,7 @@
 //! Embeddings: matrices, `i8` rows, the kernels of the inner product, and the space that a graph is built in.
 
 mod augmented;
+pub(crate) mod gather;
 pub(crate) mod kernels;
 mod matrix;
 mod quantized;

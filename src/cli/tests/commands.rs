@@ -135,6 +135,59 @@ fn search_prints_one_object_a_user() {
 }
 
 #[test]
+fn the_best_items_of_many_users_go_to_one_file() {
+    let small = Small::built();
+    let users = small.folder.path().join("many.fbin");
+    let households = Dump::open(&small.users).unwrap().into_matrix().unwrap();
+    let many: Vec<f32> = (0..3_000).flat_map(|user| households.row(user % 3)).copied().collect();
+    write_fbin(&users, &many, 64);
+    let out = small.folder.path().join("best.npy");
+    let part = small.folder.path().join("best.npy.part");
+    let topk = || {
+        let mut command = itemdex();
+        command.arg("topk").arg(&small.index).arg("--users").arg(&users).arg("--out").arg(&out);
+        command.args(["-k", "5", "--recall", "1", "--json"]);
+        command
+    };
+
+    // A folder of that name keeps the file from being finished.
+    fs::create_dir_all(out.join("taken")).unwrap();
+    run(&mut topk(), 1);
+    fs::remove_dir_all(&out).unwrap();
+    let written = fs::read(&part).unwrap();
+    let begin = written.len() - 3_000 * 5 * 12;
+    let mut stopped = written[..begin + 2_100 * 5 * 12].to_vec();
+    stopped[begin..begin + 8].copy_from_slice(&77u64.to_le_bytes());
+    fs::write(&part, stopped).unwrap();
+    let report = json(&mut topk());
+    assert_eq!(
+        (&report["users"], &report["answered"], &report["k"]),
+        (&3_000.into(), &1_976.into(), &5.into())
+    );
+    assert!(!part.exists());
+
+    // What was written before is taken as it is, and the rest is what the index answers.
+    let hits = fs::read(&out).unwrap();
+    assert_eq!(&hits[..6], b"\x93NUMPY");
+    assert_eq!(hits[begin..begin + 8], 77u64.to_le_bytes());
+    assert_eq!(hits[begin + 12..], written[begin + 12..]);
+    let index = Index::open(&small.index).unwrap();
+    let expected =
+        index.search_with(households.row(2_999 % 3), &SearchOptions::new(5).recall(1.0)).unwrap().hits;
+    let last = hits[hits.len() - 5 * 12..].chunks_exact(12).map(|hit| {
+        let (id, score) = hit.split_at(8);
+        (u64::from_le_bytes(id.try_into().unwrap()), f32::from_le_bytes(score.try_into().unwrap()))
+    });
+    assert!(last.eq(expected.iter().map(|hit| (hit.id, hit.score))));
+
+    // Another question is answered from the beginning.
+    fs::write(&part, &hits).unwrap();
+    let report = json(topk().args(["--threads", "1"]));
+    assert_eq!(report["answered"], 3_000);
+    assert_eq!(fs::read(&out).unwrap(), written);
+}
+
+#[test]
 fn an_index_has_the_plans_it_is_told_and_searches_by_them() {
     let small = small();
     run(small.build().args(["--plans", "partitions"]), 0);

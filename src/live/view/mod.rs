@@ -125,9 +125,8 @@ impl View {
             found = index.search_without(user, &options.for_k(k), &workspace.rows)?;
             self.held.put_back(workspace);
         }
-        let Found { mut hits, plan } = found;
-        self.add_fresh(user, k, &mut hits)?;
-        Ok(Found { hits, plan })
+        self.add_fresh(user, k, &mut found.hits)?;
+        Ok(found)
     }
 
     /// For how many items the generation is searched at first, so that `k` are likely left of them.

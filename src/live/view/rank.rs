@@ -46,9 +46,10 @@ impl View {
         if self.overlay.is_empty() {
             return self.held.index.rank_with(user, candidates, options);
         }
-        let RankedChannels { hits, unknown } = self.merged(user, &[Channel::new(candidates)], options)?;
+        let RankedChannels { hits, unknown, dropped } =
+            self.merged(user, &[Channel::new(candidates)], options)?;
         let hits = hits.iter().map(ChannelHit::hit).collect();
-        Ok(Ranked { hits, unknown })
+        Ok(Ranked { hits, unknown, dropped })
     }
 
     /// The best `k` of what several recall channels bring, within their quotas: otherwise as

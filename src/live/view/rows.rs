@@ -73,6 +73,6 @@ impl View {
         let channels = [Channel::new(&items.rows), Channel::new(&*items.fresh)];
         let ranked = self.rank_channels(user, &channels, &RankOptions::new(k))?;
         let hits = ranked.hits.iter().map(|hit| hit.hit()).collect();
-        Ok(Ranked { hits, unknown: ranked.unknown })
+        Ok(Ranked { hits, unknown: ranked.unknown, dropped: ranked.dropped })
     }
 }

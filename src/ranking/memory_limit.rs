@@ -1,23 +1,7 @@
-//! Passes over scattered rows: blocks of rows, each row asked for some way ahead of its use.
+//! What memory alone takes for the rows of a rank.
 
 use super::{Ranking, Scratch};
-
-/// Rows scored at a time.
-pub(super) const BLOCK: usize = 32;
-
-/// How many rows ahead of its use a row is asked for.
-const AHEAD: usize = 64;
-
-/// Calls `each` with `rows` by blocks, and `prefetch` with each row some way ahead of that.
-#[inline(always)]
-pub(super) fn gather(rows: &[u32], prefetch: impl Fn(u32), mut each: impl FnMut(&[u32])) {
-    rows.iter().take(AHEAD).for_each(|&row| prefetch(row));
-    for (number, block) in rows.chunks(BLOCK).enumerate() {
-        let ahead = rows.get(number * BLOCK + AHEAD..).unwrap_or_default();
-        ahead.iter().take(BLOCK).for_each(|&row| prefetch(row));
-        each(block);
-    }
-}
+use crate::vectors::gather::gather;
 
 impl Ranking<'_> {
     /// Reads each cache line of the `f32` rows that a rank would score, with the same prefetching and no

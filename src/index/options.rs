@@ -1,0 +1,242 @@
+//! What requests ask for.
+
+use super::items::Items;
+use crate::columns::Filter;
+
+/// The recall of a search that does not name one.
+const DEFAULT_RECALL: f32 = 0.95;
+
+/// What of the items a request may see.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Shown<'a> {
+    pub filter: Option<&'a Filter>,
+    pub deny: Option<Items<'a>>,
+    pub allow: Option<Items<'a>>,
+    /// Seconds since 1970.
+    pub now: Option<i64>,
+}
+
+/// How to search: for how many items, and how hard.
+///
+/// ```
+/// use itemdex::{Plan, SearchOptions};
+///
+/// let usual = SearchOptions::new(100);
+/// let thorough = SearchOptions::new(100).recall(0.99);
+/// let by_hand = SearchOptions::new(100).ef(400);
+/// let certain = SearchOptions::new(50_000).plan(Plan::Scan);
+/// let to_rank_afterwards = SearchOptions::new(50_000).approximate_scores();
+/// let unseen = SearchOptions::new(100).deny(&[31, 62]);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct SearchOptions<'a> {
+    k: usize,
+    pub(super) goal: Goal,
+    pub(super) plan: Option<Plan>,
+    approximate_scores: bool,
+    pub(crate) shown: Shown<'a>,
+}
+
+/// How a search finds its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Plan {
+    /// A walk over the graph: approximate. Fast for few items.
+    Graph,
+    /// A search by partitions: it reads codes of the clusters that promise most, and scores the rows that the
+    /// codes put first. Approximate; exact at a recall of 1. Fast for many items.
+    Partitions,
+    /// A scan that scores every row: exact.
+    Scan,
+}
+
+impl Plan {
+    /// The plan in one word, as `itemdex` shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Plan::Graph => "graph",
+            Plan::Partitions => "partitions",
+            Plan::Scan => "scan",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Goal {
+    Recall(f32),
+    Ef(usize),
+}
+
+impl<'a> SearchOptions<'a> {
+    /// Asks for the best `k` items at a recall of 0.95. A `k` beyond the index gives all of its items, 0
+    /// gives none.
+    pub fn new(k: usize) -> SearchOptions<'a> {
+        let goal = Goal::Recall(DEFAULT_RECALL);
+        SearchOptions { k, goal, plan: None, approximate_scores: false, shown: Shown::default() }
+    }
+
+    /// Asks for a recall, above 0 and at most 1: the share of the exact best `k` that is found, in the mean
+    /// over users.
+    ///
+    /// The build measured what each plan has to read for a recall, on users of the sample that it kept for
+    /// this ([`Info::calibration`](crate::Info::calibration) has the table of the graph). At a recall of 1
+    /// the answer is that of scoring every row in `f32`, bit for bit. It is the same where no measured effort
+    /// reached the recall. Without a user sample the build measures on queries made of items, and your users
+    /// may get another recall.
+    pub fn recall(mut self, recall: f32) -> SearchOptions<'a> {
+        self.goal = Goal::Recall(recall);
+        self
+    }
+
+    /// Walks with this beam instead: the walk goes on from the best `ef` items seen so far. A wider beam
+    /// finds more and takes time in proportion.
+    ///
+    /// It may be below `k`: items that the walk scored beside its beam count too. Where the index has no
+    /// graph, this asks for a recall of 0.95.
+    pub fn ef(mut self, ef: usize) -> SearchOptions<'a> {
+        self.goal = Goal::Ef(ef);
+        self
+    }
+
+    /// Takes this plan. By default a search takes the plan that is expected to be fastest for the index, the
+    /// number of items and the recall; [`Found::plan`](crate::Found::plan) says which it took.
+    ///
+    /// A plan that the index was built without is an error of the search.
+    pub fn plan(mut self, plan: Plan) -> SearchOptions<'a> {
+        self.plan = Some(plan);
+        self
+    }
+
+    /// Lets a search by partitions answer with approximate scores, where the index has `i8` rows: for callers
+    /// who rank afterwards anyway. Hits then carry the scores of the `i8` rows and are in their order. Each
+    /// is off by at most some hundredths of the user's norm times the item's. This saves most of the time for
+    /// tens of thousands of items. Other plans ignore it.
+    pub fn approximate_scores(mut self) -> SearchOptions<'a> {
+        self.approximate_scores = true;
+        self
+    }
+
+    /// Finds no other items than those that the filter keeps.
+    pub fn filter(mut self, filter: &'a Filter) -> SearchOptions<'a> {
+        self.shown.filter = Some(filter);
+        self
+    }
+
+    /// Leaves these items out of the answer. Items that were denied are passed over and never counted: the
+    /// answer has `k` others, or all there are.
+    pub fn deny(mut self, items: impl Into<Items<'a>>) -> SearchOptions<'a> {
+        self.shown.deny = Some(items.into());
+        self
+    }
+
+    /// Finds no other items than these.
+    pub fn allow(mut self, items: impl Into<Items<'a>>) -> SearchOptions<'a> {
+        self.shown.allow = Some(items.into());
+        self
+    }
+
+    /// Answers as at a second since 1970: items that have expired by then are left out. Without it, as at the
+    /// second of the call.
+    pub fn now(mut self, seconds: i64) -> SearchOptions<'a> {
+        self.shown.now = Some(seconds);
+        self
+    }
+
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The same for another number of items.
+    pub(crate) fn for_k(self, k: usize) -> SearchOptions<'a> {
+        SearchOptions { k, ..self }
+    }
+
+    /// Whether a scan may bound scores by `i8` rows.
+    pub(super) fn bounding(&self) -> bool {
+        self.goal != Goal::Recall(1.0)
+    }
+
+    pub(crate) fn approximate(&self) -> bool {
+        self.approximate_scores
+    }
+
+    /// Whether the beam of the walk is given.
+    pub(super) fn is_by_beam(&self) -> bool {
+        matches!(self.goal, Goal::Ef(_))
+    }
+
+    /// The recall that plans without a beam are to reach.
+    pub(super) fn recall_or_default(&self) -> f32 {
+        match self.goal {
+            Goal::Recall(recall) => recall,
+            Goal::Ef(_) => DEFAULT_RECALL,
+        }
+    }
+}
+
+/// How to rank: how many to return, and how to score.
+///
+/// ```
+/// use itemdex::RankOptions;
+///
+/// let usual = RankOptions::new(1000);
+/// let reference = RankOptions::new(1000).exact();
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct RankOptions<'a> {
+    pub(super) k: usize,
+    exact: bool,
+    pub(crate) shown: Shown<'a>,
+}
+
+impl<'a> RankOptions<'a> {
+    /// Asks for the best `k` candidates; 0 gives none.
+    ///
+    /// Where the index has `i8` rows, they bound the scores of all candidates, and only candidates that the
+    /// bounds do not rule out are scored in `f32`. The answer is that of [`RankOptions::exact`], bit for bit,
+    /// for less memory read.
+    pub fn new(k: usize) -> RankOptions<'a> {
+        RankOptions { k, exact: false, shown: Shown::default() }
+    }
+
+    /// Scores every candidate in `f32`. This is the reference. It is also faster where bounds rule out
+    /// little, as for embeddings with a few values much larger than the others.
+    pub fn exact(mut self) -> RankOptions<'a> {
+        self.exact = true;
+        self
+    }
+
+    /// Leaves out the candidates that the filter does not keep.
+    pub fn filter(mut self, filter: &'a Filter) -> RankOptions<'a> {
+        self.shown.filter = Some(filter);
+        self
+    }
+
+    /// Leaves out the candidates that are among these items.
+    pub fn deny(mut self, items: impl Into<Items<'a>>) -> RankOptions<'a> {
+        self.shown.deny = Some(items.into());
+        self
+    }
+
+    /// Leaves out the candidates that are not among these items.
+    pub fn allow(mut self, items: impl Into<Items<'a>>) -> RankOptions<'a> {
+        self.shown.allow = Some(items.into());
+        self
+    }
+
+    /// Answers as at a second since 1970: candidates that have expired by then are left out. Without it, as at
+    /// the second of the call.
+    pub fn now(mut self, seconds: i64) -> RankOptions<'a> {
+        self.shown.now = Some(seconds);
+        self
+    }
+
+    /// How many to return, and whether bounds may be used.
+    pub(super) fn selection(&self) -> (usize, bool) {
+        (self.k, !self.exact)
+    }
+
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+}
