@@ -24,6 +24,7 @@ impl Answer {
 pub static FOUND: Answer = Answer::new("Found");
 pub static RANKED: Answer = Answer::new("Ranked");
 pub static RANKED_CHANNELS: Answer = Answer::new("RankedChannels");
+pub static DROPPED: Answer = Answer::new("Dropped");
 pub static BUILD_REPORT: Answer = Answer::new("BuildReport");
 pub static GENERATION: Answer = Answer::new("Generation");
 pub static RESERVATION: Answer = Answer::new("Reservation");

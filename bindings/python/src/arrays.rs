@@ -18,8 +18,8 @@ use crate::errors::raised;
 /// The id in the places of a matrix for which there is no item. Seen as `int64` it is -1.
 pub const NO_ITEM: u64 = u64::MAX;
 
-/// What `object` is as an array, and the array. Lists and tuples of numbers become arrays of `kind`; what lies
-/// across the alignment of its values is copied.
+/// What `object` is as an array, and the array. Lists and tuples of numbers become arrays of `kind`; what
+/// lies across the alignment of its values is copied.
 fn array<'py>(object: &Bound<'py, PyAny>, kind: Option<&str>) -> PyResult<Bound<'py, PyUntypedArray>> {
     let array = match object.cast::<PyUntypedArray>() {
         Ok(array) => array.clone(),
@@ -246,7 +246,8 @@ pub fn split(hits: &[Hit]) -> (Vec<u64>, Vec<f32>) {
     hits.iter().map(|hit| (hit.id, hit.score)).unzip()
 }
 
-/// The ids and scores of several users' hits, `k` places for each. Places without a hit have [`NO_ITEM`] and NaN.
+/// The ids and scores of several users' hits, `k` places for each. Places without a hit have [`NO_ITEM`] and
+/// NaN.
 pub fn split_all<'a>(
     lists: impl ExactSizeIterator<Item = &'a [Hit]>,
     k: usize,

@@ -9,10 +9,11 @@ use itemdex::dump::Dump;
 use itemdex::{BuildReport, Error, IndexBuilder, Matrix, Quantization, Stage};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString};
 
 use crate::answers::BUILD_REPORT;
 use crate::arrays::{Floats, Ids, RowsOf, Users};
+use crate::columns::columns_of;
 use crate::errors::raised;
 use crate::items::plan_named;
 use crate::table::{Table, TableRow, bad, failed_or, is_table};
@@ -21,20 +22,27 @@ use crate::watch::{Reins, watched};
 /// Builds an index file.
 ///
 /// Args:
-///     items: the item embeddings, of float32, float16 or float64: an array of shape (n, dim); or record batches
-///         of anything that has `__arrow_c_stream__`, such as a pyarrow Table or RecordBatchReader, a polars or
-///         pandas DataFrame, a duckdb relation; or the path of a .npy, .fbin, .fvecs or .parquet file.
-///     ids: the item ids, uint64 or int64 of shape (n,), for an array or record batches; the path of a .npy file
-///         for a file. By default the column `id_column` of record batches and parquet, and row numbers
+///     items: the item embeddings, of float32, float16 or float64: an array of shape (n, dim); or record
+///         batches of anything that has `__arrow_c_stream__`, such as a pyarrow Table or RecordBatchReader, a
+///         polars or pandas DataFrame, a duckdb relation; or the path of a .npy, .fbin, .fvecs or .parquet
+///         file.
+///     ids: the item ids, uint64 or int64 of shape (n,), for an array or record batches; the path of a .npy
+///         file for a file. By default the column `id_column` of record batches and parquet, and row numbers
 ///         otherwise.
 ///     users: user embeddings from logs, of the same model and not those you measure with: an array of shape
-///         (u, dim), record batches, or a path. Some 10,000 are a good sample. More is found at the same effort.
+///         (u, dim), record batches, or a path. Some 10,000 are a good sample. More is found at the same
+///         effort.
 ///     out: the path of the index file. A file that is there is replaced once the new one is whole.
 ///     model_version: names the model that made the embeddings, 1 to 255 bytes.
+///     columns: what is known of items beside their embeddings, for filters: a dict of names and values, a
+///         value for each item, in their order. Strings, and lists of strings, are tags; numbers are numbers;
+///         bools are flags; None is null. Column(values, kind) says another kind: "tag" for ids as tags,
+///         "expires" for the second since 1970 from which on the item is not shown. For record batches the
+///         values may be the name of a column of theirs; then all batches are held in memory.
 ///     id_column: the column of ids in record batches and parquet. None for row numbers, in record batches.
 ///     embedding_column: the column of embeddings there: lists of floats, or arrays of one length.
-///     plans: what searches are to answer by: a list of "graph" and "partitions"; by default both, and the graph
-///         alone below 10,000 rows. Partitions alone build in a fraction of the time.
+///     plans: what searches are to answer by: a list of "graph" and "partitions"; by default both, and the
+///         graph alone below 10,000 rows. Partitions alone build in a fraction of the time.
 ///     quantize: "i8" or "none": which rows walks read. By default `i8` rows if that costs no recall.
 ///     m: links of a row in the upper layers of the graph, 2 to 128; the base layer has twice as many.
 ///     ef_construction: how wide the builder looks for neighbours, 1 to 10,000.
@@ -45,16 +53,17 @@ use crate::watch::{Reins, watched};
 /// Returns:
 ///     BuildReport(rows, dim, bytes, copies, linked, rows_seconds, graph_seconds, seconds).
 ///
-/// Reads arrays and record batches in place where they are float32, the arrays in C order. An interrupt, or an
-/// exception of `progress`, stops the build and is raised. Where a build fails or is stopped, `out` is as it was.
+/// Reads arrays and record batches in place where they are float32, the arrays in C order. An interrupt, or
+/// an exception of `progress`, stops the build and is raised. Where a build fails or is stopped, `out` is as
+/// it was.
 ///
 /// Raises:
-///     InputError: for what the items hold, such as values that are not finite and ids that stand twice, and for
-///         options that cannot work.
+///     InputError: for what the items hold, such as values that are not finite and ids that stand twice, and
+///         for options that cannot work.
 ///     OSError: where the system refuses.
 #[pyfunction]
 #[pyo3(signature = (
-    items, ids=None, users=None, *, out, model_version, id_column=Some("id".into()),
+    items, ids=None, users=None, *, out, model_version, columns=None, id_column=Some("id".into()),
     embedding_column="embedding".into(), plans=None, quantize=None, m=16, ef_construction=200, threads=None,
     progress=None,
 ))]
@@ -66,6 +75,7 @@ pub fn build<'py>(
     users: Option<&Bound<'py, PyAny>>,
     out: PathBuf,
     model_version: String,
+    columns: Option<&Bound<'py, PyDict>>,
     id_column: Option<String>,
     embedding_column: String,
     plans: Option<Vec<String>>,
@@ -75,7 +85,7 @@ pub fn build<'py>(
     threads: Option<usize>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let columns = Columns { ids: id_column, embeddings: embedding_column };
+    let names = Names { ids: id_column, embeddings: embedding_column };
     let mut builder = IndexBuilder::new(model_version).m(m).ef_construction(ef_construction);
     if let Some(names) = plans {
         let plans = names.iter().map(|name| plan_named(name));
@@ -88,10 +98,13 @@ pub fn build<'py>(
         builder = builder.threads(threads);
     }
     if let Some(users) = users {
-        builder = builder.user_sample(sample(users, &columns)?);
+        builder = builder.user_sample(sample(users, &names)?);
     }
     let progress = progress.map(meter).transpose()?;
-    let source = Source::of(items, ids, &columns)?;
+    let mut source = Source::of(items, ids, &names)?;
+    for column in columns.map_or(Ok(Vec::new()), |columns| columns_of(columns, source.table()))? {
+        builder = builder.column(column);
+    }
     let report = match source {
         Source::File(dump) => {
             watched(py, progress, |reins| builder_with(builder, reins, 0).build(dump, &out).map_err(raised))
@@ -112,7 +125,7 @@ pub fn build<'py>(
 }
 
 /// The names of the columns that are read of record batches and parquet.
-struct Columns {
+struct Names {
     ids: Option<String>,
     embeddings: String,
 }
@@ -128,17 +141,24 @@ impl<'py> Source<'py> {
     fn of(
         items: &Bound<'py, PyAny>,
         ids: Option<&Bound<'py, PyAny>>,
-        columns: &Columns,
+        names: &Names,
     ) -> PyResult<Source<'py>> {
         if let Some(path) = path_of(items)? {
-            return Ok(Source::File(open(path, ids, columns)?));
+            return Ok(Source::File(open(path, ids, names)?));
         }
         let ids = ids.map(Ids::of).transpose()?;
         if is_table(items)? {
-            let id_column = columns.ids.as_deref().filter(|_| ids.is_none());
-            return Ok(Source::Table(Table::of(items, &columns.embeddings, id_column)?, ids));
+            let id_column = names.ids.as_deref().filter(|_| ids.is_none());
+            return Ok(Source::Table(Table::of(items, &names.embeddings, id_column)?, ids));
         }
         Ok(Source::Array(Floats::of(items, "item embeddings")?, ids))
+    }
+
+    fn table(&mut self) -> Option<&mut Table> {
+        match self {
+            Source::Table(table, _) => Some(table),
+            _ => None,
+        }
     }
 }
 
@@ -150,9 +170,9 @@ fn path_of(object: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
     }
 }
 
-fn open(path: PathBuf, ids: Option<&Bound<'_, PyAny>>, columns: &Columns) -> PyResult<Dump> {
-    let mut options = Dump::options().vector_column(&columns.embeddings);
-    if let Some(name) = &columns.ids {
+fn open(path: PathBuf, ids: Option<&Bound<'_, PyAny>>, names: &Names) -> PyResult<Dump> {
+    let mut options = Dump::options().vector_column(&names.embeddings);
+    if let Some(name) = &names.ids {
         options = options.id_column(name);
     }
     if let Some(ids) = ids {
@@ -166,13 +186,13 @@ fn open(path: PathBuf, ids: Option<&Bound<'_, PyAny>>, columns: &Columns) -> PyR
     options.open(path).map_err(raised)
 }
 
-fn sample(users: &Bound<'_, PyAny>, columns: &Columns) -> PyResult<Matrix> {
+fn sample(users: &Bound<'_, PyAny>, names: &Names) -> PyResult<Matrix> {
     if let Some(path) = path_of(users)? {
-        let options = Dump::options().without_ids().vector_column(&columns.embeddings);
+        let options = Dump::options().without_ids().vector_column(&names.embeddings);
         return users.py().detach(|| options.open(path)?.into_matrix()).map_err(raised);
     }
     if is_table(users)? {
-        let table = Table::of(users, &columns.embeddings, None)?;
+        let table = Table::of(users, &names.embeddings, None)?;
         return users.py().detach(|| table.into_matrix()).map_err(raised);
     }
     match Users::of(users)? {

@@ -66,7 +66,8 @@ impl Catalog {
         self.described(py, &generation)
     }
 
-    /// Has `make` build an index file in the catalog's folder, verifies it, and makes it current, without a copy.
+    /// Has `make` build an index file in the catalog's folder, verifies it, and makes it current, without a
+    /// copy.
     ///
     /// >>> make = lambda path: itemdex.build(items, ids, out=path, model_version="2026-11-24")
     /// >>> catalog.publish_made(make)
@@ -137,7 +138,8 @@ impl Catalog {
         dropped.iter().map(|generation| self.described(py, generation)).collect()
     }
 
-    /// Has logs of fresh items keep what comes behind a position until a dump taken there is published with it.
+    /// Has logs of fresh items keep what comes behind a position until a dump taken there is published with
+    /// it.
     ///
     /// Args:
     ///     log_position: the position. Call this before the dump is taken.

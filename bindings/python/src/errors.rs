@@ -5,8 +5,8 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-/// The exception for an error: `OSError` for what the system refused, otherwise one of `itemdex._errors`, with the
-/// name of the error's variant as its `kind`.
+/// The exception for an error: `OSError` for what the system refused, otherwise one of `itemdex._errors`,
+/// with the name of the error's variant as its `kind`.
 pub fn raised(error: Error) -> PyErr {
     if let Error::Io { cause, .. } = &error {
         return match cause.raw_os_error() {
@@ -20,6 +20,8 @@ pub fn raised(error: Error) -> PyErr {
         | Error::WrongDim { .. }
         | Error::BadUser { .. }
         | Error::StaleRows { .. }
+        | Error::StaleFilter { .. }
+        | Error::BadFilter { .. }
         | Error::BadOption { .. } => "InputError",
         Error::NotAnIndex { .. } | Error::UnknownFormat { .. } | Error::Damaged { .. } => "FileError",
         Error::Cancelled => "Error",

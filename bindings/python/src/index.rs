@@ -9,8 +9,10 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::arrays::{Ids, handed};
 use crate::candidates::RowHandles;
+use crate::columns;
 use crate::errors::raised;
 use crate::items::{Asked, Items, Target, one};
+use crate::shown::Shown;
 
 /// An index file, mapped and ready for queries.
 ///
@@ -93,8 +95,8 @@ impl Index {
     }
 
     /// What the file holds, as a dict: rows, dim, model_version, bytes, format_version, plans, clusters,
-    /// sections, quantized, builder, m, ef_construction, layers, calibration, norm_variation, augmentation,
-    /// degree. Reads every row and every link.
+    /// sections, columns, quantized, builder, m, ef_construction, layers, calibration, norm_variation,
+    /// augmentation, degree. Reads every row and every link.
     fn info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         let index = Index::opened(slf)?;
         let info = slf.py().detach(|| index.info());
@@ -108,6 +110,16 @@ impl Index {
     fn verify(slf: &Bound<'_, Self>) -> PyResult<()> {
         let index = Index::opened(slf)?;
         slf.py().detach(|| index.verify(|_| ())).map_err(raised)
+    }
+
+    /// What an item has in the columns of the index, as a dict, or None if there is no such item. Tags are a
+    /// list; null is None.
+    ///
+    /// Args:
+    ///     id: an int.
+    fn values<'py>(slf: &Bound<'py, Self>, id: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let values = Index::opened(slf)?.values(id);
+        values.map(|values| columns::described(slf.py(), &values)).transpose()
     }
 
     /// Where the index is in memory, as a dict: bytes copied, how many of them are on huge pages, and whether
@@ -136,19 +148,28 @@ impl Index {
     ///
     /// Args:
     ///     user: shape (dim,).
-    ///     k, recall, ef, plan, approximate_scores: as in `search`.
-    #[pyo3(signature = (user, k, *, recall=None, ef=None, plan=None, approximate_scores=false))]
+    ///     k and the others: as in `search`.
+    #[pyo3(signature = (
+        user, k, *, recall=None, filter=None, deny=None, allow=None, now=None, ef=None, plan=None,
+        approximate_scores=false,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn search_rows(
         slf: &Bound<'_, Self>,
         user: &Bound<'_, PyAny>,
         k: usize,
         recall: Option<f32>,
+        filter: Option<&Bound<'_, PyAny>>,
+        deny: Option<&Bound<'_, PyAny>>,
+        allow: Option<&Bound<'_, PyAny>>,
+        now: Option<i64>,
         ef: Option<usize>,
         plan: Option<&str>,
         approximate_scores: bool,
     ) -> PyResult<RowHandles> {
         let index = Index::opened(slf)?;
-        let options = Asked { k, recall, ef, plan, approximate_scores }.options()?;
+        let shown = Shown::of(&index, filter, [deny, allow], now)?;
+        let options = Asked { k, recall, ef, plan, approximate_scores }.options(&shown)?;
         let user = one(user)?;
         let rows = slf.py().detach(|| index.search_rows(&user, &options));
         rows.map(RowHandles).map_err(raised)
@@ -190,7 +211,18 @@ fn described<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>> 
     let plans: Vec<&str> = info.plans.iter().map(|plan| plan.name()).collect();
     let sections = PyDict::new(py);
     info.sections.iter().try_for_each(|(name, bytes)| sections.set_item(name, bytes))?;
+    let columns = info.columns.iter().map(|column| {
+        let dict = PyDict::new(py);
+        dict.set_item("name", &column.name)?;
+        dict.set_item("kind", column.kind.name())?;
+        dict.set_item("type", column.type_name)?;
+        dict.set_item("distinct", column.distinct)?;
+        dict.set_item("nulls", column.nulls)?;
+        dict.set_item("bytes", column.bytes)?;
+        Ok(dict)
+    });
     let dict = PyDict::new(py);
+    dict.set_item("columns", columns.collect::<PyResult<Vec<_>>>()?)?;
     dict.set_item("rows", info.rows)?;
     dict.set_item("dim", info.dim)?;
     dict.set_item("model_version", &info.model_version)?;

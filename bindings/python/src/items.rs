@@ -4,17 +4,19 @@ use std::sync::{Arc, RwLock};
 
 use itemdex::live;
 use itemdex::{
-    Candidates, Channel, ChannelHit, Found, Plan, RankOptions, Ranked, RankedChannels, SearchOptions,
+    Candidates, Channel, ChannelHit, Dropped, Found, Plan, RankOptions, Ranked, RankedChannels, SearchOptions,
 };
 use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-use crate::answers::{FOUND, RANKED, RANKED_CHANNELS};
+use crate::answers::{DROPPED, FOUND, RANKED, RANKED_CHANNELS};
 use crate::arrays::{Ids, Users, handed, matrix, reserved, split, split_all, users_of_dim};
 use crate::candidates::{Given, Lists};
 use crate::errors::raised;
+use crate::shown::{Filter, ItemSet, Shown};
 
 /// What answers.
 #[derive(Clone)]
@@ -55,7 +57,7 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    pub fn options(&self) -> PyResult<SearchOptions> {
+    pub fn options<'s>(&self, shown: &'s Shown<'_>) -> PyResult<SearchOptions<'s>> {
         let mut options = SearchOptions::new(self.k);
         match (self.recall, self.ef) {
             (Some(_), Some(_)) => {
@@ -68,7 +70,7 @@ impl Asked<'_> {
         if let Some(name) = self.plan {
             options = options.plan(plan_named(name)?);
         }
-        Ok(if self.approximate_scores { options.approximate_scores() } else { options })
+        shown.of_search(if self.approximate_scores { options.approximate_scores() } else { options })
     }
 }
 
@@ -79,9 +81,9 @@ pub fn plan_named(name: &str) -> PyResult<Plan> {
     })
 }
 
-fn rank_options(k: usize, exact: bool) -> RankOptions {
+fn rank_options<'s>(k: usize, exact: bool, shown: &'s Shown<'_>) -> PyResult<RankOptions<'s>> {
     let options = RankOptions::new(k);
-    if exact { options.exact() } else { options }
+    shown.of_rank(if exact { options.exact() } else { options })
 }
 
 /// All cores where the caller names no number.
@@ -96,23 +98,35 @@ impl Items {
     /// Args:
     ///     users: shape (dim,) for one user, or (n, dim).
     ///     k: how many items to find.
-    ///     recall: the share of the exact best `k` to find, above 0 and at most 1, on average over users; 0.95
-    ///         by default. At 1 the answer is exact.
+    ///     recall: the share of the exact best `k` to find, above 0 and at most 1, on average over users;
+    ///         0.95 by default. At 1 the answer is exact.
+    ///     filter: finds only items for which this is true: a text in the language of filters, such as
+    ///         'region = "JP" and price < 10', or a Filter, which is found once for many requests.
+    ///     deny: leaves out these items: ids of shape (d,), or an ItemSet.
+    ///     allow: finds only these items: ids of shape (a,), or an ItemSet.
+    ///     now: answers as at this second since 1970: items that have expired by then are left out. By
+    ///         default the second of the call.
     ///     ef: the beam of a walk over the graph, in place of a recall.
     ///     plan: "graph", "partitions" or "scan", in place of what is expected to be fastest.
-    ///     approximate_scores: lets partitions answer with scores of `i8` rows, for those who rank afterwards.
+    ///     approximate_scores: lets partitions answer with scores of `i8` rows, for those who rank
+    ///         afterwards.
     ///     threads: how many threads share the users of a matrix; all cores by default.
     ///
     /// Returns:
-    ///     Found(ids, scores, plan). For one user ids are uint64 and scores float32 of shape (h,), where h is
-    ///     `k`, or fewer if there are fewer items. For n users both are of shape (n, k); places without an item
-    ///     have the id NO_ITEM (2^64 - 1, which is -1 seen as int64) and the score NaN. Of equal scores the
-    ///     smaller id comes first. plan names what found them; "mixed" where users differ.
+    ///     Found(ids, scores, plan, matching). For one user ids are uint64 and scores float32 of shape (h,),
+    ///     where h is `k`, or fewer if there are fewer items. For n users both are of shape (n, k); places
+    ///     without an item have the id NO_ITEM (2^64 - 1, which is -1 seen as int64) and the score NaN. Of
+    ///     equal scores the smaller id comes first. plan names what found them; "mixed" where users differ.
+    ///     matching is how many items the answer is among.
     ///
     /// Raises:
-    ///     InputError: for users of another dim or with values that are not finite, for a recall out of range,
-    ///         and for a plan that the index was built without.
-    #[pyo3(signature = (users, k, *, recall=None, ef=None, plan=None, approximate_scores=false, threads=None))]
+    ///     InputError: for users of another dim or with values that are not finite, for a recall out of
+    ///         range, for a plan that the index was built without, for a filter that cannot be read or names
+    ///         a column that the index does not have, and for a Filter or an ItemSet of another index.
+    #[pyo3(signature = (
+        users, k, *, recall=None, filter=None, deny=None, allow=None, now=None, ef=None, plan=None,
+        approximate_scores=false, threads=None,
+    ))]
     #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn search<'py>(
         &self,
@@ -120,26 +134,31 @@ impl Items {
         users: &Bound<'py, PyAny>,
         k: usize,
         recall: Option<f32>,
+        filter: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        now: Option<i64>,
         ef: Option<usize>,
         plan: Option<&str>,
         approximate_scores: bool,
         threads: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
-        let options = Asked { k, recall, ef, plan, approximate_scores }.options()?;
+        let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
+        let options = Asked { k, recall, ef, plan, approximate_scores }.options(&shown)?;
         match Users::of(users)? {
             Users::One(user) => {
                 let found = py.detach(|| match &target {
                     Target::Index(index) => index.search_with(&user, &options),
                     Target::View(view) => view.search_with(&user, &options),
                 });
-                let Found { hits, plan, .. } = found.map_err(raised)?;
+                let Found { hits, plan, matching, .. } = found.map_err(raised)?;
                 let (ids, scores) = split(&hits);
-                FOUND.of(py, (handed(py, ids), handed(py, scores), plan.name()))
+                FOUND.of(py, (handed(py, ids), handed(py, scores), plan.name(), matching))
             }
             Users::Many(users) => {
                 users_of_dim(&users, target.dim())?;
-                let (ids, scores, plan) = py.detach(|| {
+                let (ids, scores, plan, matching) = py.detach(|| {
                     let threads = threads_or_all(threads);
                     let found = match &target {
                         Target::Index(index) => index.search_many(&users, &options, threads),
@@ -147,9 +166,11 @@ impl Items {
                     };
                     let found = found.map_err(raised)?;
                     let (ids, scores) = split_all(found.iter().map(|found| &*found.hits), k)?;
-                    PyResult::Ok((ids, scores, plan_of(&found)))
+                    let matching = found.first().map(|found| found.matching);
+                    PyResult::Ok((ids, scores, plan_of(&found), matching))
                 })?;
-                FOUND.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), plan))
+                let matching = matching.unwrap_or(0);
+                FOUND.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), plan, matching))
             }
         }
     }
@@ -158,32 +179,42 @@ impl Items {
     ///
     /// Args:
     ///     users: shape (dim,) for one user, or (n, dim).
-    ///     candidates: item ids of shape (m,), or RowHandles, for one user or for all users alike. For n users
-    ///         also an array of shape (n, m), or a list of n arrays or RowHandles. A candidate named twice
-    ///         counts once.
+    ///     candidates: item ids of shape (m,), or RowHandles, for one user or for all users alike. For n
+    ///         users also an array of shape (n, m), or a list of n arrays or RowHandles. A candidate named
+    ///         twice counts once.
     ///     k: how many to return.
+    ///     filter, deny, allow, now: leave candidates out, as in `search`.
     ///     exact: scores every candidate in float32, without bounds from `i8` rows. The answer is the same.
     ///     threads: how many threads share the users of a matrix; all cores by default.
     ///
     /// Returns:
-    ///     Ranked(ids, scores, unknown): ids and scores as `search` gives them, and the candidates that are not
-    ///     in the index, of all users together: uint64 of shape (u,), ascending, each once.
+    ///     Ranked(ids, scores, unknown, dropped): ids and scores as `search` gives them; the candidates that
+    ///     are not in the index, of all lists together: uint64 of shape (u,), ascending, each once; and how
+    ///     many candidates of all lists were left out: Dropped(expired, denied, filtered).
     ///
     /// Raises:
     ///     InputError: for users of another dim or with values that are not finite, for RowHandles of another
     ///         index, and for lists that are as many as there are users neither.
-    #[pyo3(signature = (users, candidates, k, *, exact=false, threads=None))]
+    #[pyo3(signature = (
+        users, candidates, k, *, filter=None, deny=None, allow=None, now=None, exact=false, threads=None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn rank<'py>(
         &self,
         py: Python<'py>,
         users: &Bound<'py, PyAny>,
         candidates: &Bound<'py, PyAny>,
         k: usize,
+        filter: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        now: Option<i64>,
         exact: bool,
         threads: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
-        let options = rank_options(k, exact);
+        let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
+        let options = rank_options(k, exact, &shown)?;
         match Users::of(users)? {
             Users::One(user) => {
                 let given = Given::of(candidates)?;
@@ -192,15 +223,16 @@ impl Items {
                     Target::Index(index) => index.rank_with(&user, candidates, &options),
                     Target::View(view) => view.rank_with(&user, candidates, &options),
                 });
-                let Ranked { hits, unknown, .. } = ranked.map_err(raised)?;
+                let Ranked { hits, unknown, dropped, .. } = ranked.map_err(raised)?;
                 let (ids, scores) = split(&hits);
-                RANKED.of(py, (handed(py, ids), handed(py, scores), handed(py, unknown)))
+                let dropped = dropped_of(py, [dropped].into_iter())?;
+                RANKED.of(py, (handed(py, ids), handed(py, scores), handed(py, unknown), dropped))
             }
             Users::Many(users) => {
                 users_of_dim(&users, target.dim())?;
                 let given = Lists::of(candidates)?;
                 let lists = given.lists(users.len())?;
-                let (ids, scores, unknown) = py.detach(|| {
+                let (ids, scores, ranked) = py.detach(|| {
                     let threads = threads_or_all(threads);
                     let ranked = match &target {
                         Target::Index(index) => index.rank_many(&users, &lists, &options, threads),
@@ -208,9 +240,12 @@ impl Items {
                     };
                     let ranked = ranked.map_err(raised)?;
                     let (ids, scores) = split_all(ranked.iter().map(|ranked| &*ranked.hits), k)?;
-                    PyResult::Ok((ids, scores, unknown_of(&ranked, lists.len())))
+                    PyResult::Ok((ids, scores, ranked))
                 })?;
-                RANKED.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), handed(py, unknown)))
+                let ranked = if lists.len() == 1 { &ranked[..ranked.len().min(1)] } else { &ranked };
+                let dropped = dropped_of(py, ranked.iter().map(|ranked| ranked.dropped))?;
+                let unknown = handed(py, unknown_of(ranked));
+                RANKED.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), unknown, dropped))
             }
         }
     }
@@ -221,39 +256,47 @@ impl Items {
     ///     user: shape (dim,).
     ///     channels: at most 32. Each is item ids of shape (m,), RowHandles, or a Channel, which adds quotas.
     ///     k: how many to return.
+    ///     filter, deny, allow, now: leave candidates out, as in `search`.
     ///     exact: scores every candidate in float32, without bounds from `i8` rows. The answer is the same.
     ///
     /// Returns:
-    ///     RankedChannels(ids, scores, channels, unknown), of shape (h,) the first three: channels are uint32
-    ///     with a bit for each channel that brought the item, the lowest for the first. unknown are the
-    ///     candidates that are not in the index, ascending, each once.
+    ///     RankedChannels(ids, scores, channels, unknown, dropped), of shape (h,) the first three: channels
+    ///     are uint32 with a bit for each channel that brought the item, the lowest for the first. unknown
+    ///     and dropped are those of `rank`.
     ///
     /// Raises:
     ///     InputError: as `rank`, and for quotas that contradict each other or `k`.
-    #[pyo3(signature = (user, channels, k, *, exact=false))]
+    #[pyo3(signature = (user, channels, k, *, filter=None, deny=None, allow=None, now=None, exact=false))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn rank_channels<'py>(
         &self,
         py: Python<'py>,
         user: &Bound<'py, PyAny>,
         channels: &Bound<'py, PyAny>,
         k: usize,
+        filter: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        now: Option<i64>,
         exact: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
+        let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
         let user = one(user)?;
         let given = channels.try_iter()?.map(|channel| Quoted::of(&channel?));
         let given: Vec<Quoted<'_>> = given.collect::<PyResult<_>>()?;
         let channels: Vec<Channel<'_>> = given.iter().map(Quoted::channel).collect::<PyResult<_>>()?;
-        let options = rank_options(k, exact);
+        let options = rank_options(k, exact, &shown)?;
         let ranked = py.detach(|| match &target {
             Target::Index(index) => index.rank_channels(&user, &channels, &options),
             Target::View(view) => view.rank_channels(&user, &channels, &options),
         });
-        let RankedChannels { hits, unknown, .. } = ranked.map_err(raised)?;
+        let RankedChannels { hits, unknown, dropped, .. } = ranked.map_err(raised)?;
         let (ids, scores): (Vec<u64>, Vec<f32>) = hits.iter().map(|hit| (hit.id, hit.score)).unzip();
         let bits: Vec<u32> = hits.iter().map(|&ChannelHit { channels, .. }| channels).collect();
-        let fields = (handed(py, ids), handed(py, scores), handed(py, bits), handed(py, unknown));
-        RANKED_CHANNELS.of(py, fields)
+        let (ids, scores, bits) = (handed(py, ids), handed(py, scores), handed(py, bits));
+        let dropped = dropped_of(py, [dropped].into_iter())?;
+        RANKED_CHANNELS.of(py, (ids, scores, bits, handed(py, unknown), dropped))
     }
 
     /// The exact score of every candidate, in the order of the candidates.
@@ -330,6 +373,34 @@ impl Items {
         Ok(Some(matrix((ids.len(), dim), values)?.into_pyarray(py).into_any()))
     }
 
+    /// Finds the items for which an expression is true, for any number of requests.
+    ///
+    /// Args:
+    ///     text: the expression, such as 'region in ("JP", "US") and not author in $blocked and price <= 10'.
+    ///     parameters: what the names behind `$` stand for: str, bool, int or float, or a list or array of
+    ///         them.
+    ///
+    /// Returns:
+    ///     A Filter. A View takes one that was made by a View of the same generation, and heeds fresh items.
+    ///
+    /// Raises:
+    ///     InputError: for a text that cannot be read, and for a column that the index does not have.
+    #[pyo3(signature = (text, **parameters))]
+    fn filter(&self, py: Python<'_>, text: &str, parameters: Option<&Bound<'_, PyDict>>) -> PyResult<Filter> {
+        Filter::of(py, self.target()?.index(), text, parameters)
+    }
+
+    /// Makes a set of items ready to be denied or allowed by many requests.
+    ///
+    /// Args:
+    ///     ids: item ids of shape (n,).
+    fn item_set(&self, py: Python<'_>, ids: &Bound<'_, PyAny>) -> PyResult<ItemSet> {
+        let target = self.target()?;
+        let ids = Ids::of(ids)?;
+        let ids = ids.list()?;
+        Ok(ItemSet(py.detach(|| target.index().item_set(ids))))
+    }
+
     /// How many items there are.
     fn __len__(&self) -> PyResult<usize> {
         Ok(match self.target()? {
@@ -376,6 +447,14 @@ impl Items {
 }
 
 impl Target {
+    /// The index, or that of the view's generation.
+    pub fn index(&self) -> &itemdex::Index {
+        match self {
+            Target::Index(index) => index,
+            Target::View(view) => view.index(),
+        }
+    }
+
     pub fn dim(&self) -> usize {
         match self {
             Target::Index(index) => index.dim(),
@@ -451,11 +530,21 @@ fn plan_of(found: &[Found]) -> &'static str {
     }
 }
 
-/// The unknown candidates of all users together. Where there was one list, all have the same.
-fn unknown_of(ranked: &[Ranked], lists: usize) -> Vec<u64> {
-    let ranked = if lists == 1 { &ranked[..ranked.len().min(1)] } else { ranked };
+/// The unknown candidates of all lists together.
+fn unknown_of(ranked: &[Ranked]) -> Vec<u64> {
     let mut unknown: Vec<u64> = ranked.iter().flat_map(|ranked| &ranked.unknown).copied().collect();
     unknown.sort_unstable();
     unknown.dedup();
     unknown
+}
+
+/// How many candidates of all lists were left out, by the reason.
+fn dropped_of<'py>(py: Python<'py>, dropped: impl Iterator<Item = Dropped>) -> PyResult<Bound<'py, PyAny>> {
+    let (mut expired, mut denied, mut filtered) = (0, 0, 0);
+    for of_list in dropped {
+        expired += of_list.expired;
+        denied += of_list.denied;
+        filtered += of_list.filtered;
+    }
+    DROPPED.of(py, (expired, denied, filtered))
 }

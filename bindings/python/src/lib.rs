@@ -1,8 +1,9 @@
 //! itemdex for Python: the extension module `itemdex._itemdex`, whose names the package `itemdex` has.
 //!
-//! `arrays` and `table` take what callers have: numpy arrays, and record batches by Arrow's PyCapsule interface.
-//! `items` has the queries, which an `index` and a view of a `live` index answer alike. `build` builds, under
-//! `watch`. Answers are the named tuples of `itemdex._answers`, and exceptions those of `itemdex._errors`.
+//! `arrays` and `table` take what callers have: numpy arrays, and record batches by Arrow's PyCapsule
+//! interface. `items` has the queries, which an `index` and a view of a `live` index answer alike;
+//! `candidates` and `shown` say of which items. `build` builds, under `watch`, with `columns`. Answers are
+//! the named tuples of `itemdex._answers`, and exceptions those of `itemdex._errors`.
 
 #![deny(unsafe_code)]
 
@@ -11,10 +12,12 @@ mod arrays;
 mod build;
 mod candidates;
 mod catalog;
+mod columns;
 mod errors;
 mod index;
 mod items;
 mod live;
+mod shown;
 mod table;
 mod watch;
 
@@ -33,6 +36,8 @@ fn _itemdex(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<items::Items>()?;
     module.add_class::<index::Index>()?;
     module.add_class::<candidates::RowHandles>()?;
+    module.add_class::<shown::Filter>()?;
+    module.add_class::<shown::ItemSet>()?;
     module.add_class::<catalog::Catalog>()?;
     module.add_class::<live::LiveIndex>()?;
     module.add_class::<live::View>()?;

@@ -54,7 +54,8 @@ fn view(py: Python<'_>, view: Arc<live::View>) -> PyResult<Py<View>> {
 
 /// A catalog in service: follows it in the background, answers from what is current, and takes fresh items.
 ///
-/// As a context manager it stops its threads on leaving; views that were handed out stay. A process that forks
+/// As a context manager it stops its threads on leaving; views that were handed out stay. A process that
+/// forks
 /// has the threads in the parent only: open a LiveIndex in the child.
 ///
 /// >>> with itemdex.LiveIndex.open("/srv/catalog", log="fresh.log") as live:
@@ -163,8 +164,8 @@ impl LiveIndex {
         py.detach(|| live.refresh()).map_err(raised)
     }
 
-    /// Puts items in, or new embeddings in place of theirs, in one write: every view handed out from when this
-    /// returns has them. For a log that numbers its changes itself.
+    /// Puts items in, or new embeddings in place of theirs, in one write: every view handed out from when
+    /// this returns has them. For a log that numbers its changes itself.
     ///
     /// Args:
     ///     model_version: the version that the embeddings are of; only its generation gets them.
@@ -229,8 +230,8 @@ impl LiveIndex {
         applied(py, self.send(py, changes)?)
     }
 
-    /// Logs changes at the positions that they have, for a log that is fed. What is at or before the log's last
-    /// position is there already and is not applied again, so that a call can be repeated.
+    /// Logs changes at the positions that they have, for a log that is fed. What is at or before the log's
+    /// last position is there already and is not applied again, so that a call can be repeated.
     ///
     /// Args:
     ///     changes: a list of (position, change), where positions ascend from 1 on.

@@ -3,10 +3,12 @@
 //! The Arrow PyCapsule interface hands a stream over as C structs; Arrow's memory is read in place.
 
 use std::sync::{Arc, Mutex};
+use std::{iter, mem};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch, RecordBatchReader, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type, UInt64Type};
+use arrow::datatypes::{DataType, Float32Type, Schema, SchemaRef, UInt64Type};
+use arrow::error::ArrowError;
 use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use itemdex::{Error, Result};
 use pyo3::prelude::*;
@@ -25,12 +27,15 @@ pub fn is_table(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     object.hasattr(STREAM)
 }
 
-/// A stream of record batches, of which two columns are read.
+/// Record batches, of which two columns are read.
 pub struct Table {
-    reader: RecordBatchStreamReader,
+    batches: Box<dyn Iterator<Item = Read<RecordBatch>> + Send>,
+    schema: SchemaRef,
     embeddings: usize,
     ids: Option<usize>,
 }
+
+type Read<T> = std::result::Result<T, ArrowError>;
 
 impl Table {
     /// `id_column` is none where ids come from elsewhere.
@@ -38,24 +43,37 @@ impl Table {
     pub fn of(object: &Bound<'_, PyAny>, embedding_column: &str, id_column: Option<&str>) -> PyResult<Table> {
         let capsule = object.call_method0(STREAM)?.cast_into::<PyCapsule>()?;
         let stream = capsule.pointer_checked(Some(c"arrow_array_stream"))?.cast::<FFI_ArrowArrayStream>();
-        // SAFETY: a capsule of this name holds a valid ArrowArrayStream (Arrow PyCapsule interface), which the
-        // capsule keeps until it is dropped at the end of this function. `from_raw` moves the stream out and leaves
-        // one that is released behind, so that the capsule's destructor frees nothing of it. A stream that another
-        // consumer has moved out already is an error. tests/test_build.py reads one twice.
+        // SAFETY: a capsule of this name holds a valid ArrowArrayStream (Arrow PyCapsule interface), which
+        // the capsule keeps until it is dropped at the end of this function. `from_raw` moves the stream out
+        // and leaves one that is released behind, so that the capsule's destructor frees nothing of it. A
+        // stream that another consumer has moved out already is an error. tests/test_build.py reads one
+        // twice.
         let reader = unsafe { RecordBatchStreamReader::from_raw(stream.as_ptr()) };
-        let reader = reader.map_err(|error| bad(format!("they cannot be read: {error}"))).map_err(raised)?;
-        let embeddings = column(&reader, embedding_column, "embedding_column").map_err(raised)?;
-        let ids = id_column.map(|name| column(&reader, name, "id_column")).transpose().map_err(raised)?;
-        Ok(Table { reader, embeddings, ids })
+        let reader = reader.map_err(unreadable).map_err(raised)?;
+        let schema = reader.schema();
+        let embeddings = column(&schema, embedding_column, "embedding_column").map_err(raised)?;
+        let ids = id_column.map(|name| column(&schema, name, "id_column")).transpose().map_err(raised)?;
+        Ok(Table { batches: Box::new(reader), schema, embeddings, ids })
     }
 
-    /// The rows with their ids, which are row numbers where no column has them. An error ends them, and stands
-    /// in `failed` then; the last row has no values, which no build takes for a row.
+    /// The parts of a column, in order. Reads all batches and holds them: what comes in one stream cannot be
+    /// read twice, and a source that is asked twice may give its rows in another order.
+    pub fn read_column(&mut self, name: &str) -> Result<Vec<ArrayRef>> {
+        let number = column(&self.schema, name, "columns")?;
+        let stream = mem::replace(&mut self.batches, Box::new(iter::empty()));
+        let batches: Vec<RecordBatch> = stream.collect::<Read<_>>().map_err(unreadable)?;
+        let parts = batches.iter().map(|batch| Arc::clone(batch.column(number))).collect();
+        self.batches = Box::new(batches.into_iter().map(Ok));
+        Ok(parts)
+    }
+
+    /// The rows with their ids, which are row numbers where no column has them. An error ends them, and
+    /// stands in `failed` then; the last row has no values, which no build takes for a row.
     pub fn rows(self, failed: Arc<Mutex<Option<Error>>>) -> impl Iterator<Item = (u64, TableRow)> {
-        let Table { reader, embeddings, ids } = self;
+        let Table { batches, embeddings, ids, .. } = self;
         let mut before = 0;
-        let batches = reader.map(move |batch| {
-            let batch = batch.map_err(|error| bad(format!("they cannot be read: {error}")))?;
+        let batches = batches.map(move |batch| {
+            let batch = batch.map_err(unreadable)?;
             let batch = Batch::of(&batch, embeddings, ids, before)?;
             before += batch.len() as u64;
             Ok(batch)
@@ -209,12 +227,15 @@ fn first_null(column: &ArrayRef) -> Option<u64> {
         .map(|row| row as u64)
 }
 
-fn column(reader: &RecordBatchStreamReader, name: &str, option: &str) -> Result<usize> {
-    reader.schema().index_of(name).map_err(|_| {
-        let schema = reader.schema();
+fn column(schema: &Schema, name: &str, option: &str) -> Result<usize> {
+    schema.index_of(name).map_err(|_| {
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         bad(format!("they have no column {name}, but {}; name yours ({option})", names.join(", ")))
     })
+}
+
+fn unreadable(error: ArrowError) -> Error {
+    bad(format!("they cannot be read: {error}"))
 }
 
 /// An error of the record batches as a whole.

@@ -18,8 +18,9 @@ pub struct Reins {
     pub cancel: Arc<AtomicBool>,
 }
 
-/// Runs `work` on a thread of its own, without the GIL. This thread meanwhile calls `progress` with the stage, what
-/// is done and what there is to do, and looks for interrupts. An exception of either stops the work and is raised.
+/// Runs `work` on a thread of its own, without the GIL. This thread meanwhile calls `progress` with the
+/// stage, what is done and what there is to do, and looks for interrupts. An exception of either stops the
+/// work and is raised.
 pub fn watched<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,

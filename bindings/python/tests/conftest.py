@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import itemdex
@@ -7,6 +8,10 @@ import numpy as np
 import pytest
 
 DIM = 16
+
+
+# A shell that starts the tests in the background has them ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Data:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Optional, TypedDict, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypedDict, Union
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,17 @@ class Found(NamedTuple):
     scores: NDArray[np.float32]
     #: "graph", "partitions" or "scan"; "mixed" where users differ.
     plan: str
+    #: How many items the answer is among: those that are neither denied nor filtered out nor expired.
+    matching: int
+
+
+class Dropped(NamedTuple):
+    """How many candidates of a rank were left out, each for the first reason that holds."""
+
+    expired: int
+    denied: int
+    #: Those that the filter does not keep, and those that are not among the allowed.
+    filtered: int
 
 
 class Ranked(NamedTuple):
@@ -29,6 +40,8 @@ class Ranked(NamedTuple):
     scores: NDArray[np.float32]
     #: The candidates that are not in the index, ascending, each once.
     unknown: NDArray[np.uint64]
+    #: How many candidates were left out.
+    dropped: Dropped
 
 
 class RankedChannels(NamedTuple):
@@ -40,6 +53,8 @@ class RankedChannels(NamedTuple):
     channels: NDArray[np.uint32]
     #: The candidates that are not in the index, ascending, each once.
     unknown: NDArray[np.uint64]
+    #: How many candidates were left out.
+    dropped: Dropped
 
 
 class Channel(NamedTuple):
@@ -48,6 +63,14 @@ class Channel(NamedTuple):
     candidates: Union[ArrayLike, RowHandles]
     at_least: int = 0
     at_most: Optional[int] = None
+
+
+class Column(NamedTuple):
+    """A column for ``build``: a value for each item, or the name of a column of record batches."""
+
+    values: Union[Sequence[object], NDArray[Any], str]
+    #: "tag", "number", "flag" or "expires"; None where the values tell.
+    kind: Optional[str] = None
 
 
 class BuildReport(NamedTuple):
@@ -121,6 +144,17 @@ class Applied(NamedTuple):
     retired: int
 
 
+class ColumnInfo(TypedDict):
+    """What an index file holds of a column."""
+
+    name: str
+    kind: str
+    type: str
+    distinct: int
+    nulls: int
+    bytes: int
+
+
 class Info(TypedDict):
     """What an index file holds."""
 
@@ -132,6 +166,7 @@ class Info(TypedDict):
     plans: list[str]
     clusters: int
     sections: dict[str, int]
+    columns: list[ColumnInfo]
     quantized: bool
     builder: str
     m: int

@@ -12,6 +12,7 @@ from ._answers import (
     Applied,
     BuildReport,
     Channel,
+    Column,
     Delete,
     Found,
     Generation,
@@ -42,6 +43,13 @@ class _Bar(Protocol):
 class RowHandles:
     def __len__(self) -> int: ...
 
+class Filter:
+    @property
+    def matching(self) -> int: ...
+
+class ItemSet:
+    def __len__(self) -> int: ...
+
 class Items:
     def search(
         self,
@@ -49,6 +57,10 @@ class Items:
         k: int,
         *,
         recall: float | None = None,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
         ef: int | None = None,
         plan: _Plan | None = None,
         approximate_scores: bool = False,
@@ -60,6 +72,10 @@ class Items:
         candidates: ArrayLike | RowHandles | Sequence[ArrayLike | RowHandles],
         k: int,
         *,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
         exact: bool = False,
         threads: int | None = None,
     ) -> Ranked: ...
@@ -69,6 +85,10 @@ class Items:
         channels: Iterable[ArrayLike | RowHandles | Channel],
         k: int,
         *,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
         exact: bool = False,
     ) -> RankedChannels: ...
     def score(self, users: ArrayLike, candidates: ArrayLike) -> NDArray[np.float32]: ...
@@ -76,6 +96,10 @@ class Items:
     def get(self, ids: int | np.integer[Any]) -> NDArray[np.float32] | None: ...
     @overload
     def get(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]: ...
+    def filter(
+        self, text: str, **parameters: bool | float | str | Sequence[bool | float | str] | NDArray[Any]
+    ) -> Filter: ...
+    def item_set(self, ids: ArrayLike) -> ItemSet: ...
     def __len__(self) -> int: ...
     def __contains__(self, id: object) -> bool: ...
     @property
@@ -97,6 +121,7 @@ class Index(Items):
     def ids(self) -> NDArray[np.uint64]: ...
     def info(self) -> Info: ...
     def verify(self) -> None: ...
+    def values(self, id: int) -> dict[str, list[str] | list[int] | float | bool | None] | None: ...
     def residency(self) -> Residency: ...
     def look_up(self, ids: ArrayLike) -> RowHandles: ...
     def search_rows(
@@ -105,6 +130,10 @@ class Index(Items):
         k: int,
         *,
         recall: float | None = None,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
         ef: int | None = None,
         plan: _Plan | None = None,
         approximate_scores: bool = False,
@@ -180,6 +209,7 @@ def build(
     *,
     out: _Path,
     model_version: str,
+    columns: dict[str, Column | Sequence[object] | NDArray[Any] | str] | None = None,
     id_column: str | None = "id",
     embedding_column: str = "embedding",
     plans: Sequence[Literal["graph", "partitions"]] | None = None,
