@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 mod catalog;
+mod columns;
 mod commands;
 mod demo;
 mod eval;
 mod progress;
+mod shown;
 mod topk;
 
 use std::ffi::OsString;
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shown::ShownArgs;
 use tracing_subscriber::EnvFilter;
 
 /// An embedded item index for two-tower recommenders.
@@ -32,7 +35,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Build an index file from a dump of item embeddings
-    Build(Build),
+    Build(Box<Build>),
     /// Say what an index file holds
     Info {
         index: PathBuf,
@@ -117,6 +120,8 @@ struct Build {
     /// Parquet: the column of embeddings
     #[arg(long, value_name = "NAME", default_value = "embedding")]
     vector_column: String,
+    #[command(flatten)]
+    columns: columns::Columns,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -263,6 +268,8 @@ struct Search {
     /// How to find them [default: whatever is expected to be fastest]
     #[arg(long, value_enum)]
     plan: Option<Plan>,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,
@@ -280,6 +287,8 @@ struct Rank {
     /// How many of them to keep
     #[arg(short, default_value_t = 1000)]
     k: usize,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,

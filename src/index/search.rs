@@ -30,6 +30,12 @@ pub struct Found {
     pub matching: usize,
 }
 
+impl Found {
+    pub(crate) fn none() -> Found {
+        Found { hits: Vec::new(), plan: Plan::Scan, matching: 0 }
+    }
+}
+
 impl Index {
     /// The best `k` items for a user, best first: approximate unless every row was scanned.
     ///

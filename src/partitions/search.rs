@@ -161,37 +161,6 @@ impl<'a> Searched<'a> {
         true
     }
 
-    /// The same for several users, who read each block together; as many of both.
-    pub fn search_many(
-        &self,
-        users: &[&[f32]],
-        wanted: Wanted<'_>,
-        effort: Effort,
-        scratches: &mut [Scratch],
-    ) -> Vec<bool> {
-        for (user, scratch) in users.iter().zip(&mut *scratches) {
-            self.choose(user, wanted, effort, scratch);
-            if wanted.is_too_dear(scratch) {
-                scratch.clusters.clear();
-            }
-            self.prepare(wanted, effort, scratch);
-        }
-        for cluster in 0..self.partitions.clusters() {
-            for scratch in &mut *scratches {
-                if scratch.clusters.get(scratch.read) == Some(&cluster) {
-                    self.read(scratch.read, wanted.words(), scratch);
-                }
-            }
-        }
-        let finish = |scratch: &mut Scratch| {
-            !wanted.is_too_dear(scratch) && {
-                self.settle(wanted, effort, scratch);
-                self.widen(wanted, effort, scratch)
-            }
-        };
-        scratches.iter_mut().map(finish).collect()
-    }
-
     /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.
     ///
     /// The best `k` of what a search finds score no more than the best `k` of all, so rows whose bounds by
