@@ -4,7 +4,11 @@ use std::sync::OnceLock;
 
 use crate::vectors::kernels::interleaved::LANES;
 
-/// A selection of at most one row in so many is of few: it is listed, and always scanned.
+/// A selection for many searches has a list where that takes no more memory than the bits: of at most one row in so
+/// many.
+const LISTED: usize = 32;
+
+/// What is left of a list of at most one row in so many is listed too, without bits.
 const FEW: usize = 256;
 
 /// A set of rows, for filters and for what is denied or hidden.
@@ -147,65 +151,77 @@ impl RowSet {
     }
 }
 
-/// A set of rows made ready for searches: with a list where it is of few rows, and how many of them each cluster has,
-/// once somebody asked.
+/// A set of rows made ready for searches: bits, a list, or both.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {
+    /// The rows, unless they are listed only.
     set: RowSet,
     list: Vec<u32>,
-    is_listed: bool,
-    /// Of a selection that is used once there are none.
+    kind: Kind,
+    /// How many of the rows each cluster has, of a selection for many searches and once somebody asked.
     counts: Option<OnceLock<Vec<[f32; LANES]>>>,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Bits,
+    List,
+    Both,
+}
+
 impl Selection {
+    /// A selection for many searches.
     pub fn new(set: RowSet) -> Selection {
-        let mut selection = Selection::default();
-        selection.refill(|empty| *empty = set);
-        selection.counts = Some(OnceLock::new());
-        selection
+        let mut selection = Selection { counts: Some(OnceLock::new()), ..Selection::default() };
+        if set.count <= set.rows / LISTED {
+            selection.list.extend(set.iter());
+            selection.kind = Kind::Both;
+        }
+        Selection { set, ..selection }
     }
 
-    /// Replaces the rows, of a selection that is used once, by those that `fill` puts into the last set, in the same memory.
+    /// Replaces the rows, of a selection that is used once, by those that `fill` puts into the last set, in the same
+    /// memory.
     pub fn refill(&mut self, fill: impl FnOnce(&mut RowSet)) {
         fill(&mut self.set);
-        self.list.clear();
-        self.is_listed = self.set.count <= self.set.rows / FEW;
-        if self.is_listed {
-            self.list.extend(self.set.iter());
-        }
+        self.kind = Kind::Bits;
     }
 
-    /// Replaces the rows by few others, ascending, in the same memory; there is no set of them.
+    /// Replaces the rows by others, ascending, in the same memory, without bits.
     pub fn refill_listed(&mut self, rows: impl Iterator<Item = u32>) {
         self.list.clear();
         self.list.extend(rows);
-        self.is_listed = true;
+        self.kind = Kind::List;
     }
 
-    /// The rows; not those that were listed only.
+    /// The bits; empty or of other rows where the rows are listed only.
     pub fn set(&self) -> &RowSet {
         &self.set
     }
 
     pub fn count(&self) -> usize {
-        if self.is_listed { self.list.len() } else { self.set.count }
+        if self.kind == Kind::List { self.list.len() } else { self.set.count }
     }
 
-    /// The rows in order, where they are few.
+    /// The rows in order, where they are listed.
     pub fn list(&self) -> Option<&[u32]> {
-        self.is_listed.then_some(&self.list)
+        (self.kind != Kind::Bits).then_some(&self.list)
+    }
+
+    /// The same where they are so few that what is left of them need not have bits.
+    pub fn short_list(&self) -> Option<&[u32]> {
+        self.list().filter(|list| list.len() <= self.set.rows / FEW)
+    }
+
+    pub fn is_listed_only(&self) -> bool {
+        self.kind == Kind::List
     }
 
     /// How many of the rows each cluster has, of a selection for many searches; `count` is called once.
     pub fn counts(&self, count: impl FnOnce(&[u64]) -> Vec<[f32; LANES]>) -> Option<&[[f32; LANES]]> {
         let counts = self.counts.as_ref()?;
         Some(counts.get_or_init(|| count(&self.set.words)))
-    }
-
-    /// The memory that is held, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.set.bytes() + self.list.capacity() * 4
     }
 }
 

@@ -66,10 +66,10 @@ impl IndexBuilder {
             header.augmentation = *augmentation;
             header.calibration = *calibration;
         }
-        if let Some((partitions, calibration)) = &partitions {
+        if let Some((partitions, calibration, margin)) = &partitions {
             header.groups = partitions.groups.len() as u32;
             header.blocks = (partitions.codes.len() as u64 / section_sizes(dim).block) as u32;
-            header.partitions = *calibration;
+            (header.partitions, header.far_margin) = (*calibration, *margin);
         }
         let (values, scales) = quantized.map_or_else(Default::default, |rows| (rows.values, rows.scales));
         file.write_section(&values)?;
@@ -80,7 +80,7 @@ impl IndexBuilder {
         let graph = made.map(|made| made.graph);
         file.write_section(graph.as_ref().map_or(&[][..], |graph| &graph.base))?;
         file.write_section(graph.as_ref().map_or(&[][..], |graph| &graph.upper))?;
-        let partitions = partitions.map(|(partitions, _)| partitions);
+        let partitions = partitions.map(|(partitions, ..)| partitions);
         let partitions = partitions.as_ref().map(OwnedPartitions::view).unwrap_or_default();
         file.write_section(partitions.groups)?;
         file.write_section(partitions.moments)?;
@@ -181,7 +181,7 @@ impl IndexBuilder {
         counts: &[u32],
         users: Users<'_>,
         watch: &Watch<'_>,
-    ) -> Result<(OwnedPartitions, partitions::Calibration)> {
+    ) -> Result<(OwnedPartitions, partitions::Calibration, f32)> {
         watch.tick(Stage::Codes, 0, rows.len())?;
         let made = OwnedPartitions::build(rows, counts, self.threads);
         watch.tick(Stage::Codes, rows.len(), rows.len())?;
@@ -191,7 +191,8 @@ impl IndexBuilder {
         let queries = measure::queries(rows, users.measuring, partitions::measuring(rows.len()));
         let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
         let calibration = partitions::calibrate(&searched, &queries, self.threads, watch)?;
-        Ok((made, calibration))
+        let margin = partitions::margin(&searched, &queries, &calibration, self.threads, watch)?;
+        Ok((made, calibration, margin))
     }
 
     fn builds_graph(&self) -> bool {

@@ -49,7 +49,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_)
-            | Failure::Work(itemdex::Error::BadOption { .. })
+            | Failure::Work(itemdex::Error::BadOption { .. } | itemdex::Error::BadFilter { .. })
             | Failure::OfUser(_, itemdex::Error::BadOption { .. }) => 2,
             _ => 1,
         }

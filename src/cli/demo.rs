@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use flate2::read::GzDecoder;
 use itemdex::dump::{Dump, IdLists};
 use itemdex::eval::{Point, measure, quantile};
-use itemdex::{BuildReport, Error, Hit, Index, IndexBuilder, Matrix, Plan, SearchOptions};
+use itemdex::{
+    BuildReport, Column, ColumnKind, Error, Expression, Hit, Index, IndexBuilder, Matrix, Parameters, Plan,
+    SearchOptions,
+};
 
 use crate::Demo;
 use crate::commands::{Done, Failure, output, read_users, show_on};
@@ -24,6 +27,10 @@ const CANDIDATES: usize = 1000;
 const RANKED: usize = 100;
 const SHOWN: usize = 10;
 
+/// What else is offered: products of a department.
+const DEPARTMENT: &str = "PRODUCE";
+const OFFERED: usize = 5;
+
 pub(crate) fn demo(args: &Demo) -> Done {
     let folder = args.data.clone().unwrap_or_else(bundled);
     let data = Data::open(&folder)?;
@@ -34,7 +41,7 @@ pub(crate) fn demo(args: &Demo) -> Done {
         "The Complete Journey: households and the grocery products they bought, embedded as users and items.\n"
     )?;
 
-    let report = build(&folder, &path)?;
+    let report = build(&folder, &path, &data)?;
     let began = Instant::now();
     let index = Index::open(&path)?;
     let opened = began.elapsed();
@@ -52,7 +59,8 @@ pub(crate) fn demo(args: &Demo) -> Done {
         report.total_time
     )?;
 
-    show_household(&mut out, &index, &data)?;
+    let best = show_household(&mut out, &index, &data)?;
+    show_filtered(&mut out, &index, &data, &best)?;
     out.flush()?;
     let figures = Figures::measure(&index, &data.users)?;
     figures.show(&mut out, data.users.len())?;
@@ -69,7 +77,13 @@ fn bundled() -> PathBuf {
 struct Data {
     users: Matrix,
     households: IdLists,
-    names: HashMap<u64, String>,
+    names: HashMap<u64, Name>,
+}
+
+/// What a product is called, and where it is sold.
+struct Name {
+    department: String,
+    text: String,
 }
 
 impl Data {
@@ -88,11 +102,11 @@ impl Data {
     }
 
     fn name(&self, id: u64) -> &str {
-        self.names.get(&id).map_or("(no name)", String::as_str)
+        self.names.get(&id).map_or("(no name)", |name| &name.text)
     }
 }
 
-fn read_names(path: &Path) -> Result<HashMap<u64, String>, Failure> {
+fn read_names(path: &Path) -> Result<HashMap<u64, Name>, Failure> {
     let failed = |error| Error::Io { action: "read", path: path.to_owned(), cause: error };
     let lines = BufReader::new(GzDecoder::new(File::open(path).map_err(failed)?)).lines();
     let mut names = HashMap::new();
@@ -100,13 +114,11 @@ fn read_names(path: &Path) -> Result<HashMap<u64, String>, Failure> {
         let line = line.map_err(failed)?;
         let mut fields = line.split('\t');
         let id = fields.next().and_then(|id| id.parse().ok());
-        let [_department, category, kind, size] = [(); 4].map(|()| fields.next().unwrap_or_default().trim());
+        let [department, category, kind, size] = [(); 4].map(|()| fields.next().unwrap_or_default().trim());
         let text = [category, kind, size].map(|field| field.split_whitespace().collect::<Vec<_>>().join(" "));
         if let Some(id) = id {
-            names.insert(
-                id,
-                format!("{:<32} {:<32} {}", text[0].to_lowercase(), text[1].to_lowercase(), text[2]),
-            );
+            let text = format!("{:<32} {:<32} {}", text[0].to_lowercase(), text[1].to_lowercase(), text[2]);
+            names.insert(id, Name { department: department.to_owned(), text });
         }
     }
     Ok(names)
@@ -125,17 +137,22 @@ fn out_path(args: &Demo) -> Result<PathBuf, Failure> {
     Ok(folder.join("completejourney.itemdex"))
 }
 
-fn build(data: &Path, out: &Path) -> Result<BuildReport, Failure> {
+fn build(data: &Path, out: &Path, named: &Data) -> Result<BuildReport, Failure> {
+    let ids = IdLists::open(data.join("item_ids.npy"))?;
+    let department = |id| named.names.get(id).map(|name| name.department.as_str());
+    let departments = Column::new("department", ColumnKind::Tag, ids.list(0).iter().map(department))?;
     let dump = Dump::options().ids(data.join("item_ids.npy")).open(data.join("items.npy"))?;
     let meter = Arc::new(Meter::new());
-    let builder =
-        IndexBuilder::new("completejourney-2017").user_sample(read_users(&data.join("users_sample.npy"))?);
+    let builder = IndexBuilder::new("completejourney-2017")
+        .user_sample(read_users(&data.join("users_sample.npy"))?)
+        .column(departments);
     let report = builder.on_progress(show_on(&meter)).build(dump, out);
     meter.clear();
     Ok(report?)
 }
 
-fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Done {
+/// The household's best products.
+fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Result<Vec<u64>, Failure> {
     let user = data.users.row(HOUSEHOLD);
     let household = data.households.list(0)[HOUSEHOLD];
     let found = index.search_with(user, &SearchOptions::new(CANDIDATES))?;
@@ -146,7 +163,27 @@ fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Done {
     writeln!(out, "  {:>6} candidates by search, which {}", candidates.len(), way(found.plan))?;
     writeln!(out, "  {:>6} of those by rank, which scores each candidate\n", ranked.hits.len())?;
     writeln!(out, "its best {SHOWN}:")?;
-    for Hit { id, score } in ranked.hits.iter().take(SHOWN) {
+    let best = &ranked.hits[..SHOWN.min(ranked.hits.len())];
+    show_hits(out, data, best)?;
+    Ok(best.iter().map(|hit| hit.id).collect())
+}
+
+/// A filter in words: what else the household may want of a department, if it has the best already.
+fn show_filtered(out: &mut impl Write, index: &Index, data: &Data, bought: &[u64]) -> Done {
+    let text = format!("department = \"{DEPARTMENT}\"");
+    let filter = index.filter(&Expression::parse(&text, &Parameters::new())?)?;
+    let options = SearchOptions::new(OFFERED).filter(&filter).deny(bought);
+    let found = index.search_with(data.users.row(HOUSEHOLD), &options)?;
+    writeln!(
+        out,
+        "\nonly {text}, which keeps {} products, and without those above, as if bought:",
+        filter.matching()
+    )?;
+    show_hits(out, data, &found.hits)
+}
+
+fn show_hits(out: &mut impl Write, data: &Data, hits: &[Hit]) -> Done {
+    for Hit { id, score } in hits {
         writeln!(out, "  {score:>6.2}  {:>8}  {}", id, data.name(*id))?;
     }
     Ok(())

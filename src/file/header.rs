@@ -144,7 +144,9 @@ pub(crate) struct Header {
     pub partitions: partitions::Calibration,
     /// The last two are all zeros in a file without columns.
     more_sections: [Span; Section::ALL.len() - Section::FIRST],
-    reserved: [u8; 2296],
+    /// How many deviations further searches by partitions go among rows far from the user; 0 in older files.
+    pub far_margin: f32,
+    reserved: [u8; 2292],
     checksum: u64,
 }
 
@@ -196,7 +198,7 @@ impl Header {
         if header.format_version < 2 {
             header.without_graph = 0;
             (header.groups, header.blocks) = (0, 0);
-            header.partitions = Zeroable::zeroed();
+            (header.partitions, header.far_margin) = (Zeroable::zeroed(), 0.0);
             header.more_sections = Default::default();
         }
         header.check().map_err(|problem| damaged(0, problem))?;
@@ -287,6 +289,9 @@ impl Header {
             return Err(format!("the augmentation {} is not within 0 to 1", self.augmentation));
         }
         self.calibration.problem().or_else(|| self.partitions.problem()).map_or(Ok(()), Err)?;
+        if !(0.0..=8.0).contains(&self.far_margin) {
+            return Err(format!("the margin of filters is {}; it is from 0 to 8", self.far_margin));
+        }
         self.check_sections()
     }
 

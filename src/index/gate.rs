@@ -250,7 +250,7 @@ impl<'a> Gate<'a> {
         if whole.is_some() {
             return whole;
         }
-        if let Some(rows) = ready.find_map(Selection::list) {
+        if let Some(rows) = ready.find_map(Selection::short_list) {
             let passes = |row: &u32| self.selects(*row);
             passing.refill_listed(rows.iter().copied().filter(passes));
             return Some(passing);

@@ -24,9 +24,11 @@ const ROWS_A_PLACE: f64 = 12.0;
 /// order.
 const HIT: f64 = 40.0;
 
-/// What a row takes more that a scan picks out of others, and what a word of the rows to pick takes.
-const PICKED: f64 = 1.3;
-const WORD: f64 = 0.1;
+/// How many times as much a row takes that a scan picks out of others, and a code that is read for some rows of its
+/// block; and what a word of the rows to pick takes.
+const PICKED: f64 = 2.0;
+const MASKED: f64 = 3.0;
+const WORD: f64 = 0.5;
 
 /// The width of a beam at which keeping it in order costs as much again as scoring.
 const WIDE: usize = 3200;
@@ -121,8 +123,8 @@ impl Index {
             Planned { route: Route::Partitions(effort), cost }
         };
         match options.plan {
-            // Few rows are listed, and nothing is faster than to go by the list.
-            _ if among.is_some_and(|among| among.list().is_some()) => return scan,
+            // What is left of few rows is listed, and nothing is faster than to go by the list.
+            _ if among.is_some_and(Selection::is_listed_only) => return scan,
             Some(Plan::Graph) => return graph(),
             Some(Plan::Partitions) => return partitions(),
             Some(Plan::Scan) => return scan,
@@ -146,7 +148,7 @@ impl Index {
     /// The cheapest way to the exact answer among some rows.
     pub(super) fn exact_plan(&self, options: &SearchOptions<'_>, among: Option<&Selection>) -> Planned {
         let scan = Planned { route: Route::Scan, cost: self.scan_cost(options, among) };
-        if !self.file.header().has_partitions() || among.is_some_and(|among| among.list().is_some()) {
+        if !self.file.header().has_partitions() || among.is_some_and(Selection::is_listed_only) {
             return scan;
         }
         let cost = self.partitions_cost(None, options, self.share(among));
@@ -199,7 +201,8 @@ impl Index {
             Some(effort) => (f64::from(effort.coded) * rows * read, f64::from(effort.factor) * k),
             None => (rows * 1.2 * read, rows * f64::from(share) * LEFT + 2.0 * k),
         };
-        self.beginning_cost() + coded * self.code_cost() + scored * self.score_cost()
+        let each = self.code_cost() * (1.0 + (MASKED - 1.0) * f64::from(1.0 - share));
+        self.beginning_cost() + coded * each + scored * self.score_cost()
     }
 
     /// How many codes a search by partitions may read before the exact answer is cheaper.
@@ -208,7 +211,7 @@ impl Index {
             return usize::MAX;
         }
         let exact = self.exact_plan(options, Some(among)).cost;
-        ((exact - self.beginning_cost()) / self.code_cost()).max(0.0) as usize
+        ((exact - self.beginning_cost()) / (self.code_cost() * MASKED)).max(0.0) as usize
     }
 
     /// How many rows a walk may score before the exact answer is cheaper.
@@ -272,7 +275,8 @@ mod tests {
                 workspace.partitions.work = Default::default();
                 let plan = index.find(&user, &options, among, &mut workspace);
                 let work = workspace.partitions.work;
-                let coded = work.coded as f64 * index.code_cost() + work.scored as f64 * index.score_cost();
+                let coded =
+                    work.coded as f64 * index.code_cost() * MASKED + work.scored as f64 * index.score_cost();
                 let exact = index.exact_plan(&options, among).cost;
                 let scanned = if plan == Plan::Scan { index.scan_cost(&options, among) } else { 0.0 };
                 assert!(coded + scanned <= 2.0 * exact + BEGINNING, "{work:?} and {plan:?} for {exact}");

@@ -289,6 +289,7 @@ impl Index {
             aim: Some(Aim {
                 calibration: &self.file.header().partitions,
                 recall: options.recall_or_default(),
+                margin: self.file.header().far_margin,
             }),
         });
         Wanted { k, among, approximate }

@@ -16,6 +16,7 @@ mod calibration;
 mod check;
 mod cluster;
 mod encode;
+mod margin;
 mod model;
 mod score;
 mod search;
@@ -30,6 +31,7 @@ pub(crate) use build::OwnedPartitions;
 pub(crate) use calibrate::{BEGINNING, calibrate, measuring};
 pub(crate) use calibration::{Calibration, Effort};
 pub(crate) use cluster::Clustering;
+pub(crate) use margin::margin;
 pub(crate) use search::{Aim, Among, Scratch, Searched, Wanted};
 
 use bytemuck::{Pod, Zeroable};

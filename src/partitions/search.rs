@@ -26,6 +26,11 @@ const MANY: f32 = 300.0;
 /// How many times the rows read those of clusters that reach what was found must be, for the model to be misled.
 const MISLED: f32 = 2.0;
 
+/// Rows to be found are near the user where they are so many times as large a share of the clusters that are reached as
+/// of all, and far where they are so many times.
+const MORE: f32 = 1.2;
+const LESS: f32 = 0.8;
+
 /// Blocks of the next cluster asked for while one is read.
 const NEXT: usize = 3;
 
@@ -58,7 +63,7 @@ pub(crate) struct Among<'a> {
     pub counts: Option<&'a [Lanes]>,
     /// A search that has to read more codes than this gives up: another way is cheaper.
     pub budget: usize,
-    /// What tells the effort where these rows are near the user.
+    /// What tells the effort where these rows are near the user, or far.
     pub aim: Option<Aim<'a>>,
 }
 
@@ -67,6 +72,8 @@ pub(crate) struct Among<'a> {
 pub(crate) struct Aim<'a> {
     pub calibration: &'a Calibration,
     pub recall: f32,
+    /// How many deviations further to go among rows far from the user.
+    pub margin: f32,
 }
 
 /// What a search did, for those who measure it.
@@ -268,15 +275,24 @@ impl<'a> Searched<'a> {
         }
     }
 
-    /// Goes further where the rows to be found are near the user: there they are a larger share than of all rows, so that
-    /// the best `k` of them are fewer of all, whose clusters the bar lies farther above.
+    /// Goes further where a filter has to do with the user. Where its rows are near, they are a larger share of the best
+    /// rows than of all, so that the best `k` of them are fewer of all, whose clusters the bar lies farther above. Where
+    /// they are far, the model is off by a margin.
     fn go_further(&self, bar: f32, wanted: Wanted<'_>, scratch: &mut Scratch) {
-        let Some(Aim { calibration, recall }) = wanted.among.and_then(|among| among.aim) else { return };
-        let total: usize = scratch.clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
-        let share = (scratch.candidates / total.max(1) as f32).min(1.0);
-        let further = calibration.effort(wanted.k, share, recall);
-        if let Some(further) = further.filter(|further| further.z < scratch.effort.z) {
-            scratch.effort = further;
+        let Some(Aim { calibration, recall, margin }) = wanted.among.and_then(|among| among.aim) else {
+            return;
+        };
+        let reached: usize = scratch.clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
+        let near = scratch.candidates / reached.max(1) as f32;
+        let nearer = near / (scratch.model.rows() / self.rows.len() as f32);
+        let z = scratch.effort.z;
+        if nearer > MORE {
+            let further = calibration.effort(wanted.k, near.min(1.0), recall).unwrap_or(scratch.effort);
+            scratch.effort = Effort { z: further.z.min(z), ..further };
+        } else if nearer < LESS {
+            scratch.effort.z -= margin;
+        }
+        if scratch.effort.z < z {
             self.reach(bar, wanted.k, scratch);
         }
     }

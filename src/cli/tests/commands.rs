@@ -36,7 +36,7 @@ fn json_lines(command: &mut Command) -> Vec<Value> {
     output.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
 }
 
-fn npy(path: &Path, shape: &[u64], values: impl IntoIterator<Item = u64>) {
+fn npy<V: npyz::AutoSerialize>(path: &Path, shape: &[u64], values: impl IntoIterator<Item = V>) {
     let options = npyz::WriteOptions::new().default_dtype().shape(shape);
     let mut writer = options.writer(fs::File::create(path).unwrap()).begin_nd().unwrap();
     writer.extend(values).unwrap();
@@ -260,26 +260,72 @@ fn an_index_has_the_plans_it_is_told_and_searches_by_them() {
 }
 
 #[test]
+fn what_a_user_may_not_see_is_left_out() {
+    let small = small();
+    let [number, expires, deny, candidates] = ["number", "expires", "deny", "candidates"]
+        .map(|name| small.folder.path().join(format!("{name}.npy")));
+    npy(&number, &[3_000], 0..3_000i64);
+    npy(&expires, &[3_000], (0..3_000i64).map(|row| if row < 100 { 500i64 } else { 5_000_000_000 }));
+    let mut build = small.build();
+    build.arg("--column").arg(format!("number={}:number", number.display()));
+    run(build.arg("--expires").arg(format!("expires={}", expires.display())), 0);
+    let search = || {
+        let mut search = small.ask("search");
+        search.args(["-k", "20", "--json", "--filter", "number < 200 and number != 150"]);
+        search
+    };
+    let ids = |answer: &Value| -> Vec<u64> {
+        answer["hits"].as_array().unwrap().iter().map(|hit| hit["id"].as_u64().unwrap()).collect()
+    };
+    for answer in json_lines(&mut search()) {
+        assert_eq!((&answer["matching"], &answer["plan"]), (&99.into(), &"scan".into()));
+        assert!(ids(&answer).len() == 20 && ids(&answer).iter().all(|id| (100..200).contains(id)));
+    }
+    assert_eq!(json_lines(search().args(["--now", "499"]))[0]["matching"], 199);
+
+    let best = ids(&json_lines(&mut search())[1])[0] as i64;
+    npy(&deny, &[3, 2], [-1, -1, best, -1, 199, 198]);
+    let answers = json_lines(search().arg("--deny").arg(&deny));
+    let matching: Vec<&Value> = answers.iter().map(|answer| &answer["matching"]).collect();
+    assert_eq!(matching, [99, 98, 97]);
+    assert!(!ids(&answers[1]).contains(&(best as u64)));
+
+    npy(&candidates, &[4], [best as u64, 250, 50, 7_777]);
+    let mut rank = small.ask("rank");
+    rank.args(["-k", "5", "--json", "--filter", "number < 200", "--candidates"]).arg(&candidates);
+    let answer = &json_lines(rank.arg("--deny").arg(&deny))[1];
+    for (name, count) in [("unknown", 1), ("expired", 1), ("denied", 1), ("filtered", 1), ("matching", 0)] {
+        assert_eq!(answer[name], count, "{name}");
+    }
+
+    let said = run(small.ask("search").args(["--filter", "number <"]), 2).stderr;
+    assert!(String::from_utf8(said).unwrap().contains("character"));
+    npy(&deny, &[2, 1], [1u64, 2]);
+    let said = run(search().arg("--deny").arg(&deny), 1).stderr;
+    assert!(String::from_utf8(said).unwrap().ends_with("give one row a user\n"));
+}
+
+#[test]
 fn rank_takes_one_list_or_one_a_user() {
     let small = Small::built();
     let path = small.folder.path().join("candidates.npy");
     let mut rank = small.ask("rank");
     rank.args(["-k", "2", "--json", "--candidates"]).arg(&path);
 
-    npy(&path, &[5], [10, 20, 30, 999_999, 888_888]);
+    npy(&path, &[5], [10u64, 20, 30, 999_999, 888_888]);
     let answers = json_lines(&mut rank);
     assert_eq!(answers.len(), 3);
     for answer in &answers {
         assert_eq!((&answer["unknown"], answer["hits"].as_array().unwrap().len()), (&2.into(), 2));
     }
-    npy(&path, &[3, 2], [10, 20, 30, 40, 50, 60]);
+    npy(&path, &[3, 2], [10u64, 20, 30, 40, 50, 60]);
     for (user, answer) in json_lines(&mut rank).iter().enumerate() {
         let mut ids: Vec<u64> =
             answer["hits"].as_array().unwrap().iter().map(|hit| hit["id"].as_u64().unwrap()).collect();
         ids.sort_unstable();
         assert_eq!(ids, [20 * user as u64 + 10, 20 * user as u64 + 20]);
     }
-    npy(&path, &[2, 1], [1, 2]);
+    npy(&path, &[2, 1], [1u64, 2]);
     let said = String::from_utf8(run(&mut rank, 1).stderr).unwrap();
     assert!(said.ends_with("2 rows of candidates for 3 users; give one row a user\n"), "{said}");
 }
@@ -551,6 +597,7 @@ fn demo_tells_the_whole_story() {
         "best 1000 of 28165: recall 0.9",
         "best 100 of 28165: recall 0.9",
         "100.0% in exact order",
+        "only department = \"PRODUCE\", which keeps 10",
         "itemdex eval",
     ] {
         assert!(text.contains(part), "no {part} in:\n{text}");
