@@ -300,7 +300,8 @@ struct Eval {
     /// User embeddings, one query a row
     #[arg(long, value_name = "FILE")]
     users: PathBuf,
-    /// Recall at how many items; with --rank, how many candidates to keep
+    /// Recall at how many items; with --rank, how many candidates to keep; with --funnel, how many of the
+    /// teacher's best to look for
     #[arg(short, default_value_t = 100)]
     k: usize,
     /// The beams of walks to measure [default: 50,100,200,400,800; none with another plan]
@@ -321,6 +322,22 @@ struct Eval {
     /// Time ranking instead, of so many candidates drawn at random; with --threads above 1, its throughput too
     #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plan", "plot", "filter", "deny", "now"])]
     rank: Option<usize>,
+    /// Measure how much of a teacher's best the index's order of the candidates keeps: lists of candidates, an
+    /// integer .npy with a row a user
+    #[arg(long, value_name = "FILE", requires = "teacher", conflicts_with_all = ["ef", "recall", "plan", "plot", "rank", "approximate_scores"])]
+    funnel: Option<PathBuf>,
+    /// The teacher's scores of these candidates: a floating-point .npy with a row a user; NaN where it gave none
+    #[arg(long, value_name = "FILE", requires = "funnel")]
+    teacher: Option<PathBuf>,
+    /// How many candidates each stage of the funnel passes on
+    #[arg(
+        long,
+        value_name = "N,N,...",
+        value_delimiter = ',',
+        default_value = "1000,300,100",
+        requires = "funnel"
+    )]
+    stages: Vec<usize>,
     /// How many ranks to time
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]
     calls: u32,

@@ -392,6 +392,40 @@ fn eval_times_ranks_beside_their_memory() {
 }
 
 #[test]
+fn eval_says_what_the_index_keeps_of_a_teachers_best() {
+    let small = Small::built();
+    let index = Index::open(&small.index).unwrap();
+    let users = Dump::options().without_ids().open(&small.users).unwrap().into_matrix().unwrap();
+    // Twenty candidates a user. The teacher holds the index's last five best, and did not score its first.
+    let (mut candidates, mut teacher) = (Vec::new(), Vec::new());
+    for user in users.rows() {
+        let hits = index.search_with(user, &SearchOptions::new(20).recall(1.0)).unwrap().hits;
+        candidates.extend(hits.iter().map(|hit| hit.id));
+        teacher.extend((0..20).map(|place| if place == 0 { f32::NAN } else { place as f32 }));
+    }
+    let [lists, scores] = ["candidates.npy", "teacher.npy"].map(|name| small.folder.path().join(name));
+    let shape = [users.len() as u64, 20];
+    npy(&lists, &shape, candidates);
+    npy(&scores, &shape, teacher);
+    let mut eval = small.ask("eval");
+    eval.args(["-k", "5", "--stages", "20,17,5", "--funnel"]).arg(&lists).arg("--teacher").arg(&scores);
+    assert!(String::from_utf8(run(&mut eval, 0).stdout).unwrap().contains("passed 17"));
+    let funnel = &json(eval.arg("--json"))["funnel"];
+    assert_eq!(
+        (&funnel["best"], &funnel["users"], &funnel["indexed"]),
+        (&5.into(), &users.len().into(), &1.0.into())
+    );
+    let kept: Vec<f64> = (0..3).map(|stage| funnel["stages"][stage]["kept"].as_f64().unwrap()).collect();
+    assert!((kept[0] - 1.0).abs() + (kept[1] - 0.4).abs() + kept[2] < 1e-9, "{kept:?}");
+
+    run(small.ask("eval").arg("--funnel").arg(&lists), 2);
+    npy(&scores, &[1, 20], vec![0.5; 20]);
+    let mut eval = small.ask("eval");
+    let said = run(eval.arg("--funnel").arg(&lists).arg("--teacher").arg(&scores), 1).stderr;
+    assert!(String::from_utf8(said).unwrap().contains("give one row a user"));
+}
+
+#[test]
 fn wrong_usage_exits_with_2_and_failed_work_with_1() {
     run(&mut itemdex(), 2);
     run(itemdex().arg("dance"), 2);
