@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ranking::{Scope, Scratch, Source};
+use crate::ranking::{Scratch, Source};
 use crate::{Error, Hit, Index, Matrix, Plan, RankOptions, Result, SearchOptions};
 
 /// Queries are repeated for at least this long, so that one lucky pass over a small set does not decide.
@@ -52,7 +52,7 @@ pub fn exact(
     progress: impl Fn(usize) + Sync,
 ) -> Result<Vec<Vec<Hit>>> {
     index.check_users(users)?;
-    Ok(index.scan_many(users, Scope::All, (k.min(index.len()), false), threads, progress))
+    Ok(index.scan_exactly(users, k, threads, progress))
 }
 
 /// Recall@k: the share of the exact answer that `found` holds, from 0 to 1. `k` is the length of `exact`; if
@@ -75,13 +75,29 @@ pub fn measure(
     index: &Index,
     users: &Matrix,
     exact: &[Vec<Hit>],
-    options: &SearchOptions,
+    options: &SearchOptions<'_>,
     threads: usize,
 ) -> Result<Point> {
+    measure_each(index, users, exact, |_| *options, threads)
+}
+
+/// The same with options for each user, by the user's number: of other items denied, say.
+///
+/// # Errors
+/// As [`Index::search_with`].
+pub fn measure_each<'a>(
+    index: &Index,
+    users: &Matrix,
+    exact: &[Vec<Hit>],
+    options: impl Fn(usize) -> SearchOptions<'a> + Sync,
+    threads: usize,
+) -> Result<Point> {
+    let options = &options;
     let mut recalls = Vec::with_capacity(users.len());
     let mut plan = Plan::Scan;
-    for (user, exact) in users.rows().zip(exact) {
-        let found = index.search_with(user, options)?;
+    for ((number, user), exact) in users.rows().enumerate().zip(exact) {
+        let options = options(number);
+        let found = index.search_with(user, &options)?;
         plan = found.plan;
         let mut hits = found.hits;
         if options.approximate() {
@@ -97,9 +113,10 @@ pub fn measure(
         let run = |thread: usize| {
             let mut times = Vec::new();
             while started.elapsed() < MEASURED_FOR {
-                for user in users.rows().skip(thread).step_by(threads.max(1)) {
+                for (number, user) in users.rows().enumerate().skip(thread).step_by(threads.max(1)) {
+                    let options = options(number);
                     let asked = Instant::now();
-                    std::hint::black_box(index.search_with(user, options))?;
+                    std::hint::black_box(index.search_with(user, &options))?;
                     times.push(asked.elapsed());
                 }
             }
@@ -115,7 +132,7 @@ pub fn measure(
     recalls.sort_unstable_by(f64::total_cmp);
     Ok(Point {
         plan,
-        ef: index.ef(options)?,
+        ef: index.ef(&options(0))?,
         recall: recalls.iter().sum::<f64>() / recalls.len().max(1) as f64,
         recall_p5: recalls.get(recalls.len() / 20).copied().unwrap_or(1.0),
         qps: times.len() as f64 / elapsed.as_secs_f64(),

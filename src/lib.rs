@@ -95,6 +95,8 @@ pub use vectors::{EmbeddingValue, MAX_NORM, Matrix};
 mod guides {
     #[doc = include_str!("../README.md")]
     struct Readme;
+    #[doc = include_str!("../docs/filters.md")]
+    struct Filters;
     #[doc = include_str!("../docs/ranking.md")]
     struct Ranking;
     #[doc = include_str!("../docs/serving.md")]

@@ -62,6 +62,11 @@ fn parquet_files_do_no_harm() {
 }
 
 #[test]
+fn texts_of_filters_do_no_harm() {
+    go_through("filter", 2_000, harness::filter);
+}
+
+#[test]
 fn logs_do_no_harm() {
     go_through("log", 300, harness::log);
 }
@@ -86,7 +91,7 @@ fn write_the_seeds() {
     };
     use arrow::datatypes::{Float32Type, Float64Type};
     use itemdex::live::{Change, LiveOptions, PublishOptions};
-    use itemdex::{IndexBuilder, Plan, Quantization};
+    use itemdex::{Column, ColumnKind, IndexBuilder, Plan, Quantization};
     use parquet::arrow::ArrowWriter;
     use parquet::basic::{Compression, ZstdLevel};
     use parquet::file::properties::WriterProperties;
@@ -110,6 +115,29 @@ fn write_the_seeds() {
     write("index", "partitions", &fs::read(&build_with(&alone, &items(110, 10, 5)).path).unwrap());
     let one = build_with(&builder(2).quantize(Quantization::None), &items(1, 1, 3));
     write("index", "one_row", &fs::read(&one.path).unwrap());
+
+    let columns = [
+        Column::new("region", ColumnKind::Tag, (0..40).map(|row| ["JP", "US", "BR"][row % 3])),
+        Column::new(
+            "labels",
+            ColumnKind::Tag,
+            (0..40).map(|row| (row % 4 > 0).then(|| ["a", "b"].repeat(row % 3))),
+        ),
+        Column::new("author", ColumnKind::Tag, (0..40u64).map(|row| row % 21)),
+        Column::new(
+            "price",
+            ColumnKind::Number,
+            (0..40).map(|row| (row % 5 > 0).then_some(row as f32 / 3.0)),
+        ),
+        Column::new("age", ColumnKind::Number, (0..40).map(|row| row * 7 % 11)),
+        Column::new("new", ColumnKind::Flag, (0..40).map(|row| (row % 3 > 0).then_some(row % 2 == 0))),
+        Column::new("until", ColumnKind::Expires, (0..40).map(|row| (row % 3 > 0).then_some(row))),
+    ];
+    for (name, columns) in [("columns", &columns[..3]), ("numbers", &columns[3..])] {
+        let builder = IndexBuilder::new("v1").m(2).threads(1);
+        let builder = columns.iter().flatten().cloned().fold(builder, IndexBuilder::column);
+        write("index", name, &fs::read(&build_with(&builder, &items(40, 3, 3)).path).unwrap());
+    }
 
     let array = |descr: &str, shape: &str, values: &[u8]| {
         let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");

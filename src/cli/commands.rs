@@ -1,5 +1,6 @@
 //! The commands, one function each.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::Path;
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use itemdex::dump::{Dump, IdLists};
 use itemdex::live::Catalog;
 use itemdex::{
-    BuildReport, Builder, Hit, Index, IndexBuilder, Matrix, Plan, Progress, Quantization, SearchOptions,
+    BuildReport, Builder, ColumnInfo, Dropped, Hit, Index, IndexBuilder, Matrix, Progress, Quantization,
+    RankOptions, SearchOptions,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -80,13 +82,22 @@ struct HitJson {
     score: f32,
 }
 
+/// What is said of the candidates of a rank.
+#[derive(Serialize)]
+struct CandidatesJson {
+    unknown: usize,
+    expired: usize,
+    denied: usize,
+    filtered: usize,
+}
+
 #[derive(Serialize)]
 struct UserJson {
     user: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plan: Option<&'static str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    candidates: Option<CandidatesJson>,
+    matching: usize,
+    plan: &'static str,
     hits: Vec<HitJson>,
 }
 
@@ -116,6 +127,8 @@ pub(crate) fn build(args: &Build) -> Done {
         }
         builder = builder.user_sample(users.into_matrix()?);
     }
+    let columns = args.columns.read(&args.items, args.target.out.as_deref())?;
+    builder = columns.into_iter().fold(builder, IndexBuilder::column);
     builder = builder.builder(match args.builder {
         crate::Builder::Native => Builder::Native,
         #[cfg(feature = "hnsw_rs")]
@@ -201,6 +214,14 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         for (name, bytes) in &info.sections {
             writeln!(out, "  {name:<12} {bytes:>14}")?;
         }
+        if !info.columns.is_empty() {
+            let (name, kind, of) = ("column", "kind", "of");
+            writeln!(out, "{name:<14} {kind:<8} {of:<7} {:>12} {:>12} {:>14}", "distinct", "null", "bytes")?;
+        }
+        for ColumnInfo { name, kind, type_name, distinct, nulls, bytes, .. } in &info.columns {
+            let kind = kind.name();
+            writeln!(out, "  {name:<12} {kind:<8} {type_name:<7} {distinct:>12} {nulls:>12} {bytes:>14}")?;
+        }
         writeln!(out, "calibration    ef   recall@10  recall@100  recall@1000")?;
         for (ef, [at_10, at_100, at_1000]) in &info.calibration {
             writeln!(out, "           {ef:>6} {at_10:>11.4} {at_100:>11.4} {at_1000:>12.4}")?;
@@ -237,10 +258,13 @@ pub(crate) fn search(args: &Search) -> Done {
     if let Some(plan) = args.plan {
         options = options.plan(plan.into());
     }
+    let shown = args.shown.read(&index, users.len())?;
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
+        let options = shown.search(user, options);
         let found = index.search_with(embedding, &options).map_err(|error| Failure::OfUser(user, error))?;
-        print_hits(&mut out, user, Some(found.plan), None, &found.hits, args.json)?;
+        let (plan, matching) = (found.plan.name(), found.matching);
+        print_hits(&mut out, UserJson::new(user, None, (matching, plan), &found.hits), args.json)?;
     }
     Ok(out.flush()?)
 }
@@ -255,33 +279,53 @@ pub(crate) fn rank(args: &Rank) -> Done {
             "{path}: {lists} rows of candidates for {users} users; give one row a user"
         )));
     }
+    let shown = args.shown.read(&index, users.len())?;
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
         let list = candidates.list(user);
-        let ranked = index.rank(embedding, list, args.k).map_err(|error| Failure::OfUser(user, error))?;
-        print_hits(&mut out, user, None, Some(ranked.unknown.len()), &ranked.hits, args.json)?;
+        let options = shown.rank(user, RankOptions::new(args.k));
+        let ranked =
+            index.rank_with(embedding, list, &options).map_err(|error| Failure::OfUser(user, error))?;
+        let (unknown, dropped) = (ranked.unknown.len(), ranked.dropped);
+        let Dropped { expired, denied, filtered, .. } = dropped;
+        let distinct = list.iter().collect::<HashSet<_>>().len();
+        let matching = distinct - unknown - expired - denied - filtered;
+        let of_candidates = CandidatesJson { unknown, expired, denied, filtered };
+        let answer = UserJson::new(user, Some(of_candidates), (matching, "rank"), &ranked.hits);
+        print_hits(&mut out, answer, args.json)?;
     }
     Ok(out.flush()?)
 }
 
-fn print_hits(
-    out: &mut impl Write,
-    user: usize,
-    plan: Option<Plan>,
-    unknown: Option<usize>,
-    hits: &[Hit],
-    json: bool,
-) -> Done {
-    if json {
+impl UserJson {
+    fn new(
+        user: usize,
+        candidates: Option<CandidatesJson>,
+        (matching, plan): (usize, &'static str),
+        hits: &[Hit],
+    ) -> UserJson {
         let hits = hits.iter().map(|&Hit { id, score }| HitJson { id, score }).collect();
-        serde_json::to_writer(&mut *out, &UserJson { user, unknown, plan: plan.map(Plan::name), hits })?;
+        UserJson { user, candidates, matching, plan, hits }
+    }
+}
+
+fn print_hits(out: &mut impl Write, answer: UserJson, json: bool) -> Done {
+    if json {
+        serde_json::to_writer(&mut *out, &answer)?;
         writeln!(out)?;
         return Ok(());
     }
-    match (unknown, plan) {
-        (Some(unknown), _) => writeln!(out, "user {user}  ({unknown} candidates unknown)")?,
-        (None, Some(plan)) => writeln!(out, "user {user}  (by {})", plan.name())?,
-        (None, None) => writeln!(out, "user {user}")?,
+    let UserJson { user, candidates, plan, hits, .. } = answer;
+    match candidates {
+        Some(CandidatesJson { unknown, expired, denied, filtered }) => {
+            write!(out, "user {user}  ({unknown} candidates unknown")?;
+            let dropped = [(expired, "expired"), (denied, "denied"), (filtered, "filtered")];
+            for (count, why) in dropped.into_iter().filter(|(count, _)| *count > 0) {
+                write!(out, ", {count} {why}")?;
+            }
+            writeln!(out, ")")?;
+        }
+        None => writeln!(out, "user {user}  (by {plan})")?,
     }
     for (place, hit) in (1..).zip(hits) {
         writeln!(out, "{place:>6}  {:>20}  {:>12.6}", hit.id, hit.score)?;

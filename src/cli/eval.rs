@@ -5,13 +5,14 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use itemdex::eval::{Point, exact, measure, measure_rank, measure_rank_threads, quantile};
+use itemdex::eval::{Point, exact, measure_each, measure_rank, measure_rank_threads, quantile};
 use itemdex::{Hit, Index, Matrix, OpenOptions, SearchOptions};
 use plotters::prelude::*;
 use serde_json::json;
 
 use crate::commands::{Done, Failure, output, read_users};
 use crate::progress::Meter;
+use crate::shown::Shown;
 use crate::{Eval, Plan};
 
 /// What is measured where nothing else is asked for.
@@ -32,15 +33,19 @@ pub(crate) fn eval(args: &Eval) -> Done {
         }
         return rank(&index, &users, candidates, args);
     }
-    let asked = asked(&index, args);
+    let (asked, shown) = (asked(&index, args), args.shown.read(&index, users.len())?);
     // Before the exact answers, which take long: whether all of it can be asked.
-    for (options, _) in &asked {
-        index.search_with(users.row(0), options)?;
+    for &(options, _) in &asked {
+        index.search_with(users.row(0), &shown.search(0, options))?;
     }
-    let truth = truth(&index, &users, args.k)?;
-    let points = asked
-        .into_iter()
-        .map(|(options, target)| Ok((measure(&index, &users, &truth, &options, args.threads)?, target)));
+    let truth = match shown.is_all() {
+        true => truth(&index, &users, args.k)?,
+        false => truth_shown(&index, &users, args.k, &shown)?,
+    };
+    let points = asked.into_iter().map(|(options, target)| {
+        let each = |user| shown.search(user, options);
+        Ok((measure_each(&index, &users, &truth, each, args.threads)?, target))
+    });
     let points = points.collect::<Result<Vec<Measured>, Failure>>()?;
     if let Some(path) = &args.plot {
         plot(path, args.k, &points)
@@ -82,6 +87,15 @@ pub(crate) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<H
     let truth = exact(index, users, k, cores, |done| meter.show("exact", done as u64, total));
     meter.clear();
     Ok(truth?)
+}
+
+/// The exact answers among what each user may see.
+fn truth_shown(index: &Index, users: &Matrix, k: usize, shown: &Shown) -> Result<Vec<Vec<Hit>>, Failure> {
+    let answer = |(user, embedding)| {
+        let options = shown.search(user, SearchOptions::new(k).recall(1.0));
+        Ok(index.search_with(embedding, &options)?.hits)
+    };
+    users.rows().enumerate().map(answer).collect()
 }
 
 /// The searches to measure: each beam once, and the recalls; without any, usual ones.

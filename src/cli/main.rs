@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod catalog;
+mod columns;
 mod commands;
 mod demo;
 mod eval;
 mod progress;
+mod shown;
 mod topk;
 
 use std::io;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shown::ShownArgs;
 use tracing_subscriber::EnvFilter;
 
 /// An embedded item index for two-tower recommenders.
@@ -31,7 +34,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Build an index file from a dump of item embeddings
-    Build(Build),
+    Build(Box<Build>),
     /// Say what an index file holds
     Info {
         index: PathBuf,
@@ -116,6 +119,8 @@ struct Build {
     /// Parquet: the column of embeddings
     #[arg(long, value_name = "NAME", default_value = "embedding")]
     vector_column: String,
+    #[command(flatten)]
+    columns: columns::Columns,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -262,6 +267,8 @@ struct Search {
     /// How to find them [default: whatever is expected to be fastest]
     #[arg(long, value_enum)]
     plan: Option<Plan>,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,
@@ -279,6 +286,8 @@ struct Rank {
     /// How many of them to keep
     #[arg(short, default_value_t = 1000)]
     k: usize,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Print one JSON object a line and a user
     #[arg(long)]
     json: bool,
@@ -309,7 +318,7 @@ struct Eval {
     #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: usize,
     /// Time ranking instead, of so many candidates drawn at random; with --threads above 1, its throughput too
-    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plan", "plot"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plan", "plot", "filter", "deny", "now"])]
     rank: Option<usize>,
     /// How many ranks to time
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]
@@ -317,6 +326,8 @@ struct Eval {
     /// Copy the index into memory, on huge pages where the system has them
     #[arg(long)]
     resident: bool,
+    #[command(flatten)]
+    shown: ShownArgs,
     /// Draw recall against queries per second
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,

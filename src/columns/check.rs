@@ -110,7 +110,7 @@ impl Stored<'_> {
         for row in 0..self.rows as u32 {
             let tags = self.row_tags(row);
             ensure(
-                tags.is_sorted_by(|a, b| a < b) && !(self.is_null(row) && !tags.is_empty()),
+                tags.is_sorted_by(|a, b| a < b) && (!self.is_null(row) || tags.is_empty()),
                 Part::RowTags,
                 "the tags of a row are not in order, or a row with tags is null",
             )?;

@@ -156,6 +156,11 @@ impl Column {
         &self.name
     }
 
+    /// What it is for.
+    pub fn kind(&self) -> ColumnKind {
+        self.kind
+    }
+
     /// How many rows it has.
     pub fn len(&self) -> usize {
         self.present.len()

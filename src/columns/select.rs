@@ -107,6 +107,10 @@ impl<'a> Stored<'a> {
             (Type::Tags, Scalar::Text(_)) | (Type::Ids, Scalar::Integer(_)) => Ok(()),
             (Type::Integers | Type::Reals | Type::Expiries, Scalar::Integer(_) | Scalar::Real(_)) => Ok(()),
             (Type::Flags, Scalar::Flag(_)) => Ok(()),
+            // Without any tag nothing says which they would be.
+            (Type::Tags | Type::Ids, Scalar::Text(_) | Scalar::Integer(_)) if self.entry.distinct == 0 => {
+                Ok(())
+            }
             (_, literal) => {
                 Err(bad(format!("column {name} has {holds}; it cannot be compared with {literal}")))
             }

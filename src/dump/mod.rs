@@ -9,21 +9,27 @@
 //! | `.fvecs` | each row an `i32` dim, then `f32` values | a second file |
 //! | `.parquet` (feature `parquet`) | a list column of floats | an integer column, or a second file |
 //!
+//! [`read_column`] reads what is known of the items beside their embeddings, for filters.
+//!
 //! The second file is a 1-D `.npy` of `u64`, `i64`, `u32` or `i32`. Without one, ids are row numbers.
 //!
 //! Opening a dump compares its length with its header, so that a dump that was cut short fails before work is
 //! spent on it. The build checks that values are finite and ids distinct.
 
+mod columns;
 mod npy;
 #[cfg(feature = "parquet")]
 mod pages;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "parquet")]
+mod parquet_columns;
 mod records;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use columns::read_column;
 use records::Records;
 
 use crate::limits::{MAX_DIM, MAX_ROWS};
@@ -172,8 +178,13 @@ impl DumpOptions {
 
     #[cfg(not(feature = "parquet"))]
     fn open_parquet(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
-        Err(Error::dump(path, "this build does not read parquet; build itemdex with `--features parquet`"))
+        Err(without_parquet(path))
     }
+}
+
+#[cfg(not(feature = "parquet"))]
+fn without_parquet(path: &Path) -> Error {
+    Error::dump(path, "this build does not read parquet; build itemdex with `--features parquet`")
 }
 
 fn open_ids(ids: &Path, items: &Path, rows: u64) -> Result<Records> {
@@ -248,7 +259,7 @@ impl Dump {
         }
         let rows = batch.rows.len() / self.dim;
         match &mut self.ids {
-            Some(ids) => ids.read_ids(rows, &mut batch.ids)?,
+            Some(ids) => ids.read_ids(rows, false, &mut batch.ids)?,
             None if batch.ids.is_empty() => batch.ids.extend(self.next..self.next + rows as u64),
             None => {}
         }
@@ -271,12 +282,12 @@ impl Dump {
     }
 }
 
-/// Lists of candidates to rank, read from an integer `.npy`.
+/// Lists of ids, read from an integer `.npy`: candidates to rank, or items to deny.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IdLists {
     ids: Vec<u64>,
-    /// The length of each list, and how many there are; `None` for one list for all users.
-    shape: Option<(usize, usize)>,
+    /// Where in `ids` each list ends; `None` for one list for all users.
+    ends: Option<Vec<usize>>,
 }
 
 impl IdLists {
@@ -285,20 +296,27 @@ impl IdLists {
     /// # Errors
     /// [`Error::Io`] and [`Error::BadDump`].
     pub fn open(path: impl AsRef<Path>) -> Result<IdLists> {
-        npy::read_id_lists(path.as_ref())
+        npy::read_id_lists(path.as_ref(), false)
+    }
+
+    /// The same of lists that may be of different lengths: -1 fills a row, and is no item.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::BadDump`].
+    pub fn open_filled(path: impl AsRef<Path>) -> Result<IdLists> {
+        npy::read_id_lists(path.as_ref(), true)
     }
 
     /// How many lists there are; `None` if there is one for all users.
     pub fn lists(&self) -> Option<usize> {
-        self.shape.map(|(_, lists)| lists)
+        self.ends.as_ref().map(Vec::len)
     }
 
     /// The list for a user; empty for a user beyond the last list.
     pub fn list(&self, user: usize) -> &[u64] {
-        match self.shape {
-            None => &self.ids,
-            Some((length, lists)) if user < lists => &self.ids[user * length..][..length],
-            Some(_) => &[],
-        }
+        let Some(ends) = &self.ends else { return &self.ids };
+        let Some(&end) = ends.get(user) else { return &[] };
+        let start = if user == 0 { 0 } else { ends[user - 1] };
+        &self.ids[start..end]
     }
 }

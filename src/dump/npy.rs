@@ -5,7 +5,7 @@ use std::path::Path;
 use npyz::{NpyHeader, Order};
 
 use super::IdLists;
-use super::records::{Layout, Records, Value, open};
+use super::records::{Layout, NO_ITEM, Records, Value, open};
 use crate::{Error, Result};
 
 /// The longest header that is read. Plain arrays have one of 128 bytes; a crafted one could say gigabytes.
@@ -33,7 +33,8 @@ pub(super) fn open_ids(path: &Path) -> Result<Records> {
     header.records(path, file, rows, 1)
 }
 
-pub(super) fn read_id_lists(path: &Path) -> Result<IdLists> {
+/// With `fills`, -1 stands for no item.
+pub(super) fn read_id_lists(path: &Path, fills: bool) -> Result<IdLists> {
     let (file, header) = open_array(path)?;
     header.check_integers(path)?;
     let (rows, width, one) = match *header.shape {
@@ -49,9 +50,34 @@ pub(super) fn read_id_lists(path: &Path) -> Result<IdLists> {
     let mut ids = Vec::new();
     // Lists of length 0 hold no values, however many lists there are.
     if width > 0 {
-        records.read_ids(rows as usize, &mut ids)?;
+        records.read_ids(rows as usize, fills, &mut ids)?;
     }
-    Ok(IdLists { ids, shape: (!one).then_some((width as usize, rows as usize)) })
+    let mut ends: Vec<usize> = (1..=rows as usize).map(|list| list * width as usize).collect();
+    if fills && header.is_signed() {
+        let mut kept = Vec::with_capacity(ids.len());
+        for (list, end) in ids.chunks(width.max(1) as usize).zip(&mut ends) {
+            kept.extend(list.iter().filter(|&&id| id != NO_ITEM));
+            *end = kept.len();
+        }
+        ids = kept;
+    }
+    Ok(IdLists { ids, ends: (!one).then_some(ends) })
+}
+
+/// The values of a column: one a row in a 1-D array, or in a 2-D one so many as it is wide.
+pub(super) fn open_column(path: &Path) -> Result<(Records, bool)> {
+    let (file, header) = open_array(path)?;
+    match *header.shape {
+        [rows] => Ok((header.records(path, file, rows, 1)?, false)),
+        [rows, width] if width > 0 => Ok((header.records(path, file, rows, width)?, true)),
+        _ => {
+            let problem = format!(
+                "its shape is {:?}; columns are 1-D, or for tags 2-D with a row an item",
+                header.shape
+            );
+            Err(Error::dump(path, problem))
+        }
+    }
 }
 
 struct Header {
@@ -68,13 +94,17 @@ impl Header {
         Records::new(path, file, Layout { start: self.start, value: self.value, prefix: 0, width, rows })
     }
 
+    fn is_signed(&self) -> bool {
+        matches!(self.value, Value::I64 | Value::I32)
+    }
+
     fn check_integers(&self, path: &Path) -> Result<()> {
         match self.value {
-            Value::F16 | Value::F32 | Value::F64 => Err(Error::dump(
+            Value::U64 | Value::I64 | Value::U32 | Value::I32 => Ok(()),
+            _ => Err(Error::dump(
                 path,
                 format!("its values are {:?}; ids are u64, i64, u32 or i32", self.value),
             )),
-            _ => Ok(()),
         }
     }
 }
@@ -96,6 +126,9 @@ fn value_of(path: &Path, header: &NpyHeader) -> Result<Value> {
     let descr = header.dtype().descr();
     let descr = descr.trim_matches('\'');
     Ok(match descr {
+        "|b1" => Value::Bool,
+        "|u1" => Value::U8,
+        "|i1" => Value::I8,
         "<f2" => Value::F16,
         "<f4" => Value::F32,
         "<f8" => Value::F64,

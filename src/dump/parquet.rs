@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt::Display;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -38,9 +39,7 @@ impl Columns {
         let schema = builder.schema();
         let vector = column(path, schema, vector_column, "--vector-column")?;
         let id = id_column.map(|name| column(path, schema, name, "--id-column")).transpose()?;
-        let wanted = ProjectionMask::roots(builder.parquet_schema(), id.into_iter().chain([vector]));
-        check_pages(path, builder.metadata(), &wanted)?;
-        let reader = decoded(path, || builder.with_projection(wanted).with_batch_size(BATCH_ROWS).build())?;
+        let reader = reader(path, builder, id.into_iter().chain([vector]))?;
         let mut columns = Columns {
             path: path.to_owned(),
             reader,
@@ -179,6 +178,17 @@ impl Columns {
     }
 }
 
+/// A reader of some columns of a file.
+pub(super) fn reader(
+    path: &Path,
+    builder: ParquetRecordBatchReaderBuilder<File>,
+    columns: impl IntoIterator<Item = usize>,
+) -> Result<ParquetRecordBatchReader> {
+    let wanted = ProjectionMask::roots(builder.parquet_schema(), columns);
+    check_pages(path, builder.metadata(), &wanted)?;
+    decoded(path, || builder.with_projection(wanted).with_batch_size(BATCH_ROWS).build())
+}
+
 /// Refuses what the parquet crate would not check itself: columns that lie outside of the file, and pages that ask for
 /// much more memory than they have bytes.
 fn check_pages(path: &Path, metadata: &ParquetMetaData, wanted: &ProjectionMask) -> Result<()> {
@@ -204,7 +214,7 @@ fn check_pages(path: &Path, metadata: &ParquetMetaData, wanted: &ProjectionMask)
     Ok(())
 }
 
-fn column(path: &Path, schema: &Schema, name: &str, option: &str) -> Result<usize> {
+pub(super) fn column(path: &Path, schema: &Schema, name: &str, option: &str) -> Result<usize> {
     schema.index_of(name).map_err(|_| {
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         Error::dump(path, format!("it has no column {name}, but {}; name yours ({option})", names.join(", ")))
@@ -212,13 +222,16 @@ fn column(path: &Path, schema: &Schema, name: &str, option: &str) -> Result<usiz
 }
 
 /// Calls the parquet crate, which may panic on a damaged file, and turns a panic into an error.
-fn decoded<T, E: Display>(path: &Path, decode: impl FnOnce() -> std::result::Result<T, E>) -> Result<T> {
+pub(super) fn decoded<T, E: Display>(
+    path: &Path,
+    decode: impl FnOnce() -> std::result::Result<T, E>,
+) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(decoded) => decoded.map_err(unreadable(path)),
         Err(_) => Err(Error::dump(path, "it cannot be read as parquet: it is damaged; write it anew")),
     }
 }
 
-fn unreadable<E: Display>(path: &Path) -> impl FnOnce(E) -> Error {
+pub(super) fn unreadable<E: Display>(path: &Path) -> impl FnOnce(E) -> Error {
     move |error| Error::dump(path, format!("it cannot be read as parquet: {error}"))
 }

@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// How a value is stored, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
+    Bool,
+    U8,
+    I8,
     F16,
     F32,
     F64,
@@ -20,9 +23,13 @@ pub(super) enum Value {
     I64,
 }
 
+/// What -1 is read as where it stands for no item.
+pub(super) const NO_ITEM: u64 = u64::MAX;
+
 impl Value {
     fn bytes(self) -> usize {
         match self {
+            Value::Bool | Value::U8 | Value::I8 => 1,
             Value::F16 => 2,
             Value::F32 | Value::U32 | Value::I32 => 4,
             Value::F64 | Value::U64 | Value::I64 => 8,
@@ -129,8 +136,8 @@ impl Records {
         Ok(())
     }
 
-    /// Appends the values of the next rows, at most `most`, as ids.
-    pub fn read_ids(&mut self, most: usize, out: &mut Vec<u64>) -> Result<()> {
+    /// Appends the values of the next rows, at most `most`, as ids. With `fills`, -1 becomes [`NO_ITEM`].
+    pub fn read_ids(&mut self, most: usize, fills: bool, out: &mut Vec<u64>) -> Result<()> {
         self.read(most)?;
         let before = out.len();
         match self.layout.value {
@@ -141,7 +148,8 @@ impl Records {
             _ => out.extend(each::<i32>(&self.bytes).map(|id| i64::from(id) as u64)),
         }
         let signed = matches!(self.layout.value, Value::I64 | Value::I32);
-        match out[before..].iter().position(|&id| signed && id > i64::MAX as u64) {
+        match out[before..].iter().position(|&id| signed && id > i64::MAX as u64 && !(fills && id == NO_ITEM))
+        {
             Some(at) => {
                 let row = at / self.layout.width.max(1);
                 let problem =
@@ -150,6 +158,25 @@ impl Records {
             }
             None => Ok(()),
         }
+    }
+
+    /// The values of the next rows, at most `most`, as numbers: `f64` where they are reals, else integers.
+    pub fn read_numbers(&mut self, most: usize) -> Result<Numbers> {
+        self.read(most)?;
+        let bytes = &self.bytes;
+        Ok(match self.layout.value {
+            Value::F16 => {
+                Numbers::Reals(each::<u16>(bytes).map(|bits| f16::from_bits(bits).into()).collect())
+            }
+            Value::F32 => Numbers::Reals(each::<f32>(bytes).map(f64::from).collect()),
+            Value::F64 => Numbers::Reals(each(bytes).collect()),
+            Value::Bool | Value::U8 => Numbers::Integers(bytes.iter().map(|&value| value.into()).collect()),
+            Value::I8 => Numbers::Integers(each::<i8>(bytes).map(i128::from).collect()),
+            Value::U32 => Numbers::Integers(each::<u32>(bytes).map(i128::from).collect()),
+            Value::I32 => Numbers::Integers(each::<i32>(bytes).map(i128::from).collect()),
+            Value::U64 => Numbers::Integers(each::<u64>(bytes).map(i128::from).collect()),
+            Value::I64 => Numbers::Integers(each::<i64>(bytes).map(i128::from).collect()),
+        })
     }
 
     /// Reads the bytes of the next rows, at most `most`.
@@ -169,6 +196,12 @@ impl Records {
     fn row_bytes(&self) -> usize {
         self.layout.prefix + self.layout.width * self.layout.value.bytes()
     }
+}
+
+/// Values of an array.
+pub(super) enum Numbers {
+    Integers(Vec<i128>),
+    Reals(Vec<f64>),
 }
 
 /// The values in `bytes`, which need not be aligned.

@@ -59,11 +59,7 @@ impl Index {
         channels: &[Channel<'_>],
         options: &RankOptions<'_>,
     ) -> Result<RankedChannels> {
-        self.check_shown(&options.shown)?;
-        channels
-            .iter()
-            .filter_map(|channel| channel.filter)
-            .try_for_each(|filter| self.check_filter(filter))?;
+        self.check_channels(channels, options)?;
         let sources = self.sources(user, channels, options.k)?;
         Ok(self.ranked_channels(user, channels, &sources[..channels.len()], options, &[]))
     }
@@ -106,6 +102,12 @@ impl Index {
         let hits = channel_hits.clone();
         self.put_back(workspace);
         RankedChannels { hits, unknown, dropped }
+    }
+
+    /// Refuses options and filters of channels that were made for another index.
+    pub(crate) fn check_channels(&self, channels: &[Channel<'_>], options: &RankOptions<'_>) -> Result<()> {
+        self.check_shown(&options.shown)?;
+        channels.iter().filter_map(|channel| channel.filter).try_for_each(|filter| self.check_filter(filter))
     }
 
     /// Checks that channels can be ranked for a user; returns their candidates.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Index;
+use super::options::seconds_now;
 use crate::columns::{Columns, Entry, Expression, Filter, Values, directory_problem};
 use crate::file::Section;
 use crate::row_set::Excluded;
@@ -69,15 +69,10 @@ impl Index {
         }
         let wrong = |problem| Err(self.file.wrong(Section::ColumnDirectory, 0, problem));
         let directory: &[u8] = self.file.section(Section::ColumnDirectory);
-        if directory.is_empty() || directory.len() % size_of::<Entry>() != 0 {
+        if directory.is_empty() || !directory.len().is_multiple_of(size_of::<Entry>()) {
             return wrong(format!("the directory of columns has {} bytes", directory.len()));
         }
         let Columns { entries, bytes, rows } = self.columns();
         directory_problem(entries, rows as u64, bytes.len() as u64).map_or(Ok(()), wrong)
     }
-}
-
-/// The seconds since 1970.
-pub(crate) fn seconds_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

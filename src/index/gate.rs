@@ -1,5 +1,6 @@
 //! What of the items a request may see, found in the index.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use super::Index;
@@ -23,15 +24,23 @@ pub struct Dropped {
 
 /// Why an item is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     Expired,
     Denied,
     Filtered,
 }
 
+impl AddAssign for Dropped {
+    fn add_assign(&mut self, more: Dropped) {
+        self.expired += more.expired;
+        self.denied += more.denied;
+        self.filtered += more.filtered;
+    }
+}
+
 impl Dropped {
     /// Counts a verdict; whether it lets the item pass.
-    pub(super) fn note(&mut self, verdict: Option<Reason>) -> bool {
+    pub(crate) fn note(&mut self, verdict: Option<Reason>) -> bool {
         match verdict {
             None => return true,
             Some(Reason::Expired) => self.expired += 1,
@@ -93,6 +102,15 @@ impl Index {
             true => Err(Error::StaleRows { path: self.file.path().to_owned() }),
             false => Ok(()),
         }
+    }
+
+    /// How many of some rows a request may see, as far as rows tell.
+    pub(crate) fn count_shown(&self, shown: &Shown<'_>, rows: &[u32]) -> usize {
+        let mut workspace = self.workspace();
+        let gate = self.gate(shown, &[], &mut workspace.sieve.named);
+        let count = rows.iter().filter(|&&row| gate.selects(row)).count();
+        self.put_back(workspace);
+        count
     }
 
     /// Finds what a request may see, less the rows that are `hidden`.
@@ -183,6 +201,23 @@ impl<'a> Gate<'a> {
         filtered.then_some(Reason::Filtered)
     }
 
+    /// Whether a row is among those that are selected.
+    fn selects(&self, row: u32) -> bool {
+        let holds = |rows: &RowSet| rows.contains(row);
+        !self.dropped().any(holds) && self.kept().all(holds)
+    }
+
+    /// The sets of rows that are left out, and those that rows have to be in.
+    fn dropped(&self) -> impl Iterator<Item = &RowSet> {
+        let denied = self.deny.iter().flatten().filter_map(|test| test.rows());
+        self.expired.as_deref().map(Excluded::rows).into_iter().chain(denied)
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &RowSet> {
+        let allowed = self.allow.iter().filter_map(|test| test.rows());
+        self.filter.iter().map(|filter| filter.rows()).chain(allowed)
+    }
+
     /// Whether ids have to be asked about, beyond the rows that pass.
     pub fn asks(&self) -> bool {
         let asks = |test: &Test<'_>| matches!(test, Test::Ids(_));
@@ -201,22 +236,13 @@ impl<'a> Gate<'a> {
 
     /// The rows that pass, as far as rows tell; none where all do. `passing` is only used for its space.
     pub fn select<'s>(&'s self, passing: &'s mut Selection) -> Option<&'s Selection> {
-        let expired = self.expired.as_deref();
-        let dropped = || {
-            let denied = self.deny.iter().flatten().filter_map(|test| test.rows());
-            expired.map(Excluded::rows).into_iter().chain(denied)
-        };
-        let kept = || {
-            let allowed = self.allow.iter().filter_map(|test| test.rows());
-            self.filter.iter().map(|filter| filter.rows()).chain(allowed)
-        };
         let allowed = self.allow.and_then(Test::prepared).map(ItemSet::selection);
         let mut ready = self.filter.map(Filter::selection).into_iter().chain(allowed);
-        let whole = match (dropped().count(), kept().count()) {
+        let whole = match (self.dropped().count(), self.kept().count()) {
             (0, 0) => return None,
             (1, 0) => {
                 let denied = self.deny[0].and_then(Test::prepared).map(ItemSet::others);
-                denied.or(expired.map(Excluded::others))
+                denied.or(self.expired.as_deref().map(Excluded::others))
             }
             (0, 1) => ready.next(),
             _ => None,
@@ -225,19 +251,17 @@ impl<'a> Gate<'a> {
             return whole;
         }
         if let Some(rows) = ready.find_map(Selection::list) {
-            let passes = |row: &u32| {
-                kept().all(|rows| rows.contains(*row)) && !dropped().any(|rows| rows.contains(*row))
-            };
+            let passes = |row: &u32| self.selects(*row);
             passing.refill_listed(rows.iter().copied().filter(passes));
             return Some(passing);
         }
         passing.refill(|set| {
-            match kept().next() {
+            match self.kept().next() {
                 Some(first) => set.copy(first),
-                None => dropped().take(1).for_each(|rows| set.fill(rows.rows())),
+                None => self.dropped().take(1).for_each(|rows| set.fill(rows.rows())),
             }
-            kept().skip(1).for_each(|rows| set.keep(rows));
-            dropped().for_each(|rows| set.drop(rows));
+            self.kept().skip(1).for_each(|rows| set.keep(rows));
+            self.dropped().for_each(|rows| set.drop(rows));
         });
         Some(passing)
     }

@@ -117,11 +117,6 @@ impl ItemSet {
     pub(super) fn others(&self) -> &Selection {
         self.excluded.others()
     }
-
-    /// Whether it names an item that the index does not have.
-    pub(crate) fn has_unknown(&self, id: u64) -> bool {
-        self.unknown.binary_search(&id).is_ok()
-    }
 }
 
 impl Index {
@@ -138,6 +133,14 @@ impl Index {
         unknown.dedup();
         let generation = self.generation();
         ItemSet { generation, rows: OnceLock::new(), excluded: Excluded::new(set), unknown }
+    }
+
+    /// Whether an item is in a set, be it of the index or not.
+    pub(crate) fn is_in(&self, set: &ItemSet, id: u64) -> bool {
+        match self.id_map().row(id) {
+            Some(row) => set.rows().contains(row),
+            None => set.unknown.binary_search(&id).is_ok(),
+        }
     }
 
     /// Puts the rows of ids into a set, and leaves in `found` the row of each.

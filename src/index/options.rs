@@ -1,5 +1,7 @@
 //! What requests ask for.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::items::Items;
 use crate::columns::Filter;
 
@@ -14,6 +16,19 @@ pub(crate) struct Shown<'a> {
     pub allow: Option<Items<'a>>,
     /// Seconds since 1970.
     pub now: Option<i64>,
+}
+
+impl Shown<'_> {
+    /// The same, at one second throughout.
+    pub fn at_one_second(mut self) -> Self {
+        self.now.get_or_insert_with(seconds_now);
+        self
+    }
+}
+
+/// The seconds since 1970.
+pub(super) fn seconds_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 /// How to search: for how many items, and how hard.
@@ -139,6 +154,12 @@ impl<'a> SearchOptions<'a> {
     /// second of the call.
     pub fn now(mut self, seconds: i64) -> SearchOptions<'a> {
         self.shown.now = Some(seconds);
+        self
+    }
+
+    /// The same, at one second throughout.
+    pub(crate) fn at_one_second(mut self) -> SearchOptions<'a> {
+        self.shown = self.shown.at_one_second();
         self
     }
 

@@ -234,3 +234,51 @@ impl Index {
         (stride_of(self.dim()) / 16 + 1) as f64 * SCORED
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{IndexBuilder, Items, Plan, Quantization};
+
+    /// Items in topics, the directions of the axes, with some noise.
+    fn item(number: usize) -> (u64, [f32; 16]) {
+        let noise =
+            |at: usize| xxhash_rust::xxh3::xxh3_64(&(number * 16 + at).to_le_bytes()) as f32 / 2f32.powi(64);
+        let topic = |at: usize| if at == number % 16 { 1.0 } else { 0.0 };
+        (number as u64, std::array::from_fn(|at| noise(at) - 0.5 + topic(at)))
+    }
+
+    /// What is counted is what was read, not time: a filter may mislead a search for as long as the exact answer takes, and
+    /// then that is what it gets.
+    #[test]
+    fn a_filtered_search_reads_no_more_than_twice_the_exact_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("items.itemdex");
+        let builder = IndexBuilder::new("v1").quantize(Quantization::I8).plans([Plan::Partitions]);
+        builder.build_from((0..40_000).map(item), &path).unwrap();
+        let index = Index::open(&path).unwrap();
+        let mut plans = [0; 2];
+        for turn in 0..16 {
+            let user: [f32; 16] = std::array::from_fn(|at| if at == turn { 1.0 } else { 0.1 });
+            let best = index.search_with(&user, &SearchOptions::new(40_000).recall(1.0)).unwrap().hits;
+            let far: Vec<u64> = best[20_000..].iter().map(|hit| hit.id).collect();
+            let worst: Vec<u64> = best[39_000..].iter().map(|hit| hit.id).collect();
+            let topic: Vec<u64> = (0..40_000).filter(|id| id % 16 == (turn as u64 + 3) % 16).collect();
+            for ids in [far, worst, topic] {
+                let set = index.item_set(&ids);
+                let options = SearchOptions::new(100).allow(Items::Set(&set));
+                let among = Some(set.selection());
+                let mut workspace = index.workspace_for(&user);
+                workspace.partitions.work = Default::default();
+                let plan = index.find(&user, &options, among, &mut workspace);
+                let work = workspace.partitions.work;
+                let coded = work.coded as f64 * index.code_cost() + work.scored as f64 * index.score_cost();
+                let exact = index.exact_plan(&options, among).cost;
+                let scanned = if plan == Plan::Scan { index.scan_cost(&options, among) } else { 0.0 };
+                assert!(coded + scanned <= 2.0 * exact + BEGINNING, "{work:?} and {plan:?} for {exact}");
+                plans[usize::from(plan == Plan::Scan)] += 1;
+            }
+        }
+        assert!(plans.iter().all(|&taken| taken > 0), "{plans:?}");
+    }
+}

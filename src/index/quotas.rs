@@ -64,6 +64,10 @@ impl<'a> Channel<'a> {
         self
     }
 
+    pub(crate) fn own_filter(&self) -> Option<&'a Filter> {
+        self.filter
+    }
+
     /// Whether its quotas can change the best `k`.
     pub(crate) fn has_quota(&self, k: usize) -> bool {
         self.least > 0 || self.most < k

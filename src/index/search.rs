@@ -6,7 +6,7 @@ use super::plan::{Planned, Route};
 use super::workspace::Workspace;
 use crate::Result;
 use crate::graph::{self, Sweep};
-use crate::partitions::{self, Among, Effort, Wanted};
+use crate::partitions::{self, Aim, Among, Effort, Wanted};
 use crate::ranking::Scope;
 use crate::row_set::Selection;
 use crate::top::Hit;
@@ -28,6 +28,12 @@ pub struct Found {
     /// How many items the answer is among: those that are allowed and not denied. What a Bloom filter or a
     /// test leaves out still counts, since a search asks of the items that come up only.
     pub matching: usize,
+}
+
+impl Found {
+    pub(crate) fn none() -> Found {
+        Found { hits: Vec::new(), plan: Plan::Scan, matching: 0 }
+    }
 }
 
 impl Index {
@@ -98,7 +104,7 @@ impl Index {
     }
 
     /// Leaves in the workspace the hits among some rows or all; the plan that found them.
-    fn find(
+    pub(super) fn find(
         &self,
         user: &[f32],
         options: &SearchOptions<'_>,
@@ -269,13 +275,21 @@ impl Index {
     }
 
     /// What partitions are asked for.
-    pub(super) fn wanted<'a>(&self, options: &SearchOptions<'_>, among: Option<&'a Selection>) -> Wanted<'a> {
+    pub(super) fn wanted<'a>(
+        &'a self,
+        options: &SearchOptions<'_>,
+        among: Option<&'a Selection>,
+    ) -> Wanted<'a> {
         let k = options.k().min(among.map_or(self.len(), Selection::count));
         let approximate = options.approximate();
         let among = among.map(|among| Among {
             words: among.set().words(),
             counts: among.counts(|words| self.searched().partitions.count_all(words)),
             budget: self.budget(options, among),
+            aim: Some(Aim {
+                calibration: &self.file.header().partitions,
+                recall: options.recall_or_default(),
+            }),
         });
         Wanted { k, among, approximate }
     }

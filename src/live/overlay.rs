@@ -203,13 +203,14 @@ impl Overlay {
         }
     }
 
-    /// Offers every item that is present, scored for a padded user.
-    pub fn search(&self, user: &[f32], top: &mut TopK) {
+    /// Offers every item that is present and passes, scored for a padded user.
+    pub fn search(&self, user: &[f32], passes: impl Fn(u64) -> bool, top: &mut TopK) {
         for segment in &self.segments {
             let (ids, states) = (&segment.rows.ids, &segment.states);
             let rows = segment.rows();
             rows.score_all(user, 0..rows.len() as u32, |row, score| {
-                if states[row as usize] == State::Present {
+                if states[row as usize] == State::Present && top.may_hold(score) && passes(ids[row as usize])
+                {
                     top.offer(Hit { id: ids[row as usize], score });
                 }
             });

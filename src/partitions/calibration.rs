@@ -11,7 +11,7 @@ const KS: usize = 9;
 const RECALLS: usize = 7;
 
 /// What a search reads and scores.
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Effort {
     /// Clusters are read whose mean lies at least so many deviations above the bar.
@@ -41,16 +41,23 @@ impl Calibration {
     /// `share` is that of the rows which may be found: a search among a tenth of them reads as one for ten
     /// times as many would.
     ///
+    /// Of few rows far from the user the best differ as much in their codes as the best of all do, so that no
+    /// fewer are scored than for `k` of all.
+    ///
     /// Between what was measured it is interpolated by the logarithms of `k` and of what a recall lacks;
     /// beyond the largest `k` it is that of the largest.
     pub fn effort(&self, k: usize, share: f32, recall: f32) -> Option<Effort> {
+        let (of_share, of_all) = (self.measured(k as f32 / share, recall)?, self.measured(k as f32, recall)?);
+        Some(Effort { factor: of_share.factor.max(of_all.factor), ..of_share })
+    }
+
+    fn measured(&self, k: f32, recall: f32) -> Option<Effort> {
         let measured = self
             .efforts
             .iter()
             .take_while(|efforts| efforts.iter().any(|effort| effort.factor > 0.0))
             .count();
         let known = &CALIBRATED_K[..measured];
-        let k = k as f32 / share;
         let (low, high, part) = between(known.len(), k, |at| known[at] as f32)?;
         let at_k = |at: usize| {
             // Beyond the last recall nothing was measured.

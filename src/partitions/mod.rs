@@ -30,7 +30,7 @@ pub(crate) use build::OwnedPartitions;
 pub(crate) use calibrate::{BEGINNING, calibrate, measuring};
 pub(crate) use calibration::{Calibration, Effort};
 pub(crate) use cluster::Clustering;
-pub(crate) use search::{Among, Scratch, Searched, Wanted};
+pub(crate) use search::{Aim, Among, Scratch, Searched, Wanted};
 
 use bytemuck::{Pod, Zeroable};
 
@@ -108,6 +108,12 @@ impl<'a> Partitions<'a> {
     /// The group of a cluster, and its lane there.
     fn place(&self, cluster: u32) -> (&'a Group, usize) {
         (&self.groups[cluster as usize / LANES], cluster as usize % LANES)
+    }
+
+    /// How many rows each cluster has.
+    fn sizes(&self, sizes: &mut Vec<Lanes>) {
+        sizes.clear();
+        sizes.extend(self.groups.iter().map(|group| group.counts.map(|count| count as f32)));
     }
 
     /// Counts the rows of each cluster whose bits are set.

@@ -60,10 +60,7 @@ impl Model {
         self.scales.clear();
         self.scales.extend(partitions.groups.iter().map(|group| [group.mean_scales, group.deviation_scales]));
         match among {
-            None => {
-                let all = partitions.groups.iter().map(|group| group.counts.map(|count| count as f32));
-                self.weights.iter_mut().zip(all).for_each(|(weights, all)| *weights = all);
-            }
+            None => partitions.sizes(&mut self.weights),
             Some(Among { counts: Some(counts), .. }) => self.weights.copy_from_slice(counts),
             Some(Among { words, .. }) => partitions.count(words, &mut self.weights),
         }

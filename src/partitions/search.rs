@@ -1,7 +1,7 @@
 //! A search by partitions: clusters are chosen, their codes read, the best of them scored in `f32`.
 
 use super::bounds::CodeBounds;
-use super::calibration::Effort;
+use super::calibration::{Calibration, Effort};
 use super::model::Model;
 use super::select::bar;
 use super::{Lanes, Partitions};
@@ -58,6 +58,15 @@ pub(crate) struct Among<'a> {
     pub counts: Option<&'a [Lanes]>,
     /// A search that has to read more codes than this gives up: another way is cheaper.
     pub budget: usize,
+    /// What tells the effort where these rows are near the user.
+    pub aim: Option<Aim<'a>>,
+}
+
+/// The recall to reach, and what was measured for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Aim<'a> {
+    pub calibration: &'a Calibration,
+    pub recall: f32,
 }
 
 /// What a search did, for those who measure it.
@@ -79,6 +88,7 @@ pub(crate) struct Scratch {
     code_values: Vec<i8>,
     unit: f32,
     clusters: Vec<u32>,
+    effort: Effort,
     /// How many rows those have that may be found, and how many of the clusters have been read.
     candidates: f32,
     read: usize,
@@ -105,10 +115,6 @@ impl Wanted<'_> {
     fn words(&self) -> Option<&[u64]> {
         self.among.map(|among| among.words)
     }
-
-    fn is_too_dear(&self, scratch: &Scratch) -> bool {
-        self.among.is_some_and(|among| scratch.work.coded > among.budget)
-    }
 }
 
 impl Scratch {
@@ -125,25 +131,25 @@ impl<'a> Searched<'a> {
     /// among make that dearer than their budget; then nothing is left.
     pub fn search(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) -> bool {
         self.choose(user, wanted, effort, scratch);
-        if wanted.is_too_dear(scratch) {
+        if !self.affords(wanted, scratch) {
             return false;
         }
-        self.find(wanted, effort, scratch);
-        self.widen(wanted, effort, scratch)
+        self.find(wanted, scratch);
+        self.widen(wanted, scratch)
     }
 
     /// Finds the best rows of the chosen clusters.
-    fn find(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        self.prepare(wanted, effort, scratch);
+    fn find(&self, wanted: Wanted<'_>, scratch: &mut Scratch) {
+        self.prepare(wanted, scratch);
         (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.words(), scratch));
-        self.settle(wanted, effort, scratch);
+        self.settle(wanted, scratch);
     }
 
     /// Searches once more where a filter misled the model: where it took the best rows of clusters, what was found is
     /// far worse than expected, and many more clusters than those read may hold better rows. False where those are
     /// more than the budget.
-    fn widen(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) -> bool {
-        let Scratch { model, clusters, hits, candidates, .. } = &mut *scratch;
+    fn widen(&self, wanted: Wanted<'_>, scratch: &mut Scratch) -> bool {
+        let Scratch { model, clusters, hits, candidates, effort, .. } = &mut *scratch;
         let last = hits.get(wanted.k - 1).filter(|_| wanted.among.is_some() && model.scale > 0.0);
         let Some(last) = last else { return true };
         let before = *candidates;
@@ -153,43 +159,11 @@ impl<'a> Searched<'a> {
         if *candidates <= MISLED * before {
             return true;
         }
-        self.count_work(scratch);
-        if wanted.is_too_dear(scratch) {
-            return false;
+        let affords = self.affords(wanted, scratch);
+        if affords {
+            self.find(wanted, scratch);
         }
-        self.find(wanted, effort, scratch);
-        true
-    }
-
-    /// The same for several users, who read each block together; as many of both.
-    pub fn search_many(
-        &self,
-        users: &[&[f32]],
-        wanted: Wanted<'_>,
-        effort: Effort,
-        scratches: &mut [Scratch],
-    ) -> Vec<bool> {
-        for (user, scratch) in users.iter().zip(&mut *scratches) {
-            self.choose(user, wanted, effort, scratch);
-            if wanted.is_too_dear(scratch) {
-                scratch.clusters.clear();
-            }
-            self.prepare(wanted, effort, scratch);
-        }
-        for cluster in 0..self.partitions.clusters() {
-            for scratch in &mut *scratches {
-                if scratch.clusters.get(scratch.read) == Some(&cluster) {
-                    self.read(scratch.read, wanted.words(), scratch);
-                }
-            }
-        }
-        let finish = |scratch: &mut Scratch| {
-            !wanted.is_too_dear(scratch) && {
-                self.settle(wanted, effort, scratch);
-                self.widen(wanted, effort, scratch)
-            }
-        };
-        scratches.iter_mut().map(finish).collect()
+        affords
     }
 
     /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.
@@ -208,10 +182,12 @@ impl<'a> Searched<'a> {
         effort: Effort,
         scratches: &mut [Scratch],
     ) {
-        let first = Wanted { approximate: false, ..wanted };
+        let among = wanted.among.map(|among| Among { aim: None, budget: usize::MAX, ..among });
+        let first = Wanted { approximate: false, among, ..wanted };
         for (user, scratch) in users.iter().zip(&mut *scratches) {
             self.choose(user, first, effort, scratch);
-            self.find(first, effort, scratch);
+            self.affords(first, scratch);
+            self.find(first, scratch);
             scratch.least = scratch.hits.get(wanted.k - 1).map_or(f32::NEG_INFINITY, |last| last.score);
             scratch.bounds = scratch.code_bounds(user, self.partitions.units);
             scratch.readings.clear();
@@ -254,14 +230,14 @@ impl<'a> Searched<'a> {
         let wanted = Wanted { k: self.rows.len(), among: None, approximate: false };
         let effort = Effort { z: f32::NEG_INFINITY, factor: 1.0, coded: 1.0 };
         self.choose(user, wanted, effort, scratch);
-        self.prepare(wanted, effort, scratch);
+        self.prepare(wanted, scratch);
         (0..scratch.clusters.len()).for_each(|at| self.read(at, None, scratch));
         scratch.readings.values().to_vec()
     }
 
     /// Chooses the clusters to read.
     fn choose(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        let Scratch { model, clusters, coded, code_values, .. } = scratch;
+        let Scratch { model, coded, code_values, .. } = scratch;
         pad(user, &mut scratch.user);
         coded.clear();
         coded.extend(user.iter().zip(self.partitions.units).map(|(value, unit)| value * unit));
@@ -270,33 +246,58 @@ impl<'a> Searched<'a> {
         model.set(&self.partitions, user, wanted.among);
         scratch.unit = if scale > 0.0 { scale / model.scale } else { 0.0 };
         let bar = model.bar(wanted.k);
-        let count = effort.rows(wanted.k).min(model.rows() as usize);
+        scratch.effort = effort;
+        self.reach(bar, wanted.k, scratch);
+        self.go_further(bar, wanted, scratch);
+        scratch.work = Work::default();
+    }
+
+    /// Chooses the clusters that the effort reaches.
+    fn reach(&self, bar: f32, k: usize, scratch: &mut Scratch) {
+        let Scratch { model, clusters, effort, candidates, .. } = scratch;
+        let count = effort.rows(k).min(model.rows() as usize);
         // The clusters that are reached may have too few rows, where `k` is near to all of them or the model
         // tells little.
         for lower in [0.0, 1.0, 3.0, f32::INFINITY] {
             model.reaching(bar, effort.z - lower, clusters);
             self.partitions.drop_overlaps(clusters);
-            scratch.candidates = clusters.iter().map(|&cluster| model.count(cluster)).sum();
-            if scratch.candidates as usize >= count {
+            *candidates = clusters.iter().map(|&cluster| model.count(cluster)).sum();
+            if *candidates as usize >= count {
                 break;
             }
         }
-        scratch.work = Work::default();
-        self.count_work(scratch);
     }
 
-    /// Adds the codes of the chosen clusters to the work: those of blocks that have rows to be found.
-    fn count_work(&self, scratch: &mut Scratch) {
+    /// Goes further where the rows to be found are near the user: there they are a larger share than of all rows, so that
+    /// the best `k` of them are fewer of all, whose clusters the bar lies farther above.
+    fn go_further(&self, bar: f32, wanted: Wanted<'_>, scratch: &mut Scratch) {
+        let Some(Aim { calibration, recall }) = wanted.among.and_then(|among| among.aim) else { return };
+        let total: usize = scratch.clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
+        let share = (scratch.candidates / total.max(1) as f32).min(1.0);
+        let further = calibration.effort(wanted.k, share, recall);
+        if let Some(further) = further.filter(|further| further.z < scratch.effort.z) {
+            scratch.effort = further;
+            self.reach(bar, wanted.k, scratch);
+        }
+    }
+
+    /// Whether the codes of the chosen clusters are within the budget, those of blocks that have rows to be found. Adds
+    /// them to the work if so.
+    fn affords(&self, wanted: Wanted<'_>, scratch: &mut Scratch) -> bool {
         let Scratch { model, clusters, work, .. } = scratch;
         let coded =
             |&cluster: &u32| (LANES * model.count(cluster) as usize).min(self.run(cluster, None).count);
-        work.clusters += clusters.len();
-        work.coded += clusters.iter().map(coded).sum::<usize>();
+        let coded = work.coded + clusters.iter().map(coded).sum::<usize>();
+        let affords = wanted.among.is_none_or(|among| coded <= among.budget);
+        if affords {
+            (work.clusters, work.coded) = (work.clusters + clusters.len(), coded);
+        }
+        affords
     }
 
     /// Sets the bar for the rows of the chosen clusters.
-    fn prepare(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        scratch.bar = self.sampled_bar(effort.rows(wanted.k), wanted.words(), scratch);
+    fn prepare(&self, wanted: Wanted<'_>, scratch: &mut Scratch) {
+        scratch.bar = self.sampled_bar(scratch.effort.rows(wanted.k), wanted.words(), scratch);
         scratch.readings.clear();
         scratch.read = 0;
     }
@@ -343,14 +344,14 @@ impl<'a> Searched<'a> {
     }
 
     /// Scores the rows that the codes leave, and brings the best in order.
-    fn settle(&self, wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
+    fn settle(&self, wanted: Wanted<'_>, scratch: &mut Scratch) {
         if scratch.readings.len() < wanted.k && scratch.bar > f32::NEG_INFINITY {
             // The sample gave too high a bar.
             scratch.bar = f32::NEG_INFINITY;
             scratch.readings.clear();
             (0..scratch.clusters.len()).for_each(|at| self.read(at, wanted.words(), scratch));
         }
-        let count = effort.rows(wanted.k);
+        let count = scratch.effort.rows(wanted.k);
         if scratch.readings.len() > count + count / 8 {
             let bar = bar(scratch.readings.values(), count, &mut scratch.keys);
             scratch.readings.retain(bar);

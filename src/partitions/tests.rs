@@ -1,6 +1,8 @@
 //! Searches against scoring every row.
 
 use bytemuck::Zeroable;
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 
 use super::calibration::Effort;
@@ -71,7 +73,7 @@ impl World {
 }
 
 fn among(words: &[u64]) -> Among<'_> {
-    Among { words, counts: None, budget: usize::MAX }
+    Among { words, counts: None, budget: usize::MAX, aim: None }
 }
 
 /// Numbers that look random, from -1 to 1.
@@ -189,19 +191,36 @@ fn only_allowed_rows_are_found() {
 }
 
 #[test]
-fn many_users_find_what_each_does_alone() {
+fn a_search_among_far_rows_reads_what_it_may_and_no_more() {
+    let world = World::of(&topics(4000, 24), 120, true);
+    let mut scratch = Scratch::default();
+    let mut gave_up = 0;
+    for user in topics(20, 24) {
+        let mut allowed = vec![0u64; 4000usize.div_ceil(64)];
+        let rank: HashMap<u64, usize> =
+            world.exact(&user, 4000, None).iter().map(|hit| hit.id).zip(0..).collect();
+        (0..4000)
+            .filter(|&row: &usize| rank[&world.ids[row]] >= 3000)
+            .for_each(|row| allowed[row / 64] |= 1 << (row % 64));
+        for budget in [0, 500, 2000, 8000] {
+            let among = Among { budget, ..among(&allowed) };
+            let wanted = Wanted { k: 30, among: Some(among), approximate: false };
+            let found = world.searched().search(&user, wanted, effort(-2.0, 1.5), &mut scratch);
+            assert!(scratch.work.coded <= budget, "{:?}", scratch.work);
+            assert!(!found || scratch.hits.len() == 30);
+            gave_up += usize::from(!found);
+        }
+    }
+    assert!((20..80).contains(&gave_up), "{gave_up} of 80 searches gave up");
+}
+
+#[test]
+fn many_users_find_exactly_what_each_does_alone() {
     let world = World::of(&topics(3000, 40), 50, false);
     let users = topics(9, 40);
     let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
-    let wanted = Wanted { k: 100, among: None, approximate: false };
     let mut scratches: Vec<Scratch> = users.iter().map(|_| Scratch::default()).collect();
-    let found = world.searched().search_many(&users, wanted, effort(-2.0, 1.2), &mut scratches);
-    assert_eq!(found, [true; 9]);
-    let mut scratch = Scratch::default();
-    for (user, many) in users.iter().zip(&scratches) {
-        world.searched().search(user, wanted, effort(-2.0, 1.2), &mut scratch);
-        assert_eq!(many.hits, scratch.hits);
-    }
+    let wanted = Wanted { k: 100, among: None, approximate: false };
     world.searched().search_many_exactly(&users, wanted, effort(-2.0, 1.2), &mut scratches);
     for (user, many) in users.iter().zip(&scratches) {
         assert_eq!(many.hits, world.exact(user, 100, None));

@@ -12,6 +12,9 @@ const FEW: usize = 1024;
 /// no cache misses, so scoring them in `f32` is cheap.
 const ROWS_TO_BOUND: usize = 8;
 
+/// Rows picked out of a set before they are visited.
+const PICKED: usize = 2048;
+
 /// Whether a row may be found.
 pub(crate) type Passes<'a> = &'a (dyn Fn(u32) -> bool + Sync);
 
@@ -155,21 +158,20 @@ impl Ranking<'_> {
                 }
             }
             Scope::Allowed(words, _) => {
-                let (mut rows, mut count) = ([0; BLOCK], 0);
+                let (mut rows, mut count) = ([0; PICKED + 64], 0);
                 for (first, &word) in (0..).step_by(64).zip(words) {
                     let mut left = word;
                     while left != 0 {
                         rows[count] = first + left.trailing_zeros();
-                        prefetch(rows[count] + BLOCK as u32);
                         count += 1;
-                        if count == BLOCK {
-                            each(&rows);
-                            count = 0;
-                        }
                         left &= left - 1;
                     }
+                    if count >= PICKED {
+                        gather(&rows[..count], &prefetch, &mut each);
+                        count = 0;
+                    }
                 }
-                each(&rows[..count]);
+                gather(&rows[..count], prefetch, each);
             }
         }
     }

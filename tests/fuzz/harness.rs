@@ -8,7 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use itemdex::dump::{Batch, Dump, IdLists};
-use itemdex::{Channel, Hit, Index, Matrix, Plan, RankOptions, SearchOptions};
+use itemdex::{
+    Channel, ColumnInfo, ColumnKind, Expression, Hit, Index, Matrix, Parameters, Plan, RankOptions,
+    SearchOptions, Value, flag, is_null, number, tag,
+};
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -49,6 +52,77 @@ fn open_index(path: &Path) {
         true => expect_answers(&index, &user),
         false => ask(&index, &ids, &user),
     }
+    for column in index.info().columns {
+        ask_column(&index, &column, &ids, whole);
+    }
+}
+
+/// Filters by a column. In a whole index they keep the items that have the values.
+fn ask_column(index: &Index, column: &ColumnInfo, ids: &[u64], whole: bool) {
+    let of = |id: &u64| index.values(*id).map(|values| values.get(&column.name).clone());
+    let name = || column.name.clone();
+    let nulls = index.filter(&is_null(name())).unwrap().matching();
+    assert!(nulls <= index.len() && (!whole || nulls as u64 == column.nulls));
+    for value in ids.iter().take(3).filter_map(of) {
+        let expression = match &value {
+            Value::Tags(tags) => tag(name()).all(tags),
+            Value::Ids(ids) => tag(name()).all(ids),
+            Value::Integer(value) => number(name()).is(*value),
+            Value::Real(value) if !value.is_nan() => number(name()).is(*value),
+            Value::Flag(value) => flag(name()).is(*value),
+            _ => continue,
+        };
+        let has = |of: &Value| match (of, &value) {
+            (Value::Tags(has), Value::Tags(tags)) => tags.iter().all(|tag| has.contains(tag)),
+            (Value::Ids(has), Value::Ids(ids)) => ids.iter().all(|id| has.contains(id)),
+            (of, value) => of == value,
+        };
+        let kept = index.filter(&expression).unwrap().matching();
+        let others = index.filter(&!expression).unwrap().matching();
+        if whole {
+            assert_eq!(kept, index.ids().iter().filter_map(of).filter(has).count());
+            assert_eq!(kept + others + nulls, index.len());
+        }
+    }
+    if matches!(column.kind, ColumnKind::Number | ColumnKind::Expires) {
+        let below = index.filter(&number(name()).below(3)).unwrap().matching();
+        let above = index.filter(&number(name()).at_least(3)).unwrap().matching();
+        assert!(!whole || below + above + nulls == index.len());
+    }
+}
+
+/// The text of a filter: read, and if that goes well, asked of a small index.
+pub fn filter(bytes: &[u8]) {
+    thread_local!(static ASKED: (TempDir, Index) = with_columns());
+    let text = String::from_utf8_lossy(bytes);
+    let parameters = Parameters::new().with("few", [1u64, 2]).with("one", ["a"]);
+    if let Ok(expression) = Expression::parse(&text, &parameters) {
+        ASKED.with(|(_, index)| {
+            let count = |expression: &Expression| index.filter(expression).map(|filter| filter.matching());
+            if let Ok(kept) = count(&expression) {
+                assert!(kept + count(&!expression).unwrap() <= index.len());
+            }
+        });
+    }
+}
+
+fn with_columns() -> (TempDir, Index) {
+    use itemdex::{Column, IndexBuilder};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    let column = |name: &str, kind, values: [Value; 4]| Column::new(name, kind, values).unwrap();
+    let columns = [
+        column("tag", ColumnKind::Tag, ["a".into(), ["b", "c"].into(), Value::Null, "a".into()]),
+        column("id", ColumnKind::Tag, [1u64.into(), [2u64, 3].into(), Value::Null, 2u64.into()]),
+        column("n", ColumnKind::Number, [1.into(), (-5).into(), Value::Null, 7.into()]),
+        column("x", ColumnKind::Number, [1.5.into(), (-5.0).into(), Value::Null, 7.0.into()]),
+        column("f", ColumnKind::Flag, [true.into(), false.into(), Value::Null, true.into()]),
+    ];
+    let builder = columns.into_iter().fold(IndexBuilder::new("v1").threads(1), IndexBuilder::column);
+    builder.build_from((0..4).map(|id| (id, [id as f32, 1.0])), &path).unwrap();
+    let index = Index::open(&path).unwrap();
+    (folder, index)
 }
 
 /// Of a damaged index answers may be wrong, but come.
@@ -140,7 +214,64 @@ fn span(section: usize) -> usize {
 }
 
 fn sections(file: &[u8]) -> usize {
-    if get::<4>(file, VERSION) == 1 { 7 } else { 11 }
+    match get::<4>(file, VERSION) {
+        1 => 7,
+        _ if has_columns(file) => 13,
+        _ => 11,
+    }
+}
+
+fn has_columns(file: &[u8]) -> bool {
+    file[span(11)..span(13)].iter().any(|&byte| byte != 0)
+}
+
+/// Places in an entry of the directory of columns, and its size.
+const NULLS: usize = 72;
+const DISTINCT: usize = 80;
+const PARTS: usize = 88;
+const ENTRY_BYTES: usize = 216;
+
+/// The directory of columns with entries that a reader takes, and how many bytes the columns then have.
+fn lay_out_columns(file: &[u8], rows: u64) -> (Vec<u8>, u64) {
+    let (offset, length) = (get::<8>(file, span(12)) as usize, get::<8>(file, span(12) + 8) as usize);
+    let found = offset.checked_add(length.min(4 * ENTRY_BYTES)).and_then(|end| file.get(offset..end));
+    let mut directory = found.unwrap_or_default().to_vec();
+    directory.resize((directory.len() / ENTRY_BYTES).max(1) * ENTRY_BYTES, 0);
+    let (mut end, words) = (0, rows.div_ceil(64) * 8);
+    for entry in directory.chunks_exact_mut(ENTRY_BYTES) {
+        let kind = match get::<4>(entry, 0) {
+            kind @ 1..=6 => kind,
+            kind => 1 + kind % 6,
+        };
+        let (nulls, distinct) = (get::<8>(entry, NULLS).min(rows), get::<8>(entry, DISTINCT).min(200));
+        set::<4>(entry, 0, kind);
+        set::<8>(entry, NULLS, nulls);
+        set::<8>(entry, DISTINCT, distinct);
+        let free = |part: usize, entry: &[u8]| get::<8>(entry, PARTS + 16 * part + 8).min(2048);
+        let lists = get::<8>(entry, PARTS + 16 * 6 + 8) > 0;
+        let mut lengths = [0; 8];
+        lengths[0] = if nulls > 0 { words } else { 0 };
+        match kind {
+            5 => lengths[1] = words,
+            3 | 4 | 6 => {
+                lengths[1] = rows * if kind == 4 { 4 } else { 8 };
+                lengths[2] = (rows - nulls) * 4;
+            }
+            _ => {
+                (lengths[1], lengths[4]) = (distinct * 8, distinct * 8);
+                lengths[3] = if kind == 1 { free(3, entry) } else { 0 };
+                lengths[5] = free(5, entry);
+                lengths[6] = if lists { rows * 8 } else { 0 };
+                lengths[7] = if lists { free(7, entry) } else { rows * 4 };
+            }
+        }
+        for (part, length) in lengths.into_iter().enumerate() {
+            set::<8>(entry, PARTS + 16 * part, end);
+            set::<8>(entry, PARTS + 16 * part + 8, length);
+            end = (end + length).next_multiple_of(64);
+        }
+    }
+    (directory, end)
 }
 
 fn get<const N: usize>(file: &[u8], at: usize) -> u64 {
@@ -206,6 +337,8 @@ fn lay_out(file: &mut Vec<u8>) {
         set::<4>(file, GROUPS, groups);
         set::<4>(file, BLOCKS, blocks);
     }
+    let columns = (version == 2 && has_columns(file)).then(|| lay_out_columns(file, rows));
+    let (directory, column_bytes) = columns.unwrap_or_default();
     let (mut more, mut upper) = (true, 0);
     for layer in 0..15 {
         let at = LAYERS + 4 * layer;
@@ -227,6 +360,8 @@ fn lay_out(file: &mut Vec<u8>) {
         groups * 32 * dim.next_multiple_of(4),
         groups.min(1) * dim * 4,
         blocks * (dim.div_ceil(8) + 1) * 64,
+        column_bytes,
+        directory.len() as u64,
     ];
     let mut end = PAGE;
     for (section, length) in lengths.into_iter().enumerate().take(sections(file)) {
@@ -237,6 +372,10 @@ fn lay_out(file: &mut Vec<u8>) {
         end = last.next_multiple_of(PAGE);
         file.resize(file.len().max(end), 0);
         file[last..end].fill(0);
+    }
+    if !directory.is_empty() {
+        let start = get::<8>(file, span(12)) as usize;
+        file[start..start + directory.len()].copy_from_slice(&directory);
     }
     file.truncate(end);
     set::<8>(file, LENGTH, end as u64);

@@ -4,7 +4,6 @@ use std::sync::Mutex;
 
 use super::View;
 use crate::index::{Candidates, spread, wrong_lists};
-use crate::live::overlay::Said;
 use crate::{Error, Found, Matrix, RankOptions, Ranked, Result, SearchOptions};
 
 impl View {
@@ -17,21 +16,24 @@ impl View {
     ///
     /// # Errors
     /// As [`View::search_with`], for the first user at fault; then no user has an answer.
-    pub fn search_many(&self, users: &Matrix, options: &SearchOptions, threads: usize) -> Result<Vec<Found>> {
+    pub fn search_many(
+        &self,
+        users: &Matrix,
+        options: &SearchOptions<'_>,
+        threads: usize,
+    ) -> Result<Vec<Found>> {
         let k = options.k().min(self.len());
         let index = &self.held.index;
+        let options = &options.at_one_second();
         let plain = self.overlay.is_empty() || k == 0;
         let asked = if plain { k } else { self.asked_at_first(k) };
         let mut answers = index.search_many(users, &options.for_k(asked), threads)?;
         if !plain {
-            let enough = k.min(index.len() - self.overlay.hidden);
+            let fresh = self.fresh_gate(&options.shown);
             each(&mut answers, threads, |user, answer| {
-                answer.hits.retain(|hit| matches!(self.overlay.find(hit.id), Said::Nothing));
-                if answer.hits.len() < enough && asked < index.len() {
-                    *answer = self.find(users.row(user), options)?;
-                    return Ok(());
-                }
-                self.add_fresh(users.row(user), k, &mut answer.hits)
+                let found = std::mem::replace(answer, Found::none());
+                *answer = self.lay_over(users.row(user), options, (k, asked), &fresh, found)?;
+                Ok(())
             })?;
         }
         self.held.queries.add_searches(users.len());
@@ -50,7 +52,7 @@ impl View {
         &self,
         users: &Matrix,
         candidates: &[C],
-        options: &RankOptions,
+        options: &RankOptions<'_>,
         threads: usize,
     ) -> Result<Vec<Ranked>> {
         let lists: Vec<Candidates<'_>> = candidates.iter().map(|&list| list.into()).collect();

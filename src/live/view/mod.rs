@@ -1,5 +1,6 @@
 //! What a request sees: a generation, and the fresh items laid over it.
 
+mod fresh;
 mod held;
 mod many;
 mod rank;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 
 pub(super) use held::{Held, Sample, Sampling};
 pub use rows::ViewRows;
+
+use fresh::FreshGate;
 
 use super::catalog::Generation;
 use super::overlay::{Overlay, Said};
@@ -101,7 +104,7 @@ impl View {
     ///
     /// # Errors
     /// As [`Index::search_with`].
-    pub fn search_with(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
+    pub fn search_with(&self, user: &[f32], options: &SearchOptions<'_>) -> Result<Found> {
         let found = self.find(user, options)?;
         let before = self.held.queries.add_searches(1);
         if let Some(sampling) = &self.held.sampling {
@@ -111,22 +114,17 @@ impl View {
     }
 
     /// The same, not counted among the queries.
-    pub(super) fn find(&self, user: &[f32], options: &SearchOptions) -> Result<Found> {
+    pub(super) fn find(&self, user: &[f32], options: &SearchOptions<'_>) -> Result<Found> {
         let (index, overlay) = (&self.held.index, &self.overlay);
         let k = options.k().min(self.len());
         if overlay.is_empty() || k == 0 {
             return index.search_with(user, &options.for_k(k));
         }
-        let mut found = index.search_with(user, &options.for_k(self.asked_at_first(k)))?;
-        found.hits.retain(|hit| matches!(overlay.find(hit.id), Said::Nothing));
-        if found.hits.len() < k.min(index.len() - overlay.hidden) {
-            let mut workspace = self.held.workspace_for(user)?;
-            overlay.hidden_rows(&mut workspace.rows);
-            found = index.search_without(user, &options.for_k(k), &workspace.rows)?;
-            self.held.put_back(workspace);
-        }
-        self.add_fresh(user, k, &mut found.hits)?;
-        Ok(found)
+        let options = &options.at_one_second();
+        let asked = self.asked_at_first(k);
+        let found = index.search_with(user, &options.for_k(asked))?;
+        let fresh = self.fresh_gate(&options.shown);
+        self.lay_over(user, options, (k, asked), &fresh, found)
     }
 
     /// For how many items the generation is searched at first, so that `k` are likely left of them.
@@ -134,18 +132,35 @@ impl View {
         k + self.overlay.hidden.min(k / 8 + 8)
     }
 
-    /// Adds the fresh items to what was found in the generation, and keeps the best `k`.
-    fn add_fresh(&self, user: &[f32], k: usize, hits: &mut Vec<Hit>) -> Result<()> {
-        let present = self.overlay.items - self.overlay.deleted;
-        if present > 0 {
-            let mut workspace = self.held.workspace_for(user)?;
-            let mut top = TopK::new(k.min(present), std::mem::take(&mut workspace.hits));
-            self.overlay.search(&workspace.user, &mut top);
-            workspace.hits = top.into_sorted();
-            hits.extend_from_slice(&workspace.hits);
-            self.held.put_back(workspace);
+    /// Lays the fresh items over what was found in the generation for as many items as were asked for: takes away what they
+    /// hide, searches once more where too few are left, and adds the best of them.
+    fn lay_over(
+        &self,
+        user: &[f32],
+        options: &SearchOptions<'_>,
+        (k, asked): (usize, usize),
+        fresh: &FreshGate<'_>,
+        mut found: Found,
+    ) -> Result<Found> {
+        let (index, overlay) = (&self.held.index, &self.overlay);
+        found.hits.retain(|hit| matches!(overlay.find(hit.id), Said::Nothing));
+        let mut workspace = self.held.workspace_for(user)?;
+        overlay.hidden_rows(&mut workspace.rows);
+        if found.hits.len() < k && asked < found.matching {
+            found = index.search_without(user, &options.for_k(k), &workspace.rows)?;
+        } else {
+            found.matching -= index.count_shown(&options.shown, &workspace.rows);
         }
-        keep_best(hits, k, Hit::order);
-        Ok(())
+        let present = overlay.items - overlay.deleted;
+        if present > 0 {
+            let mut top = TopK::new(k.min(present), std::mem::take(&mut workspace.hits));
+            overlay.search(&workspace.user, |id| fresh.passes(id), &mut top);
+            workspace.hits = top.into_sorted();
+            found.hits.extend_from_slice(&workspace.hits);
+            found.matching += overlay.iter().filter(|item| fresh.passes(item.0)).count();
+        }
+        self.held.put_back(workspace);
+        keep_best(&mut found.hits, k, Hit::order);
+        Ok(found)
     }
 }

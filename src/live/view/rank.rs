@@ -3,7 +3,7 @@
 use super::View;
 use super::held::Workspace;
 use crate::index::Candidates;
-use crate::index::{Channel, ChannelHit, MAX_CHANNELS, RankedChannels};
+use crate::index::{Channel, ChannelHit, Dropped, MAX_CHANNELS, RankedChannels, Reason};
 use crate::live::overlay::{BULK, Said};
 use crate::ranking::{Source, sorted_once};
 use crate::{Hit, RankOptions, Ranked, Result};
@@ -29,7 +29,7 @@ impl View {
         &self,
         user: &[f32],
         candidates: impl Into<Candidates<'a>>,
-        options: &RankOptions,
+        options: &RankOptions<'_>,
     ) -> Result<Ranked> {
         let ranked = self.ranked(user, candidates.into(), options)?;
         self.held.queries.add_others(1);
@@ -41,7 +41,7 @@ impl View {
         &self,
         user: &[f32],
         candidates: Candidates<'_>,
-        options: &RankOptions,
+        options: &RankOptions<'_>,
     ) -> Result<Ranked> {
         if self.overlay.is_empty() {
             return self.held.index.rank_with(user, candidates, options);
@@ -61,7 +61,7 @@ impl View {
         &self,
         user: &[f32],
         channels: &[Channel<'_>],
-        options: &RankOptions,
+        options: &RankOptions<'_>,
     ) -> Result<RankedChannels> {
         let ranked = self.merged(user, channels, options)?;
         self.held.queries.add_others(1);
@@ -72,12 +72,13 @@ impl View {
         &self,
         user: &[f32],
         channels: &[Channel<'_>],
-        options: &RankOptions,
+        options: &RankOptions<'_>,
     ) -> Result<RankedChannels> {
         let index = &self.held.index;
         if self.overlay.is_empty() {
             return index.rank_channels(user, channels, options);
         }
+        index.check_channels(channels, options)?;
         let sources = index.sources(user, channels, options.k())?;
         let sources = &sources[..channels.len()];
         let mut workspace = self.held.workspace_for(user)?;
@@ -93,6 +94,14 @@ impl View {
             hit.channels |= if next.id == hit.id { next.channels } else { 0 };
             next.id == hit.id
         });
+        let (gate, mut dropped) = (self.fresh_gate(&options.shown), Dropped::default());
+        fresh.retain_mut(|hit| {
+            for (number, filter) in (0..).zip(channels).filter_map(|(at, own)| Some((at, own.own_filter()?)))
+            {
+                hit.channels &= !(u32::from(!gate.keeps(filter, hit.id)) << number);
+            }
+            gate.note(hit.id, &mut dropped) && dropped.note((hit.channels == 0).then_some(Reason::Filtered))
+        });
         let mut left = [Source::Ids(&[]); MAX_CHANNELS];
         for ((left, source), ends) in left.iter_mut().zip(sources).zip(starts.windows(2)) {
             *left = match source {
@@ -101,6 +110,7 @@ impl View {
             };
         }
         let mut ranked = index.ranked_channels(user, channels, &left[..sources.len()], options, fresh);
+        ranked.dropped += dropped;
         self.held.put_back(workspace);
         if !deleted.is_empty() {
             ranked.unknown.append(&mut deleted);
@@ -140,15 +150,30 @@ impl View {
     /// # Errors
     /// As [`Index::score`](crate::Index::score).
     pub fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> Result<usize> {
-        let unknown = self.held.index.score(user, candidates, scores)?;
+        self.score_with(user, candidates, &RankOptions::new(0), scores)
+    }
+
+    /// As [`View::score`], with NaN also for candidates that the options leave out, and those counted too.
+    ///
+    /// # Errors
+    /// As [`Index::score_with`](crate::Index::score_with).
+    pub fn score_with(
+        &self,
+        user: &[f32],
+        candidates: &[u64],
+        options: &RankOptions<'_>,
+        scores: &mut [f32],
+    ) -> Result<usize> {
+        let without = self.held.index.score_with(user, candidates, options, scores)?;
         self.held.queries.add_others(1);
         if self.overlay.is_empty() {
-            return Ok(unknown);
+            return Ok(without);
         }
         let workspace = self.held.workspace_for(user)?;
+        let gate = self.fresh_gate(&options.shown);
         self.score_fresh(&workspace.user, candidates, |place, said| match said {
-            Some(Fresh::Score(score)) => scores[place] = score,
-            Some(Fresh::Deleted) => scores[place] = f32::NAN,
+            Some(Fresh::Score(score)) if gate.passes(candidates[place]) => scores[place] = score,
+            Some(_) => scores[place] = f32::NAN,
             None => {}
         });
         self.held.put_back(workspace);
