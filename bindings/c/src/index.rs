@@ -85,10 +85,7 @@ impl Source {
         options: &RankOptions<'_>,
         scores: &mut [f32],
     ) -> Answered<usize> {
-        match self {
-            Source::File(index) => index.score_with(user, candidates, options, scores),
-            Source::View(view) => view.score(user, candidates, scores),
-        }
+        of_either!(self, score_with(user, candidates, options, scores))
     }
 
     /// The file alone, without fresh items.

@@ -618,6 +618,14 @@ static void live(void) {
     uint64_t many[2 * K];
     OK(itemdex_search_many(index, users[0], 2, DIM, K, NULL, 0, many, NULL, counts));
     CHECK(many[0] == 1 && many[K] == 1);
+    uint64_t fresh[] = {1};
+    itemdex_shown shown = {.size = sizeof shown, .deny = fresh, .deny_count = 1};
+    itemdex_search_options without = {.size = sizeof without, .shown = &shown};
+    OK(itemdex_search(index, USER, DIM, K, &without, found, scores, &answer));
+    CHECK(answer.count == K && found[0] != 1);
+    itemdex_rank_options ranked = {.size = sizeof ranked, .shown = &shown};
+    OK(itemdex_rank(index, USER, DIM, candidates, 3, K, &ranked, found, scores, &answer));
+    CHECK(answer.count == 1 && answer.denied == 1 && answer.unknown == 1);
     itemdex_close(index);
 
     itemdex_change changes[2] = {
