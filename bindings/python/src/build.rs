@@ -15,7 +15,7 @@ use crate::answers::BUILD_REPORT;
 use crate::arrays::{Floats, Ids, RowsOf, Users};
 use crate::columns::{check_out, columns_of};
 use crate::errors::raised;
-use crate::items::plan_named;
+use crate::options::plan_named;
 use crate::table::{Table, TableRow, bad, failed_or, is_table};
 use crate::watch::{Reins, watched};
 

@@ -29,8 +29,8 @@ pub fn columns_of(
 ) -> PyResult<Vec<Column>> {
     let py = columns.py();
     let mut found = Vec::new();
-    for column in columns.items()? {
-        let (name, given): (String, Bound<'_, PyAny>) = column.extract()?;
+    for pair in columns.items()? {
+        let (name, given): (String, Bound<'_, PyAny>) = pair.extract()?;
         let is_column = given.is_instance_of::<PyTuple>() && given.hasattr(intern!(py, "kind"))?;
         let (values, kind) = match is_column {
             true => {
