@@ -2,20 +2,20 @@
 
 use std::borrow::Cow;
 use std::iter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use itemdex::dump::Dump;
 use itemdex::{BuildReport, Error, IndexBuilder, Matrix, Quantization, Stage};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyMapping, PyString};
 
 use crate::answers::BUILD_REPORT;
 use crate::arrays::{Floats, Ids, RowsOf, Users};
-use crate::columns::columns_of;
+use crate::columns::{check_out, columns_of};
 use crate::errors::raised;
-use crate::items::plan_named;
+use crate::options::plan_named;
 use crate::table::{Table, TableRow, bad, failed_or, is_table};
 use crate::watch::{Reins, watched};
 
@@ -38,7 +38,8 @@ use crate::watch::{Reins, watched};
 ///         value for each item, in their order. Strings, and lists of strings, are tags; numbers are numbers;
 ///         bools are flags; None is null. Column(values, kind) says another kind: "tag" for ids as tags,
 ///         "expires" for the second since 1970 from which on the item is not shown. For record batches the
-///         values may be the name of a column of theirs; then all batches are held in memory.
+///         values may be the name of a column of theirs; then all batches are held in memory. Column(path,
+///         kind) reads a .parquet, .npy or text file.
 ///     id_column: the column of ids in record batches and parquet. None for row numbers, in record batches.
 ///     embedding_column: the column of embeddings there: lists of floats, or arrays of one length.
 ///     plans: what searches are to answer by: a list of "graph" and "partitions"; by default both, and the
@@ -75,7 +76,7 @@ pub fn build<'py>(
     users: Option<&Bound<'py, PyAny>>,
     out: PathBuf,
     model_version: String,
-    columns: Option<&Bound<'py, PyDict>>,
+    columns: Option<&Bound<'py, PyMapping>>,
     id_column: Option<String>,
     embedding_column: String,
     plans: Option<Vec<String>>,
@@ -98,11 +99,11 @@ pub fn build<'py>(
         builder = builder.threads(threads);
     }
     if let Some(users) = users {
-        builder = builder.user_sample(sample(users, &names)?);
+        builder = builder.user_sample(sample(users, &names, &out)?);
     }
     let progress = progress.map(meter).transpose()?;
     let mut source = Source::of(items, ids, &names)?;
-    for column in columns.map_or(Ok(Vec::new()), |columns| columns_of(columns, source.table()))? {
+    for column in columns.map_or(Ok(Vec::new()), |columns| columns_of(columns, source.table(), &out))? {
         builder = builder.column(column);
     }
     let report = match source {
@@ -186,8 +187,9 @@ fn open(path: PathBuf, ids: Option<&Bound<'_, PyAny>>, names: &Names) -> PyResul
     options.open(path).map_err(raised)
 }
 
-fn sample(users: &Bound<'_, PyAny>, names: &Names) -> PyResult<Matrix> {
+fn sample(users: &Bound<'_, PyAny>, names: &Names, out: &Path) -> PyResult<Matrix> {
     if let Some(path) = path_of(users)? {
+        check_out(out, &path)?;
         let options = Dump::options().without_ids().vector_column(&names.embeddings);
         return users.py().detach(|| options.open(path)?.into_matrix()).map_err(raised);
     }
@@ -216,7 +218,7 @@ fn build_table(
     builder: IndexBuilder,
     table: Table,
     ids: Option<&[u64]>,
-    out: &PathBuf,
+    out: &Path,
 ) -> PyResult<BuildReport> {
     let failed = Arc::new(Mutex::new(None));
     let rows = table.rows(Arc::clone(&failed));

@@ -1,7 +1,8 @@
-//! What a rank takes: ids, or row handles.
+//! What a rank takes: ids, or row handles, of one channel or several.
 
-use itemdex::Candidates;
+use itemdex::{Candidates, Channel};
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -82,5 +83,31 @@ impl<'py> Lists<'py> {
             Lists::One(list) => Ok(vec![list.list()?]),
             Lists::Each(lists) => lists.iter().map(Given::list).collect(),
         }
+    }
+}
+
+/// A recall channel with its quotas.
+pub struct Quoted<'py> {
+    candidates: Given<'py>,
+    at_least: usize,
+    at_most: Option<usize>,
+}
+
+impl<'py> Quoted<'py> {
+    pub fn of(channel: &Bound<'py, PyAny>) -> PyResult<Quoted<'py>> {
+        let py = channel.py();
+        match channel.getattr_opt(intern!(py, "candidates"))? {
+            None => Ok(Quoted { candidates: Given::of(channel)?, at_least: 0, at_most: None }),
+            Some(candidates) => Ok(Quoted {
+                candidates: Given::of(&candidates)?,
+                at_least: channel.getattr(intern!(py, "at_least"))?.extract()?,
+                at_most: channel.getattr(intern!(py, "at_most"))?.extract()?,
+            }),
+        }
+    }
+
+    pub fn channel(&self) -> PyResult<Channel<'_>> {
+        let channel = Channel::new(self.candidates.list()?).at_least(self.at_least);
+        Ok(self.at_most.map_or(channel, |hits| channel.at_most(hits)))
     }
 }

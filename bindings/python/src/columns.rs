@@ -1,16 +1,18 @@
 //! Columns of items: from arrays and lists, from columns of record batches, and back to Python.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimeUnit, UInt64Type};
-use itemdex::{Column, ColumnKind, Result, Value, Values};
+use itemdex::dump::read_column;
+use itemdex::{Column, ColumnKind, Error, Result, Value, Values};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyMapping, PyString, PyTuple};
 
 use crate::errors::raised;
 use crate::table::{Table, bad};
@@ -18,12 +20,17 @@ use crate::table::{Table, bad};
 const KINDS: [ColumnKind; 4] = [ColumnKind::Tag, ColumnKind::Number, ColumnKind::Flag, ColumnKind::Expires];
 
 /// The columns that a caller names, with their values: each an array or a list, or a `Column` that says the
-/// kind. Where the items are a table, the values may be the name of a column of it.
-pub fn columns_of(columns: &Bound<'_, PyDict>, mut table: Option<&mut Table>) -> PyResult<Vec<Column>> {
+/// kind, or the path of a file in such a `Column`. Where the items are a table, the values may be the name of
+/// a column of it. `out` must not be one of the files.
+pub fn columns_of(
+    columns: &Bound<'_, PyMapping>,
+    mut table: Option<&mut Table>,
+    out: &Path,
+) -> PyResult<Vec<Column>> {
     let py = columns.py();
     let mut found = Vec::new();
-    for (name, given) in columns {
-        let name: String = name.extract()?;
+    for pair in columns.items()? {
+        let (name, given): (String, Bound<'_, PyAny>) = pair.extract()?;
         let is_column = given.is_instance_of::<PyTuple>() && given.hasattr(intern!(py, "kind"))?;
         let (values, kind) = match is_column {
             true => {
@@ -33,8 +40,18 @@ pub fn columns_of(columns: &Bound<'_, PyDict>, mut table: Option<&mut Table>) ->
             }
             false => (given, None),
         };
+        if values.hasattr("__fspath__")? {
+            let file: PathBuf = values.extract()?;
+            let Some(kind) = kind else {
+                let problem = "say the kind of a column that is read from a file: Column(path, kind)";
+                return Err(PyTypeError::new_err(format!("column {name}: {problem}")));
+            };
+            check_out(out, &file)?;
+            found.push(py.detach(|| read_column(file, name, kind)).map_err(raised)?);
+            continue;
+        }
         let values = match (values.cast::<PyString>(), table.as_deref_mut()) {
-            (Ok(column), Some(table)) => of_table(table, &column.to_cow()?, kind).map_err(raised)?,
+            (Ok(named), Some(table)) => of_table(table, &named.to_cow()?, kind).map_err(raised)?,
             (Ok(_), None) => {
                 let problem = "names a column, but the items are no record batches; give its values";
                 return Err(PyTypeError::new_err(format!("column {name}: {values:?} {problem}")));
@@ -60,6 +77,17 @@ fn of_values(values: &Bound<'_, PyAny>, kind: Option<ColumnKind>) -> PyResult<Ve
         false => values.clone(),
     };
     list.try_iter()?.map(|value| value_of(&value?, kind)).collect()
+}
+
+/// Refuses to write over a file that is read.
+pub fn check_out(out: &Path, read: &Path) -> PyResult<()> {
+    match out.canonicalize().ok().zip(read.canonicalize().ok()).is_some_and(|(out, read)| out == read) {
+        true => {
+            let problem = format!("{} is read for the build; name another", out.display());
+            Err(raised(Error::BadOption { option: "out", problem }))
+        }
+        false => Ok(()),
+    }
 }
 
 /// A value of an item in a column of this kind; without one the value tells.

@@ -11,7 +11,8 @@ use crate::arrays::{Ids, handed};
 use crate::candidates::RowHandles;
 use crate::columns;
 use crate::errors::raised;
-use crate::items::{Asked, Items, Target, one};
+use crate::items::{Items, Target, one};
+use crate::options::Asked;
 use crate::shown::Shown;
 
 /// An index file, mapped and ready for queries.

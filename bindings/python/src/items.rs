@@ -3,19 +3,17 @@
 use std::sync::{Arc, RwLock};
 
 use itemdex::live;
-use itemdex::{
-    Candidates, Channel, ChannelHit, Dropped, Found, Plan, RankOptions, Ranked, RankedChannels, SearchOptions,
-};
+use itemdex::{Candidates, Channel, ChannelHit, Dropped, Found, Plan, Ranked, RankedChannels};
 use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::answers::{DROPPED, FOUND, RANKED, RANKED_CHANNELS};
 use crate::arrays::{Ids, Users, handed, matrix, reserved, split, split_all, users_of_dim};
-use crate::candidates::{Given, Lists};
+use crate::candidates::{Given, Lists, Quoted};
 use crate::errors::raised;
+use crate::options::{Asked, rank_options, threads_or_all};
 use crate::shown::{Filter, ItemSet, Shown};
 
 /// What answers.
@@ -45,50 +43,6 @@ impl Items {
         let target = self.target.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         target.clone().ok_or_else(|| PyValueError::new_err("it is closed"))
     }
-}
-
-/// How a search is to find its answer.
-pub struct Asked<'a> {
-    pub k: usize,
-    pub recall: Option<f32>,
-    pub ef: Option<usize>,
-    pub plan: Option<&'a str>,
-    pub approximate_scores: bool,
-}
-
-impl Asked<'_> {
-    pub fn options<'s>(&self, shown: &'s Shown<'_>) -> PyResult<SearchOptions<'s>> {
-        let mut options = SearchOptions::new(self.k);
-        match (self.recall, self.ef) {
-            (Some(_), Some(_)) => {
-                return Err(PyValueError::new_err("give recall or ef, not both: ef is a beam by hand"));
-            }
-            (Some(recall), None) => options = options.recall(recall),
-            (None, Some(ef)) => options = options.ef(ef),
-            (None, None) => {}
-        }
-        if let Some(name) = self.plan {
-            options = options.plan(plan_named(name)?);
-        }
-        shown.of_search(if self.approximate_scores { options.approximate_scores() } else { options })
-    }
-}
-
-pub fn plan_named(name: &str) -> PyResult<Plan> {
-    let plans = [Plan::Graph, Plan::Partitions, Plan::Scan];
-    plans.into_iter().find(|plan| plan.name() == name).ok_or_else(|| {
-        PyValueError::new_err(format!("plan {name:?} is none of \"graph\", \"partitions\" and \"scan\""))
-    })
-}
-
-fn rank_options<'s>(k: usize, exact: bool, shown: &'s Shown<'_>) -> PyResult<RankOptions<'s>> {
-    let options = RankOptions::new(k);
-    shown.of_rank(if exact { options.exact() } else { options })
-}
-
-/// All cores where the caller names no number.
-fn threads_or_all(threads: Option<usize>) -> usize {
-    threads.unwrap_or(usize::MAX)
 }
 
 #[pymethods]
@@ -485,32 +439,6 @@ pub fn one(user: &Bound<'_, PyAny>) -> PyResult<Vec<f32>> {
             let shape = (users.len(), users.dim());
             Err(PyValueError::new_err(format!("the user embedding is of shape {shape:?}; give (dim,)")))
         }
-    }
-}
-
-/// A recall channel with its quotas.
-struct Quoted<'py> {
-    candidates: Given<'py>,
-    at_least: usize,
-    at_most: Option<usize>,
-}
-
-impl<'py> Quoted<'py> {
-    fn of(channel: &Bound<'py, PyAny>) -> PyResult<Quoted<'py>> {
-        let py = channel.py();
-        match channel.getattr_opt(intern!(py, "candidates"))? {
-            None => Ok(Quoted { candidates: Given::of(channel)?, at_least: 0, at_most: None }),
-            Some(candidates) => Ok(Quoted {
-                candidates: Given::of(&candidates)?,
-                at_least: channel.getattr(intern!(py, "at_least"))?.extract()?,
-                at_most: channel.getattr(intern!(py, "at_most"))?.extract()?,
-            }),
-        }
-    }
-
-    fn channel(&self) -> PyResult<Channel<'_>> {
-        let channel = Channel::new(self.candidates.list()?).at_least(self.at_least);
-        Ok(self.at_most.map_or(channel, |hits| channel.at_most(hits)))
     }
 }
 

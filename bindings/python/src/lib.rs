@@ -17,6 +17,7 @@ mod errors;
 mod index;
 mod items;
 mod live;
+mod options;
 mod shown;
 mod table;
 mod watch;

@@ -168,7 +168,8 @@ def test_files(data, tmp_path):
     np.save(tmp_path / "ids.npy", data.ids)
     np.save(tmp_path / "users.npy", data.users)
     out = tmp_path / "out"
-    itemdex.build(tmp_path / "items.npy", str(tmp_path / "ids.npy"), tmp_path / "users.npy", out=out, **VERSION)
+    ids, users = str(tmp_path / "ids.npy"), tmp_path / "users.npy"
+    itemdex.build(tmp_path / "items.npy", ids, users, out=out, **VERSION)
     assert same(data, out)
     with pytest.raises(TypeError, match="the ids of a file are a file"):
         itemdex.build(tmp_path / "items.npy", data.ids, out=out, **VERSION)

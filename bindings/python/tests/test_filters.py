@@ -186,6 +186,49 @@ def test_columns_of_record_batches(data, shop, tmp_path):
     assert itemdex.Index.open(tmp_path / "out").info()["columns"][0]["type"] == "u64"
 
 
+def test_columns_of_files(data, shop, tmp_path):
+    np.save(tmp_path / "items.npy", data.items)
+    np.save(tmp_path / "price.npy", shop.price)
+    (tmp_path / "region.txt").write_text("".join(f"{region or ''}\n" for region in shop.region))
+    columns = {
+        "price": itemdex.Column(tmp_path / "price.npy", "number"),
+        "region": itemdex.Column(tmp_path / "region.txt", "tag"),
+    }
+    for items in (tmp_path / "items.npy", data.items):
+        itemdex.build(items, out=tmp_path / "out", model_version="v1", columns=columns)
+        index = itemdex.Index.open(tmp_path / "out")
+        assert index.values(4) == {"price": float(shop.price[4]), "region": ["US"]}
+    for name in ("price.npy", "items.npy"):
+        users = {"users": tmp_path / "items.npy"} if name == "items.npy" else {"columns": columns}
+        with pytest.raises(itemdex.InputError, match="name another"):
+            itemdex.build(data.items, out=tmp_path / name, model_version="v1", **users)
+    with pytest.raises(TypeError, match="say the kind"):
+        paths = {"price": tmp_path / "price.npy"}
+        itemdex.build(data.items, out=tmp_path / "out", model_version="v1", columns=paths)
+    with pytest.raises(TypeError, match="the items are no record batches"):
+        names = {"price": "price"}
+        itemdex.build(tmp_path / "items.npy", out=tmp_path / "out", model_version="v1", columns=names)
+
+
+def test_views_heed_filters_and_fresh_items(data, shop, tmp_path):
+    catalog = itemdex.Catalog(tmp_path / "catalog")
+    catalog.publish(shop.path)
+    with itemdex.LiveIndex.open(catalog.folder, log=tmp_path / "log") as live, live.current() as view:
+        user = data.users[0]
+        kept = view.filter("price < 30")
+        found = view.search(user, 20, filter=kept, recall=1.0)
+        assert found.ids.tolist() == shop.best(data, user, 20, shop.price < 30)
+        live.upsert("v1", 1, user * 100)
+        view = live.current()
+        # What was upserted has no values, so that no comparison of a column is true of it.
+        assert view.search(user, 1).ids.tolist() == [1]
+        assert view.search(user, 20, filter="price < 30", recall=1.0).ids.tolist() == found.ids.tolist()
+        assert view.search(user, 1, filter="price is null").ids.tolist() == [1]
+        assert view.search(user, 1, deny=[1], recall=1.0).ids.tolist() == data.best(user, 1)
+        ranked = view.rank(user, [1, int(data.ids[0])], 2, allow=view.item_set([1]))
+        assert ranked.ids.tolist() == [1] and ranked.dropped.filtered == 1
+
+
 def test_columns_of_polars_and_pandas(data, shop, tmp_path):
     pl, pd = pytest.importorskip("polars"), pytest.importorskip("pandas")
     frames = {"id": data.ids, "region": shop.region, "price": shop.price}

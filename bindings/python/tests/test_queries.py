@@ -20,8 +20,9 @@ def test_search_finds_the_best_of_all_items(data, index):
     by_id = dict(zip(data.ids.tolist(), data.items))
     expected = [by_id[id] @ data.users[0] for id in found.ids.tolist()]
     np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
-    ids, scores, plan = found
+    ids, scores, plan, matching = found
     assert ids is found.ids and scores is found.scores and plan in ("graph", "partitions", "scan")
+    assert matching == 3000
 
 
 def test_a_matrix_of_users_gets_what_each_of_them_gets(data, index):
@@ -171,7 +172,8 @@ def test_pickling_sends_the_path(data, index):
     assert again.path == index.path
     assert again.search(data.users[0], 5).ids.tolist() == index.search(data.users[0], 5).ids.tolist()
     script = "import pickle, sys; print(len(pickle.load(sys.stdin.buffer)))"
-    other = subprocess.run([sys.executable, "-c", script], input=sent, capture_output=True, cwd="/", check=True)
+    command = [sys.executable, "-c", script]
+    other = subprocess.run(command, input=sent, capture_output=True, cwd="/", check=True)
     assert other.stdout.strip() == b"3000"
 
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 
 def recommend(index: itemdex.Items, users: NDArray[np.float32]) -> NDArray[np.uint64]:
-    ids, scores, plan = index.search(users, 10, recall=0.9)
+    ids, scores, plan, matching = index.search(users, 10, recall=0.9, deny=[3], filter="price < 50")
+    kept: itemdex.Filter = index.filter("price < $most and region in $of", most=50, of=["JP"])
+    assert 0 < kept.matching < matching <= len(index)
     assert scores.dtype == np.float32 and plan in ("graph", "partitions", "scan", "mixed")
     ranked: itemdex.Ranked = index.rank(users, ids[0], 5)
     channels = [itemdex.Channel(ids[0], at_least=1), index_handles(index, ids[0])]
@@ -36,7 +38,11 @@ def report(stage: str, done: int, total: int) -> None:
 def main(folder: Path) -> None:
     items = np.random.default_rng(1).standard_normal((1000, 8)).astype(np.float32)
     path = folder / "items.itemdex"
-    built = itemdex.build(items, users=items[:10], out=path, model_version="v1", progress=report)
+    regions = ["JP" if number % 2 else "US" for number in range(1000)]
+    columns = {"price": np.arange(1000) / 10, "region": itemdex.Column(regions, "tag")}
+    built = itemdex.build(
+        items, users=items[:10], out=path, model_version="v1", columns=columns, progress=report
+    )
     seconds: float = built.seconds
     with itemdex.Index.open(path) as index:
         info: itemdex.Info = index.info()

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypedDict, Union
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
@@ -66,9 +67,9 @@ class Channel(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column for ``build``: a value for each item, or the name of a column of record batches."""
+    """A column for ``build``: a value for each item, the name of a column of record batches, or a path."""
 
-    values: Union[Sequence[object], NDArray[Any], str]
+    values: Union[Sequence[object], NDArray[Any], str, os.PathLike[str]]
     #: "tag", "number", "flag" or "expires"; None where the values tell.
     kind: Optional[str] = None
 

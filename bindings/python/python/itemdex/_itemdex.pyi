@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, overload, type_check_only
@@ -12,7 +12,6 @@ from ._answers import (
     Applied,
     BuildReport,
     Channel,
-    Column,
     Delete,
     Found,
     Generation,
@@ -209,7 +208,7 @@ def build(
     *,
     out: _Path,
     model_version: str,
-    columns: dict[str, Column | Sequence[object] | NDArray[Any] | str] | None = None,
+    columns: Mapping[str, object] | None = None,
     id_column: str | None = "id",
     embedding_column: str = "embedding",
     plans: Sequence[Literal["graph", "partitions"]] | None = None,

@@ -3,9 +3,9 @@
     python -m itemdex.convert faiss   items.faiss --model-version 2026-11-24 --out items.itemdex
     python -m itemdex.convert hnswlib items.bin   --model-version 2026-11-24 --out items.itemdex
 
-Of faiss it takes IndexFlat and IndexHNSWFlat, also inside an IndexIDMap, which keep every embedding as it was
-added. Ids are those of the IndexIDMap or the labels of hnswlib, and otherwise positions. Items that hnswlib has
-marked as deleted are left out.
+Of faiss it takes IndexFlat and IndexHNSWFlat, also inside an IndexIDMap, which keep every embedding as it
+was added. Ids are those of the IndexIDMap or the labels of hnswlib, and otherwise positions. Items that
+hnswlib has marked as deleted are left out.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _LABELS = 10_000
 def from_faiss(index: Any, *, any_metric: bool = False) -> Items:
     """The ids, of shape (n,), and the embeddings, of shape (n, dim), of a faiss index.
 
-    The embeddings are a view of the index's memory where it allows: keep it until they are used. An index by L2
-    is refused unless all norms are equal, since itemdex ranks by inner product and would order items otherwise;
+    The embeddings are a view of the index's memory: keep it until they are used. An index by L2 is refused
+    unless all norms are equal, since itemdex ranks by inner product and would order items otherwise;
     ``any_metric`` takes it all the same.
     """
-    import faiss
+    import faiss  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     index = faiss.downcast_index(index)
     ids: Optional[NDArray[np.uint64]] = None
@@ -83,7 +83,8 @@ def _not_deleted(index: Any, labels: NDArray[np.uint64]) -> Items:
         except RuntimeError:
             continue
         kept.append(label)
-    return np.array(kept, dtype=np.uint64), np.array(rows, dtype=np.float32).reshape(len(rows), index.dim)
+    items = np.array(rows, dtype=np.float32).reshape(len(rows), index.dim)
+    return np.array(kept, dtype=np.uint64), items
 
 
 def _check_metric(embeddings: NDArray[np.float32], fits: bool) -> None:
@@ -92,13 +93,13 @@ def _check_metric(embeddings: NDArray[np.float32], fits: bool) -> None:
     norms = np.linalg.norm(embeddings, axis=1)
     if norms.max() - norms.min() > 1e-3 * norms.max():
         raise InputError(
-            "the index is by L2 and its norms differ: by inner product, as itemdex ranks, items come in another "
-            "order; pass any_metric (--any-metric) if that is what you want"
+            "the index is by L2 and its norms differ: by inner product, as itemdex ranks, items come in "
+            "another order; pass any_metric (--any-metric) if that is what you want"
         )
 
 
 def _read_hnswlib(path: str, space: str) -> Any:
-    import hnswlib
+    import hnswlib  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     with open(path, "rb") as file:
         # Its file begins with six sizes; the vector of an element stands between the last two.
@@ -109,18 +110,19 @@ def _read_hnswlib(path: str, space: str) -> Any:
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m itemdex.convert", description=(__doc__ or "").split("\n")[0])
+    description = (__doc__ or "").split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m itemdex.convert", description=description)
     parser.add_argument("kind", choices=["faiss", "hnswlib"])
     parser.add_argument("index", help="the file of the other package")
     parser.add_argument("--out", required=True, help="the index file to write")
     parser.add_argument("--model-version", required=True)
-    parser.add_argument("--users", help="a sample of user embeddings from logs: .npy, .fbin, .fvecs or .parquet")
-    parser.add_argument("--space", choices=["ip", "cosine", "l2"], default="ip", help="the space of hnswlib")
+    parser.add_argument("--users", help="a file with a sample of user embeddings from logs, such as .npy")
+    parser.add_argument("--space", choices=["ip", "cosine", "l2"], default="ip", help="of hnswlib")
     parser.add_argument("--any-metric", action="store_true", help="take an index by L2 all the same")
     options = parser.parse_args(arguments)
     try:
         if options.kind == "faiss":
-            import faiss
+            import faiss  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
             index = faiss.read_index(options.index)
             ids, items = from_faiss(index, any_metric=options.any_metric)
