@@ -266,3 +266,112 @@ pub fn quantile(times: &[Duration], q: f64) -> Duration {
     let place = (times.len() as f64 * q).ceil() as usize;
     times.get(place.saturating_sub(1)).copied().unwrap_or_default()
 }
+
+/// What the index's order passes on of what a ranking model, the teacher, holds best; see [`funnel`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Funnel {
+    /// How many users had a candidate with a score; the means are over these.
+    pub users: usize,
+    /// The share of the teacher's best that the index holds at all.
+    pub indexed: f64,
+    /// One entry for each number of candidates passed on, in the order they were asked for.
+    pub stages: Vec<FunnelStage>,
+}
+
+/// What is left of the teacher's best after one stage of a [`Funnel`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct FunnelStage {
+    /// How many candidates the stage passes on.
+    pub passed: usize,
+    /// The mean share of the teacher's best among them, from 0 to 1.
+    pub kept: f64,
+    /// The share that 19 users in 20 have at least: the 5th percentile.
+    pub kept_p5: f64,
+}
+
+/// Measures pre-ranking against a teacher: of the `best` candidates that the teacher scores highest, how many
+/// are among the first 100, 300, 1,000 ... of the index's order?
+///
+/// User `i` has the candidates `candidates[i]` (item ids, in any order) with the teacher's `scores[i]`, one
+/// each, higher is better. A candidate with a score of NaN was not scored: it takes part in the index's order
+/// and is none of the teacher's best. Of equal scores the smaller id is better, and an id that comes twice counts
+/// with its higher score. A candidate that the index does not hold is lost at every stage. A user without a scored
+/// candidate is left out. `stages` says how many candidates each stage passes on.
+///
+/// # Errors
+/// [`Error::BadOption`] if there are not as many lists as users or not as many scores as candidates, or if
+/// `best` or a stage is 0; and the errors of [`Index::rank`], for the first user at fault.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("items.itemdex");
+/// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0]), (8, [2.0]), (9, [3.0])], &path)?;
+/// # let index = itemdex::Index::open(&path)?;
+/// let users = itemdex::Matrix::new(1, vec![1.0])?;
+/// // The index holds 9 best and 8 next; the teacher 8 and 7.
+/// let funnel = itemdex::eval::funnel(&index, &users, &[[7, 8, 9]], &[[0.5, 0.9, 0.1]], 2, &[1, 2, 3])?;
+/// let kept: Vec<f64> = funnel.stages.iter().map(|stage| stage.kept).collect();
+/// assert_eq!(kept, [0.0, 0.5, 1.0]);
+/// # Ok::<(), itemdex::Error>(())
+/// ```
+pub fn funnel(
+    index: &Index,
+    users: &Matrix,
+    candidates: &[impl AsRef<[u64]>],
+    scores: &[impl AsRef<[f32]>],
+    best: usize,
+    stages: &[usize],
+) -> Result<Funnel> {
+    let bad = |option, problem| Err(Error::BadOption { option, problem });
+    if candidates.len() != users.len() || scores.len() != users.len() {
+        let (candidates, scores, users) = (candidates.len(), scores.len(), users.len());
+        let problem = format!("{candidates} lists of candidates and {scores} of scores for {users} users");
+        return bad("candidates", problem);
+    }
+    if best == 0 || stages.contains(&0) {
+        return bad("stages", "the best and what a stage passes on are at least 1".to_owned());
+    }
+    let options = RankOptions::new(stages.iter().copied().max().unwrap_or(1));
+    let mut indexed = Vec::new();
+    let mut kept = vec![Vec::new(); stages.len()];
+    for (user, (candidates, scores)) in candidates.iter().zip(scores).enumerate() {
+        let (candidates, scores) = (candidates.as_ref(), scores.as_ref());
+        if candidates.len() != scores.len() {
+            let problem = format!("user {user} has {} for {} candidates", scores.len(), candidates.len());
+            return bad("scores", problem);
+        }
+        let teacher = teacher_best(candidates, scores, best);
+        let ranked = index.rank_with(users.row(user), candidates, &options)?.hits;
+        if teacher.is_empty() {
+            continue;
+        }
+        let share = |count: usize| count as f64 / teacher.len() as f64;
+        let among = |id: &u64| teacher.binary_search(id).is_ok();
+        indexed.push(share(teacher.iter().filter(|&&id| index.contains(id)).count()));
+        for (kept, &passed) in kept.iter_mut().zip(stages) {
+            kept.push(share(ranked.iter().take(passed).filter(|hit| among(&hit.id)).count()));
+        }
+    }
+    let mean = |shares: &[f64]| shares.iter().sum::<f64>() / shares.len().max(1) as f64;
+    let stage = |(kept, &passed): (&mut Vec<f64>, &usize)| {
+        kept.sort_unstable_by(f64::total_cmp);
+        let kept_p5 = kept.get(kept.len() / 20).copied().unwrap_or(0.0);
+        FunnelStage { passed, kept: mean(kept), kept_p5 }
+    };
+    let stages = kept.iter_mut().zip(stages).map(stage).collect();
+    Ok(Funnel { users: indexed.len(), indexed: mean(&indexed), stages })
+}
+
+/// The ids of the `best` candidates by score, ascending.
+fn teacher_best(candidates: &[u64], scores: &[f32], best: usize) -> Vec<u64> {
+    let mut scored: Vec<(u64, f32)> = candidates.iter().copied().zip(scores.iter().copied()).collect();
+    scored.retain(|(_, score)| !score.is_nan());
+    scored.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    scored.dedup_by_key(|&mut (id, _)| id);
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut ids: Vec<u64> = scored.into_iter().take(best).map(|(id, _)| id).collect();
+    ids.sort_unstable();
+    ids
+}

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use itemdex::Result;
-use itemdex::dump::{Batch, Dump, IdLists};
+use itemdex::dump::{Batch, Dump, IdLists, read_column};
+use itemdex::{Column, ColumnKind, Index, IndexBuilder, Result, Value};
 use npyz::WriterBuilder;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -15,6 +15,73 @@ fn npy<T: npyz::AutoSerialize>(path: &Path, shape: &[u64], values: impl IntoIter
     let mut writer = options.writer(fs::File::create(path).unwrap()).begin_nd().unwrap();
     writer.extend(values).unwrap();
     writer.finish().unwrap();
+}
+
+/// The values of a column, out of an index that was built with it.
+fn values_of(column: Column) -> Vec<Value> {
+    let folder = Folder::new();
+    let (path, name, rows) = (folder.path("i.itemdex"), column.name().to_owned(), column.len() as u64);
+    let builder = IndexBuilder::new("v1").m(2).threads(1).column(column);
+    builder.build_from((0..rows).map(|id| (id, [id as f32, 1.0])), &path).unwrap();
+    let index = Index::open(&path).unwrap();
+    index.verify(|_| ()).unwrap();
+    (0..rows).map(|id| index.values(id).unwrap().get(&name).clone()).collect()
+}
+
+#[test]
+fn columns_are_read_from_text_and_arrays() {
+    use ColumnKind::{Expires, Flag, Number, Tag};
+    let folder = Folder::new();
+    let read = |path: &Path, kind| values_of(read_column(path, "c", kind).unwrap());
+    let text = folder.file("tags.txt", "jazz|live\r\n\n|\nlive||live\n\u{e9}, b");
+    let tags = |tags: &[&str]| Value::from(tags.to_vec());
+    let expected = [tags(&["jazz", "live"]), Value::Null, tags(&[]), tags(&["live"]), tags(&["\u{e9}, b"])];
+    assert_eq!(read(&text, Tag), expected);
+
+    let array = folder.path("a.npy");
+    npy(&array, &[3], [1.5f32, -0.0, 3e38]);
+    assert_eq!(read(&array, Number), [1.5, 0.0, f64::from(3e38f32)].map(Value::Real));
+    npy(&array, &[2], [0.1f64, 2.0]);
+    assert_eq!(read(&array, Number), [f64::from(0.1f32), 2.0].map(Value::Real));
+    npy(&array, &[3], [5i64, i64::MIN, i64::MAX]);
+    assert_eq!(read(&array, Number), [5, i64::MIN, i64::MAX].map(Value::Integer));
+    npy(&array, &[2], [1_700_000_000u32, 7]);
+    assert_eq!(read(&array, Expires), [1_700_000_000, 7].map(Value::Integer));
+    npy(&array, &[3], [9u64, u64::MAX, 0]);
+    assert_eq!(read(&array, Tag), [9, u64::MAX, 0].map(Value::from));
+    npy(&array, &[3], [9i64, -1, 0]);
+    assert_eq!(read(&array, Tag), [9u64.into(), Value::Null, 0u64.into()]);
+    npy(&array, &[3, 2], [9i32, 4, 5, -1, -1, -1]);
+    assert_eq!(read(&array, Tag), [vec![4, 9], vec![5], vec![]].map(Value::Ids));
+    npy(&array, &[2], [true, false]);
+    assert_eq!(read(&array, Flag), [true, false].map(Value::Flag));
+    npy(&array, &[2], [0u8, 1]);
+    assert_eq!(read(&array, Flag), [false, true].map(Value::Flag));
+}
+
+#[test]
+fn columns_that_cannot_be_read_are_refused_with_their_row() {
+    use ColumnKind::{Expires, Flag, Number, Tag};
+    let folder = Folder::new();
+    let refused = |path: &Path, kind| folder.message(read_column(path, "c", kind));
+    let text = folder.file("tags.txt", b"a\nb\xff\n");
+    assert_eq!(refused(&text, Tag), "tags.txt: row 1: its line is not UTF-8");
+    assert!(refused(&text, Number).contains("numbers, flags and expiries are read from .npy and .parquet"));
+    assert!(refused(&folder.path("gone.txt"), Tag).contains("cannot open gone.txt"));
+    let array = folder.path("a.npy");
+    npy(&array, &[2], [1.5f32, f32::NAN]);
+    assert!(refused(&array, Number).starts_with("a.npy, column c: row 1: its number is NaN"));
+    assert!(refused(&array, Tag).contains("row 0: its value is a real number; the column is of tags"));
+    assert!(refused(&array, Expires).contains("row 0: its value is a real number"));
+    npy(&array, &[2], [1u8, 2]);
+    assert!(refused(&array, Flag).contains("row 1: its value is an integer; the column is of flags"));
+    npy(&array, &[2], [1u64, 1 << 63]);
+    assert!(refused(&array, Number).contains("row 1: its value is a tag that is a number"));
+    npy(&array, &[2, 1], [1u64, 2]);
+    assert!(refused(&array, Number).contains("only tags may be many an item"));
+    npy(&array, &[1, 1, 1], [1u64]);
+    assert!(refused(&array, Tag).contains("columns are 1-D"));
+    assert!(folder.message(read_column(&array, "a b", Tag)).contains("cannot name a column"));
 }
 
 /// An npy file with any header: `shape` and `order` are Python.
@@ -334,6 +401,57 @@ mod parquet_files {
     }
 
     #[test]
+    fn columns_of_any_type_are_read() {
+        use arrow::array::{
+            BooleanArray, Date32Array, Float64Array, Int32Array, ListBuilder, StringBuilder,
+            TimestampMillisecondArray, UInt64Array,
+        };
+        use arrow::datatypes::Int32Type;
+
+        let folder = Folder::new();
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        lists.append_value([Some("b"), Some("a"), None]);
+        lists.append_null();
+        lists.append_value(Vec::<Option<&str>>::new());
+        let owners = vec![Some(vec![Some(3), Some(1)]), None, Some(vec![])];
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("region", Arc::new(StringArray::from(vec![Some("JP"), None, Some("US")]))),
+            ("labels", Arc::new(lists.finish())),
+            ("owners", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(owners))),
+            ("author", Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(3)]))),
+            ("price", Arc::new(Float64Array::from(vec![Some(0.5), None, Some(-2.0)]))),
+            ("age", Arc::new(Int32Array::from(vec![Some(-5), None, Some(7)]))),
+            ("new", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))),
+            (
+                "until",
+                Arc::new(TimestampMillisecondArray::from(vec![Some(1_700_000_000_999), None, Some(-1)])),
+            ),
+            ("day", Arc::new(Date32Array::from(vec![Some(2), None, Some(0)]))),
+        ];
+        let path = parquet(&folder.path("v.parquet"), columns);
+        let read = |name: &str, kind| values_of(read_column(&path, name, kind).unwrap());
+        let null = || Value::Null;
+        use ColumnKind::{Expires, Flag, Number, Tag};
+        assert_eq!(read("region", Tag), ["JP".into(), null(), "US".into()]);
+        assert_eq!(read("labels", Tag), [["a", "b"].into(), null(), Value::Tags(vec![])]);
+        assert_eq!(read("owners", Tag), [[1u64, 3].into(), null(), Value::Ids(vec![])]);
+        assert_eq!(read("author", Tag), [u64::MAX.into(), null(), 3u64.into()]);
+        assert_eq!(read("price", Number), [0.5.into(), null(), (-2.0).into()]);
+        assert_eq!(read("age", Number), [(-5).into(), null(), 7.into()]);
+        assert_eq!(read("new", Flag), [true.into(), null(), false.into()]);
+        assert_eq!(read("until", Expires)[..2], [1_700_000_000i64.into(), null()]);
+        assert_eq!(read("day", Expires), [172_800i64.into(), null(), 0i64.into()]);
+
+        let refused = |name: &str, kind| folder.message(read_column(&path, name, kind));
+        assert!(refused("prize", Number).contains("it has no column prize, but region, labels"));
+        assert!(refused("region", Number).contains("numbers are integers, floats or decimals"));
+        assert!(refused("price", Tag).contains("tags are strings, integers, or lists of them"));
+        assert!(refused("author", Number).contains("row 0: a value of the column does not fit into Int64"));
+        assert!(refused("age", Tag).contains("row 0: a value of the column does not fit into UInt64"));
+        assert!(refused("age", Flag).contains("flags are booleans"));
+    }
+
+    #[test]
     fn an_ids_file_takes_the_place_of_the_column() {
         let folder = Folder::new();
         let path = parquet(&folder.path("v.parquet"), vec![("embedding", lists(rows(2, 3)))]);
@@ -517,5 +635,8 @@ proptest! {
             prop_assert!(ids.len() <= bytes.len() && rows.len() <= bytes.len());
         }
         let _ = IdLists::open(&path);
+        for kind in [ColumnKind::Tag, ColumnKind::Number, ColumnKind::Flag, ColumnKind::Expires] {
+            let _ = read_column(&path, "c", kind);
+        }
     }
 }

@@ -189,20 +189,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
     let (least, mean, most) = info.degree;
     let mut out = output();
     if json {
-        let sections: serde_json::Map<_, _> =
-            info.sections.iter().map(|&(name, bytes)| (name.to_owned(), bytes.into())).collect();
-        let point = |&(ef, [at_10, at_100, at_1000]): &(usize, [f32; 3])| json!({"ef": ef, "recall@10": at_10, "recall@100": at_100, "recall@1000": at_1000});
-        let calibration: Vec<_> = info.calibration.iter().map(point).collect();
-        let document = json!({
-            "rows": info.rows, "dim": info.dim, "model_version": info.model_version, "bytes": info.bytes,
-            "sections": sections, "quantized": info.quantized, "builder": info.builder, "m": info.m, "ef_construction": info.ef_construction,
-            "layers": info.layers, "format_version": info.format_version, "clusters": info.clusters,
-            "plans": info.plans.iter().map(|plan| plan.name()).collect::<Vec<_>>(),
-            "degree": {"min": least, "mean": mean, "max": most},
-            "norm_variation": info.norm_variation, "augmentation": info.augmentation, "calibration": calibration,
-            "columns": info.columns.iter().map(column_json).collect::<Vec<_>>(),
-        });
-        writeln!(out, "{document}")?;
+        writeln!(out, "{}", info.to_json())?;
     } else {
         writeln!(out, "rows           {} x {}", info.rows, info.dim)?;
         writeln!(out, "model version  {}", info.model_version)?;
@@ -241,13 +228,6 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         }
     }
     Ok(out.flush()?)
-}
-
-fn column_json(column: &ColumnInfo) -> serde_json::Value {
-    json!({
-        "name": column.name, "kind": column.kind.name(), "type": column.type_name,
-        "distinct": column.distinct, "nulls": column.nulls, "bytes": column.bytes,
-    })
 }
 
 pub(crate) fn verify(path: &Path, json: bool) -> Done {

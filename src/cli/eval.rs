@@ -1,11 +1,13 @@
-//! `itemdex eval`: recall against speed, as a table, JSON or a plot; and the speed of ranking.
+//! `itemdex eval`: recall against speed, as a table, JSON or a plot; the speed of ranking; and what pre-ranking
+//! keeps of a teacher's best.
 
 use std::io::Write;
 use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use itemdex::eval::{Point, exact, measure_each, measure_rank, measure_rank_threads, quantile};
+use itemdex::dump::{IdLists, ScoreLists};
+use itemdex::eval::{Point, exact, funnel, measure_each, measure_rank, measure_rank_threads, quantile};
 use itemdex::{Hit, Index, Matrix, OpenOptions, SearchOptions};
 use plotters::prelude::*;
 use serde_json::json;
@@ -32,6 +34,9 @@ pub(crate) fn eval(args: &Eval) -> Done {
             return Err(Failure::Usage(problem));
         }
         return rank(&index, &users, candidates, args);
+    }
+    if let (Some(candidates), Some(teacher)) = (&args.funnel, &args.teacher) {
+        return survival(&index, &users, candidates, teacher, args);
     }
     let (asked, shown) = (asked(&index, args), args.shown.read(&index, users.len())?);
     // Before the exact answers, which take long: whether all of it can be asked.
@@ -175,6 +180,42 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
             writeln!(out, "{all:.0} ranks/s on {} threads, {one:.0} on one", args.threads)?;
         }
         writeln!(out, "overlap of two_step with exact: {overlap}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What the index's order of the candidates keeps of the teacher's best, stage by stage.
+fn survival(index: &Index, users: &Matrix, candidates: &Path, teacher: &Path, args: &Eval) -> Done {
+    let (lists, scores) = (IdLists::open(candidates)?, ScoreLists::open(teacher)?);
+    let found = (lists.lists().unwrap_or(users.len()), scores.lists());
+    if found != (users.len(), users.len()) {
+        let (candidates, teacher, users) = (candidates.display(), teacher.display(), users.len());
+        let problem = format!(
+            "{candidates} has {} rows and {teacher} {} for {users} users; give one row a user",
+            found.0, found.1
+        );
+        return Err(Failure::Said(problem));
+    }
+    let (lists, scores): (Vec<_>, Vec<_>) =
+        (0..users.len()).map(|user| (lists.list(user), scores.list(user))).unzip();
+    let funnel = funnel(index, users, &lists, &scores, args.k, &args.stages)?;
+    let mut out = output();
+    if args.json {
+        let stages = funnel.stages.iter();
+        let stages: Vec<_> = stages
+            .map(|stage| json!({"passed": stage.passed, "kept": stage.kept, "kept_p5": stage.kept_p5}))
+            .collect();
+        let funnel =
+            json!({"best": args.k, "users": funnel.users, "indexed": funnel.indexed, "stages": stages});
+        writeln!(out, "{}", json!({"funnel": funnel}))?;
+    } else {
+        writeln!(out, "{} users, the teacher's best {} of their candidates", funnel.users, args.k)?;
+        writeln!(out, "{:<14} {:>8} {:>8}", "", "kept", "p5")?;
+        writeln!(out, "{:<14} {:>8.4}", "in the index", funnel.indexed)?;
+        for stage in &funnel.stages {
+            let passed = format!("passed {}", stage.passed);
+            writeln!(out, "{passed:<14} {:>8.4} {:>8.4}", stage.kept, stage.kept_p5)?;
+        }
     }
     Ok(out.flush()?)
 }

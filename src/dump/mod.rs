@@ -320,3 +320,31 @@ impl IdLists {
         &self.ids[start..end]
     }
 }
+
+/// A teacher's scores of the candidates of [`IdLists`], read from a floating-point `.npy`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreLists {
+    scores: Vec<f32>,
+    length: usize,
+    lists: usize,
+}
+
+impl ScoreLists {
+    /// Reads a 2-D `.npy` of `f16`, `f32` or `f64`, which has one row a user.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::BadDump`].
+    pub fn open(path: impl AsRef<Path>) -> Result<ScoreLists> {
+        npy::read_score_lists(path.as_ref())
+    }
+
+    /// How many lists there are.
+    pub fn lists(&self) -> usize {
+        self.lists
+    }
+
+    /// The scores for a user; empty for a user beyond the last list.
+    pub fn list(&self, user: usize) -> &[f32] {
+        if user < self.lists { &self.scores[user * self.length..][..self.length] } else { &[] }
+    }
+}

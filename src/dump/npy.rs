@@ -4,8 +4,8 @@ use std::path::Path;
 
 use npyz::{NpyHeader, Order};
 
-use super::IdLists;
 use super::records::{Layout, NO_ITEM, Records, Value, open};
+use super::{IdLists, ScoreLists};
 use crate::{Error, Result};
 
 /// The longest header that is read. Plain arrays have one of 128 bytes; a crafted one could say gigabytes.
@@ -17,10 +17,7 @@ pub(super) fn open_embeddings(path: &Path) -> Result<Records> {
         let problem = format!("its shape is {:?}; embeddings are 2-D, one row an item", header.shape);
         return Err(Error::dump(path, problem));
     };
-    if !matches!(header.value, Value::F16 | Value::F32 | Value::F64) {
-        let problem = format!("its values are {:?}; embeddings are f16, f32 or f64", header.value);
-        return Err(Error::dump(path, problem));
-    }
+    header.check_floats(path, "embeddings")?;
     header.records(path, file, rows, dim)
 }
 
@@ -80,6 +77,21 @@ pub(super) fn open_column(path: &Path) -> Result<(Records, bool)> {
     }
 }
 
+pub(super) fn read_score_lists(path: &Path) -> Result<ScoreLists> {
+    let (file, header) = open_array(path)?;
+    let [lists, length] = *header.shape else {
+        let problem = format!("its shape is {:?}; lists of scores are 2-D with a row a user", header.shape);
+        return Err(Error::dump(path, problem));
+    };
+    header.check_floats(path, "scores")?;
+    let mut records = header.records(path, file, lists, length)?;
+    let mut scores = Vec::new();
+    if length > 0 {
+        records.read_floats(lists as usize, &mut scores)?;
+    }
+    Ok(ScoreLists { scores, length: length as usize, lists: lists as usize })
+}
+
 struct Header {
     start: u64,
     value: Value,
@@ -96,6 +108,15 @@ impl Header {
 
     fn is_signed(&self) -> bool {
         matches!(self.value, Value::I64 | Value::I32)
+    }
+
+    fn check_floats(&self, path: &Path, what: &str) -> Result<()> {
+        match self.value {
+            Value::F16 | Value::F32 | Value::F64 => Ok(()),
+            _ => {
+                Err(Error::dump(path, format!("its values are {:?}; {what} are f16, f32 or f64", self.value)))
+            }
+        }
     }
 
     fn check_integers(&self, path: &Path) -> Result<()> {

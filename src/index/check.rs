@@ -1,5 +1,7 @@
 //! What an index file holds, and whether it is sound.
 
+use serde_json::{Map, json};
+
 use super::Index;
 use super::options::Plan;
 use crate::columns::ColumnInfo;
@@ -70,6 +72,32 @@ pub struct Info {
     pub augmentation: f32,
     /// The fewest, the mean and the most base links a row; zeros without a graph.
     pub degree: (usize, f64, usize),
+}
+
+impl Info {
+    /// The same as a JSON document, which `itemdex info --json` prints.
+    pub fn to_json(&self) -> String {
+        let sections: Map<_, _> =
+            self.sections.iter().map(|&(name, bytes)| (name.to_owned(), bytes.into())).collect();
+        let point = |&(ef, [at_10, at_100, at_1000]): &(usize, [f32; 3])| json!({"ef": ef, "recall@10": at_10, "recall@100": at_100, "recall@1000": at_1000});
+        let column = |column: &ColumnInfo| {
+            json!({"name": column.name, "kind": column.kind.name(), "type": column.type_name,
+                "distinct": column.distinct, "nulls": column.nulls, "bytes": column.bytes})
+        };
+        let (least, mean, most) = self.degree;
+        let document = json!({
+            "rows": self.rows, "dim": self.dim, "model_version": self.model_version, "bytes": self.bytes,
+            "sections": sections, "quantized": self.quantized, "builder": self.builder, "m": self.m,
+            "ef_construction": self.ef_construction, "layers": self.layers,
+            "format_version": self.format_version, "clusters": self.clusters,
+            "plans": self.plans.iter().map(|plan| plan.name()).collect::<Vec<_>>(),
+            "degree": {"min": least, "mean": mean, "max": most},
+            "norm_variation": self.norm_variation, "augmentation": self.augmentation,
+            "columns": self.columns.iter().map(column).collect::<Vec<_>>(),
+            "calibration": self.calibration.iter().map(point).collect::<Vec<_>>(),
+        });
+        document.to_string()
+    }
 }
 
 impl Index {

@@ -1,6 +1,8 @@
 //! What a live index is doing, as it tells its operator.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
 
 use super::catalog::Generation;
 use super::serving::Serving;
@@ -66,7 +68,33 @@ impl Status {
     }
 }
 
+impl Status {
+    /// The same as a JSON document: the names are those of the fields, and times are in seconds since 1970.
+    pub fn to_json(&self) -> String {
+        let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let refused = self
+            .refused
+            .iter()
+            .map(|(generation, problem)| json!({"generation": generation, "problem": problem}));
+        let document = json!({
+            "generations": self.generations.iter().map(GenerationStatus::to_json).collect::<Vec<_>>(),
+            "last_refresh": self.last_refresh.map(since_1970), "last_error": self.last_error,
+            "refused": refused.collect::<Vec<_>>(),
+            "log_position": self.log_position, "log_dropped_to": self.log_dropped_to,
+            "log_error": self.log_error, "waiting": self.waiting,
+        });
+        document.to_string()
+    }
+}
+
 impl GenerationStatus {
+    fn to_json(&self) -> Value {
+        json!({
+            "generation": self.generation, "items": self.items, "fresh": self.fresh, "queries": self.queries,
+            "recall": self.recall.map(|(mean, _)| mean), "samples": self.recall.map_or(0, |(_, count)| count),
+        })
+    }
+
     fn of(view: &View) -> GenerationStatus {
         GenerationStatus {
             generation: view.generation().clone(),

@@ -163,13 +163,15 @@ fn ask(index: &Index, ids: &[u64], user: &[f32]) {
 /// An index that verifies answers exactly where it says so.
 fn expect_answers(index: &Index, user: &[f32]) {
     let mut scores = vec![0.0; index.len()];
-    assert_eq!(index.score(user, index.ids(), &mut scores).unwrap(), 0);
+    // Nothing has expired then.
+    let rank = |k| RankOptions::new(k).now(i64::MIN);
+    assert_eq!(index.score_with(user, index.ids(), &rank(0), &mut scores).unwrap(), 0);
     let mut all: Vec<Hit> = index.ids().iter().zip(&scores).map(|(&id, &score)| Hit { id, score }).collect();
     assert!(all.iter().all(|hit| hit.score.is_finite()));
     let place = |a: &Hit, b: &Hit| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id));
     all.sort_by(place);
     for k in [3, all.len()] {
-        let (options, best) = (SearchOptions::new(k), &all[..k.min(all.len())]);
+        let (options, best) = (SearchOptions::new(k).now(i64::MIN), &all[..k.min(all.len())]);
         assert_eq!(index.search_with(user, &options.recall(1.0)).unwrap().hits, best);
         assert_eq!(index.search_with(user, &options.plan(Plan::Scan)).unwrap().hits, best);
         let plans = index.info().plans;
@@ -177,8 +179,8 @@ fn expect_answers(index: &Index, user: &[f32]) {
             let partitions = options.recall(1.0).plan(Plan::Partitions);
             assert_eq!(index.search_with(user, &partitions).unwrap().hits, best);
         }
-        assert_eq!(index.rank_with(user, index.ids(), &RankOptions::new(k)).unwrap().hits, best);
-        assert_eq!(index.rank_with(user, index.ids(), &RankOptions::new(k).exact()).unwrap().hits, best);
+        assert_eq!(index.rank_with(user, index.ids(), &rank(k)).unwrap().hits, best);
+        assert_eq!(index.rank_with(user, index.ids(), &rank(k).exact()).unwrap().hits, best);
         for options in plans.into_iter().map(|plan| options.ef(3).plan(plan)).chain([options]) {
             let hits = index.search_with(user, &options).unwrap().hits;
             assert_eq!(hits.len(), best.len());

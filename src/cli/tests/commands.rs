@@ -98,6 +98,47 @@ impl Small {
 }
 
 #[test]
+fn a_build_takes_columns_and_info_lists_them() {
+    let small = small();
+    let [author, region] = ["author.npy", "region.txt"].map(|name| small.folder.path().join(name));
+    npy(&author, &[3_000], (0..3_000).map(|row| row % 7));
+    fs::write(&region, "JP\n\nUS|BR\n".repeat(1_000)).unwrap();
+    let named = |name: &str, path: &Path, kind: &str| format!("{name}={}{kind}", path.display());
+    let mut build = small.build();
+    build.arg("--column").arg(named("author", &author, ":tag"));
+    build.arg("--column").arg(named("region", &region, ":tag"));
+    build.arg("--column").arg(named("age", &author, ":number"));
+    run(build.arg("--expires").arg(named("until", &author, "")), 0);
+    let info = json(small.ask("info").arg("--json"));
+    let columns = info["columns"].as_array().unwrap();
+    let line = |column: &Value| {
+        let text = |key: &str| column[key].to_string().replace('"', "");
+        ["name", "kind", "type", "distinct", "nulls"].map(text).join(" ")
+    };
+    let lines: Vec<String> = columns.iter().map(line).collect();
+    let expected =
+        ["author tag u64 7 0", "region tag string 3 1000", "age number i64 7 0", "until expires i64 7 0"];
+    assert_eq!(lines, expected);
+    assert!(String::from_utf8(run(&mut small.ask("info"), 0).stdout).unwrap().contains("string"));
+    run(&mut small.ask("verify"), 0);
+
+    let refused = |arguments: &[String], code| {
+        let output = run(small.build().args(arguments), code);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let column = |text: String| ["--column".to_owned(), text];
+    assert!(refused(&column("author".to_owned()), 2).contains("give its kind behind a colon"));
+    assert!(refused(&column("a:text".to_owned()), 2).contains("none of tag, number and flag"));
+    assert!(refused(&column("a:tag".to_owned()), 2).contains("name its file: a=FILE"));
+    assert!(refused(&column(named("a", &region, ":number")), 1).contains("region.txt"));
+    fs::write(&region, "JP\n").unwrap();
+    let few = refused(&column(named("region", &region, ":tag")), 1);
+    assert!(few.contains("column region: it has 1 values for the 3000 items"), "{few}");
+    let onto = refused(&column(named("region", &small.index, ":tag")), 2);
+    assert!(onto.contains("is the file of column region"), "{onto}");
+}
+
+#[test]
 fn build_info_and_verify_agree() {
     let small = small();
     let report = json(small.build().arg("--json"));
@@ -348,6 +389,40 @@ fn eval_times_ranks_beside_their_memory() {
     assert!(value(&throughput["ranks_per_s"]) > 0.0 && value(&throughput["one_thread_ranks_per_s"]) > 0.0);
     assert_eq!(rank["resident"]["bytes"].as_u64(), Some(fs::metadata(&small.index).unwrap().len()));
     run(small.ask("eval").args(["--rank", "10", "--ef", "50"]), 2);
+}
+
+#[test]
+fn eval_says_what_the_index_keeps_of_a_teachers_best() {
+    let small = Small::built();
+    let index = Index::open(&small.index).unwrap();
+    let users = Dump::options().without_ids().open(&small.users).unwrap().into_matrix().unwrap();
+    // Twenty candidates a user. The teacher holds the index's last five best, and did not score its first.
+    let (mut candidates, mut teacher) = (Vec::new(), Vec::new());
+    for user in users.rows() {
+        let hits = index.search_with(user, &SearchOptions::new(20).recall(1.0)).unwrap().hits;
+        candidates.extend(hits.iter().map(|hit| hit.id));
+        teacher.extend((0..20).map(|place| if place == 0 { f32::NAN } else { place as f32 }));
+    }
+    let [lists, scores] = ["candidates.npy", "teacher.npy"].map(|name| small.folder.path().join(name));
+    let shape = [users.len() as u64, 20];
+    npy(&lists, &shape, candidates);
+    npy(&scores, &shape, teacher);
+    let mut eval = small.ask("eval");
+    eval.args(["-k", "5", "--stages", "20,17,5", "--funnel"]).arg(&lists).arg("--teacher").arg(&scores);
+    assert!(String::from_utf8(run(&mut eval, 0).stdout).unwrap().contains("passed 17"));
+    let funnel = &json(eval.arg("--json"))["funnel"];
+    assert_eq!(
+        (&funnel["best"], &funnel["users"], &funnel["indexed"]),
+        (&5.into(), &users.len().into(), &1.0.into())
+    );
+    let kept: Vec<f64> = (0..3).map(|stage| funnel["stages"][stage]["kept"].as_f64().unwrap()).collect();
+    assert!((kept[0] - 1.0).abs() + (kept[1] - 0.4).abs() + kept[2] < 1e-9, "{kept:?}");
+
+    run(small.ask("eval").arg("--funnel").arg(&lists), 2);
+    npy(&scores, &[1, 20], vec![0.5; 20]);
+    let mut eval = small.ask("eval");
+    let said = run(eval.arg("--funnel").arg(&lists).arg("--teacher").arg(&scores), 1).stderr;
+    assert!(String::from_utf8(said).unwrap().contains("give one row a user"));
 }
 
 #[test]

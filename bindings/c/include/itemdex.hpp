@@ -1,0 +1,484 @@
+// itemdex for C++17: handles that close themselves, containers in place of pointers and lengths, and exceptions in
+// place of statuses. Everything is inline over itemdex.h, whose comments say what each call does; docs/c.md is the
+// guide.
+//
+//     itemdex::Index index("items.itemdex");
+//     itemdex::Hits hits = index.search(user, 10);
+//
+// An Index is used by any number of threads at once, and so is a LiveIndex. Hits belong to one thread at a time.
+
+#ifndef ITEMDEX_HPP
+#define ITEMDEX_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "itemdex.h"
+
+namespace itemdex {
+
+/// What a call that failed throws. The text says what was wrong, where, and what to do.
+class Error : public std::runtime_error {
+public:
+    explicit Error(itemdex_status status) : std::runtime_error(itemdex_last_error()), status_(status) {}
+
+    /// ITEMDEX_WRONG_DIM and so on.
+    itemdex_status status() const noexcept { return status_; }
+
+private:
+    itemdex_status status_;
+};
+
+/// Throws an Error unless the status is ITEMDEX_OK.
+inline void check(itemdex_status status) {
+    if (status != ITEMDEX_OK) throw Error(status);
+}
+
+/// Values that somebody else keeps: made of a pointer and a length, or of a container that has data() and size(),
+/// such as std::vector, std::array and std::span.
+template <class T>
+class Slice {
+public:
+    constexpr Slice() noexcept = default;
+    constexpr Slice(const T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+
+    template <class C, class = std::enable_if_t<std::is_convertible_v<
+                           decltype(std::declval<const C &>().data()), const T *>>>
+    constexpr Slice(const C &container) : data_(container.data()), size_(container.size()) {}
+
+    template <std::size_t N>
+    constexpr Slice(const T (&array)[N]) noexcept : data_(array), size_(N) {}
+
+    constexpr const T *data() const noexcept { return data_; }
+    constexpr std::size_t size() const noexcept { return size_; }
+
+private:
+    const T *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// A struct of itemdex.h whose size is set and whose other fields are 0.
+template <class T>
+struct Sized : T {
+    Sized() : T() { this->size = sizeof(T); }
+};
+
+using OpenOptions = Sized<itemdex_open_options>;
+using SearchOptions = Sized<itemdex_search_options>;
+using RankOptions = Sized<itemdex_rank_options>;
+using LiveOptions = Sized<itemdex_live_options>;
+using BuildOptions = Sized<itemdex_build_options>;
+using PublishOptions = Sized<itemdex_publish_options>;
+using Shown = Sized<itemdex_shown>;
+using Column = Sized<itemdex_column>;
+using Applied = Sized<itemdex_applied>;
+using Description = Sized<itemdex_description>;
+
+/// What a name behind `$` in the text of a filter stands for. The name and the values have to stay until the filter is
+/// made.
+inline itemdex_parameter parameter(const char *name, Slice<std::uint64_t> ids) {
+    Sized<itemdex_parameter> made;
+    made.name = name;
+    made.ids = ids.data();
+    made.count = ids.size();
+    return made;
+}
+
+inline itemdex_parameter parameter(const char *name, Slice<std::int64_t> integers) {
+    Sized<itemdex_parameter> made;
+    made.name = name;
+    made.integers = integers.data();
+    made.count = integers.size();
+    return made;
+}
+
+inline itemdex_parameter parameter(const char *name, Slice<double> reals) {
+    Sized<itemdex_parameter> made;
+    made.name = name;
+    made.reals = reals.data();
+    made.count = reals.size();
+    return made;
+}
+
+inline itemdex_parameter parameter(const char *name, Slice<const char *> texts) {
+    Sized<itemdex_parameter> made;
+    made.name = name;
+    made.texts = texts.data();
+    made.count = texts.size();
+    return made;
+}
+
+/// A recall channel. Its candidates have to stay until the rank is done.
+inline itemdex_channel channel(Slice<std::uint64_t> ids, std::size_t at_least = 0, std::size_t at_most = 0,
+                               const itemdex_filter *filter = nullptr) {
+    Sized<itemdex_channel> made;
+    made.ids = ids.data();
+    made.count = ids.size();
+    made.at_least = at_least;
+    made.at_most = at_most;
+    made.filter = filter;
+    return made;
+}
+
+/// A change that puts an item in. The text and the embedding have to stay until it is written.
+inline itemdex_change upsert(const char *model_version, std::uint64_t id, Slice<float> embedding,
+                             std::uint64_t position = 0) {
+    Sized<itemdex_change> made;
+    made.kind = ITEMDEX_UPSERT;
+    made.id = id;
+    made.position = position;
+    made.model_version = model_version;
+    made.embedding = embedding.data();
+    made.dim = embedding.size();
+    return made;
+}
+
+/// A change that takes an item out.
+inline itemdex_change removal(std::uint64_t id, std::uint64_t position = 0) {
+    Sized<itemdex_change> made;
+    made.kind = ITEMDEX_DELETE;
+    made.id = id;
+    made.position = position;
+    return made;
+}
+
+/// The answer of a query, best first: scores[i] is that of ids[i]. Given to a query again, it allocates only where it
+/// has to grow.
+struct Hits {
+    std::vector<std::uint64_t> ids;
+    std::vector<float> scores;
+    /// Of a rank by channels: a bit for each channel that brought the hit, the lowest for the first.
+    std::vector<std::uint32_t> channels;
+    /// Of a search: ITEMDEX_PLAN_...
+    std::uint32_t plan = 0;
+    /// Of a rank: how many different candidates the index does not have.
+    std::size_t unknown = 0;
+    /// Of a rank: how many candidates were left out because they have expired, are denied, or are not kept by a filter
+    /// or not among the allowed.
+    std::size_t expired = 0, denied = 0, filtered = 0;
+    /// Of a search: how many items the answer is among.
+    std::size_t matching = 0;
+
+    std::size_t size() const noexcept { return ids.size(); }
+    bool empty() const noexcept { return ids.empty(); }
+
+private:
+    friend class Index;
+
+    void make_room(std::size_t k) {
+        ids.resize(k);
+        scores.resize(k);
+        channels.clear();
+    }
+
+    void take(const itemdex_answer &answer) {
+        ids.resize(answer.count);
+        scores.resize(answer.count);
+        if (!channels.empty()) channels.resize(answer.count);
+        plan = answer.plan;
+        unknown = answer.unknown;
+        expired = answer.expired;
+        denied = answer.denied;
+        filtered = answer.filtered;
+        matching = answer.matching;
+    }
+};
+
+namespace detail {
+
+struct Close {
+    void operator()(itemdex_index *index) const noexcept { itemdex_close(index); }
+    void operator()(itemdex_filter *filter) const noexcept { itemdex_filter_close(filter); }
+    void operator()(itemdex_set *set) const noexcept { itemdex_set_close(set); }
+    void operator()(itemdex_live *live) const noexcept { itemdex_live_close(live); }
+    void operator()(char *text) const noexcept { itemdex_text_free(text); }
+};
+
+/// Calls `write` with a place for a text, and takes the text.
+template <class F>
+std::string text(F write) {
+    char *written = nullptr;
+    check(write(&written));
+    return std::unique_ptr<char, Close>(written).get();
+}
+
+}  // namespace detail
+
+class Index;
+
+/// The items of one index for which an expression is true; made by Index::filter. Its handle goes into an
+/// itemdex::Shown or a channel.
+class Filter {
+public:
+    /// How many items of the index file it keeps.
+    std::uint64_t matching() const {
+        std::uint64_t count = 0;
+        check(itemdex_filter_matching(get(), &count));
+        return count;
+    }
+
+    /// The handle, which stays this object's.
+    const itemdex_filter *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class Index;
+    explicit Filter(itemdex_filter *handle) noexcept : handle_(handle) {}
+    std::unique_ptr<itemdex_filter, detail::Close> handle_;
+};
+
+/// Items of one index, made ready for many requests; made by Index::set. Its handle goes into an itemdex::Shown.
+class ItemSet {
+public:
+    /// The handle, which stays this object's.
+    const itemdex_set *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class Index;
+    explicit ItemSet(itemdex_set *handle) noexcept : handle_(handle) {}
+    std::unique_ptr<itemdex_set, detail::Close> handle_;
+};
+
+/// An index file, or a live index as one request sees it.
+class Index {
+public:
+    /// Opens an index file.
+    explicit Index(const std::string &path, const OpenOptions &options = {}) {
+        itemdex_index *opened = nullptr;
+        check(itemdex_open(path.c_str(), &options, &opened));
+        handle_.reset(opened);
+    }
+
+    /// Takes over a handle of itemdex.h.
+    explicit Index(itemdex_index *handle) noexcept : handle_(handle) {}
+
+    /// The best k items for a user.
+    Hits search(Slice<float> user, std::size_t k, const SearchOptions &options = {}) const {
+        Hits hits;
+        search(user, k, options, hits);
+        return hits;
+    }
+
+    /// The same into hits of an earlier query. A k beyond the index makes room for its items only.
+    void search(Slice<float> user, std::size_t k, const SearchOptions &options, Hits &hits) const {
+        answer(within_index(k), hits, [&](std::size_t room, itemdex_answer *written) {
+            return itemdex_search(get(), user.data(), user.size(), room, &options, hits.ids.data(),
+                                  hits.scores.data(), written);
+        });
+    }
+
+    /// The best k items for each of several users, one row of dim values each.
+    std::vector<Hits> search_many(Slice<float> users, std::size_t dim, std::size_t k,
+                                  const SearchOptions &options = {}, std::size_t threads = 0) const {
+        const std::size_t count = dim == 0 ? 0 : users.size() / dim;
+        k = within_index(k);
+        std::vector<std::uint64_t> ids(count * k);
+        std::vector<float> scores(count * k);
+        std::vector<std::size_t> counts(count);
+        check(itemdex_search_many(get(), users.data(), count, dim, k, &options, threads, ids.data(),
+                                  scores.data(), counts.data()));
+        std::vector<Hits> answers(count);
+        for (std::size_t user = 0; user < count; user++) {
+            const auto first = static_cast<std::ptrdiff_t>(user * k);
+            const auto last = first + static_cast<std::ptrdiff_t>(counts[user]);
+            answers[user].ids.assign(ids.begin() + first, ids.begin() + last);
+            answers[user].scores.assign(scores.begin() + first, scores.begin() + last);
+        }
+        return answers;
+    }
+
+    /// The best k of candidates, by their exact scores.
+    Hits rank(Slice<float> user, Slice<std::uint64_t> candidates, std::size_t k,
+              const RankOptions &options = {}) const {
+        Hits hits;
+        rank(user, candidates, k, options, hits);
+        return hits;
+    }
+
+    /// The same into hits of an earlier query.
+    void rank(Slice<float> user, Slice<std::uint64_t> candidates, std::size_t k, const RankOptions &options,
+              Hits &hits) const {
+        answer(k < candidates.size() ? k : candidates.size(), hits,
+               [&](std::size_t room, itemdex_answer *written) {
+                   return itemdex_rank(get(), user.data(), user.size(), candidates.data(), candidates.size(),
+                                       room, &options, hits.ids.data(), hits.scores.data(), written);
+               });
+    }
+
+    /// The best k of what channels bring, within their quotas.
+    Hits rank_channels(Slice<float> user, Slice<itemdex_channel> channels, std::size_t k,
+                       const RankOptions &options = {}) const {
+        Hits hits;
+        answer(within_index(k), hits, [&](std::size_t room, itemdex_answer *written) {
+            hits.channels.resize(room);
+            written->channels = hits.channels.data();
+            return itemdex_rank_channels(get(), user.data(), user.size(), channels.data(), channels.size(), room,
+                                         &options, hits.ids.data(), hits.scores.data(), written);
+        });
+        return hits;
+    }
+
+    /// The exact score of each candidate, NaN for one that the index does not have or the options leave out.
+    std::vector<float> score(Slice<float> user, Slice<std::uint64_t> candidates,
+                             const RankOptions &options = {}) const {
+        std::vector<float> scores(candidates.size());
+        check(itemdex_score(get(), user.data(), user.size(), candidates.data(), candidates.size(), &options,
+                            scores.data(), nullptr));
+        return scores;
+    }
+
+    /// The items for which an expression such as `price <= $most` is true.
+    Filter filter(const std::string &expression, Slice<itemdex_parameter> parameters = {}) const {
+        itemdex_filter *made = nullptr;
+        check(itemdex_filter_make(get(), expression.c_str(), parameters.data(), parameters.size(), &made));
+        return Filter(made);
+    }
+
+    /// Items made ready to be denied or allowed in many requests.
+    ItemSet set(Slice<std::uint64_t> ids) const {
+        itemdex_set *made = nullptr;
+        check(itemdex_set_make(get(), ids.data(), ids.size(), &made));
+        return ItemSet(made);
+    }
+
+    /// The embedding of an item; empty where the index does not have it.
+    std::vector<float> embedding(std::uint64_t id) const {
+        std::vector<float> values(describe().dim);
+        const itemdex_status status = itemdex_get(get(), id, values.data(), values.size());
+        if (status == ITEMDEX_UNKNOWN_ITEM) return {};
+        check(status);
+        return values;
+    }
+
+    /// Whether the index has an item.
+    bool contains(std::uint64_t id) const {
+        const itemdex_status status = itemdex_get(get(), id, nullptr, 0);
+        if (status == ITEMDEX_UNKNOWN_ITEM) return false;
+        check(status);
+        return true;
+    }
+
+    /// How many items, of what dim, of which model version. The text stays as long as the index.
+    Description describe() const {
+        Description description;
+        check(itemdex_describe(get(), &description));
+        return description;
+    }
+
+    /// What the index file holds, as JSON.
+    std::string info() const {
+        return detail::text([&](char **json) { return itemdex_info(get(), json); });
+    }
+
+    /// The handle, which stays this object's.
+    const itemdex_index *get() const noexcept { return handle_.get(); }
+
+private:
+    std::size_t within_index(std::size_t k) const {
+        const auto items = static_cast<std::size_t>(describe().items);
+        return k < items ? k : items;
+    }
+
+    /// Has `ask` write an answer into hits that have room for k.
+    template <class F>
+    void answer(std::size_t k, Hits &hits, F ask) const {
+        Sized<itemdex_answer> written;
+        hits.make_room(k);
+        const itemdex_status status = ask(k, &written);
+        hits.take(written);
+        check(status);
+    }
+
+    std::unique_ptr<itemdex_index, detail::Close> handle_;
+};
+
+/// A catalog in service.
+class LiveIndex {
+public:
+    /// Opens what a catalog has, and follows it from then on.
+    explicit LiveIndex(const std::string &catalog, const LiveOptions &options = {}) {
+        itemdex_live *opened = nullptr;
+        check(itemdex_live_open(catalog.c_str(), &options, &opened));
+        handle_.reset(opened);
+    }
+
+    /// The current generation with its fresh items: take one for each request.
+    Index current() const {
+        itemdex_index *index = nullptr;
+        check(itemdex_live_current(get(), &index));
+        return Index(index);
+    }
+
+    /// The newest generation of a model version.
+    Index for_model(const std::string &model_version) const {
+        itemdex_index *index = nullptr;
+        check(itemdex_live_for_model(get(), model_version.c_str(), &index));
+        return Index(index);
+    }
+
+    /// Puts an item in, and returns the change's position in the log.
+    std::uint64_t upsert(const std::string &model_version, std::uint64_t id, Slice<float> embedding) {
+        std::uint64_t position = 0;
+        check(itemdex_live_upsert(get(), model_version.c_str(), id, embedding.data(), embedding.size(), &position));
+        return position;
+    }
+
+    /// Takes an item out, and returns the change's position in the log.
+    std::uint64_t remove(std::uint64_t id) {
+        std::uint64_t position = 0;
+        check(itemdex_live_delete(get(), id, &position));
+        return position;
+    }
+
+    /// Logs changes together, all of them or none.
+    Applied write(Slice<itemdex_change> changes) {
+        Applied applied;
+        check(itemdex_live_write(get(), changes.data(), changes.size(), &applied));
+        return applied;
+    }
+
+    /// Looks at the catalog now; returns whether anything changed.
+    bool refresh() {
+        std::uint32_t changed = 0;
+        check(itemdex_live_refresh(get(), &changed));
+        return changed != 0;
+    }
+
+    /// What serves, how it fares and what went wrong, as JSON.
+    std::string status() const {
+        return detail::text([&](char **json) { return itemdex_live_status(get(), json); });
+    }
+
+    /// The handle, which stays this object's.
+    itemdex_live *get() const noexcept { return handle_.get(); }
+
+private:
+    std::unique_ptr<itemdex_live, detail::Close> handle_;
+};
+
+/// Builds an index file from items in memory, one row of dim values each.
+inline void build(const std::string &model_version, Slice<std::uint64_t> ids, Slice<float> embeddings,
+                  std::size_t dim, const std::string &path, const BuildOptions &options = {}) {
+    if (embeddings.size() != ids.size() * dim) {
+        throw std::invalid_argument("itemdex::build: there are not dim values for each id");
+    }
+    check(itemdex_build(model_version.c_str(), ids.data(), embeddings.data(), ids.size(), dim, &options,
+                        path.c_str()));
+}
+
+/// Publishes an index file to a catalog, and returns the generation's number.
+inline std::uint64_t publish(const std::string &catalog, const std::string &path,
+                             const PublishOptions &options = {}) {
+    std::uint64_t generation = 0;
+    check(itemdex_publish(catalog.c_str(), path.c_str(), &options, &generation));
+    return generation;
+}
+
+}  // namespace itemdex
+
+#endif

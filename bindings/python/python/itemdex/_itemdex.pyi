@@ -1,0 +1,222 @@
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, overload, type_check_only
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self
+
+from ._answers import (
+    Applied,
+    BuildReport,
+    Channel,
+    Delete,
+    Found,
+    Generation,
+    Info,
+    Ranked,
+    RankedChannels,
+    Reservation,
+    Residency,
+    Status,
+    Upsert,
+)
+
+__version__: str
+NO_ITEM: int
+
+_Path = str | os.PathLike[str]
+_Plan = Literal["graph", "partitions", "scan"]
+
+@type_check_only
+class _RecordBatches(Protocol):
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+@type_check_only
+class _Bar(Protocol):
+    def update(self, n: int) -> object: ...
+    def close(self) -> object: ...
+
+class RowHandles:
+    def __len__(self) -> int: ...
+
+class Filter:
+    @property
+    def matching(self) -> int: ...
+
+class ItemSet:
+    def __len__(self) -> int: ...
+
+class Items:
+    def search(
+        self,
+        users: ArrayLike,
+        k: int,
+        *,
+        recall: float | None = None,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+        ef: int | None = None,
+        plan: _Plan | None = None,
+        approximate_scores: bool = False,
+        threads: int | None = None,
+    ) -> Found: ...
+    def rank(
+        self,
+        users: ArrayLike,
+        candidates: ArrayLike | RowHandles | Sequence[ArrayLike | RowHandles],
+        k: int,
+        *,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+        exact: bool = False,
+        threads: int | None = None,
+    ) -> Ranked: ...
+    def rank_channels(
+        self,
+        user: ArrayLike,
+        channels: Iterable[ArrayLike | RowHandles | Channel],
+        k: int,
+        *,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+        exact: bool = False,
+    ) -> RankedChannels: ...
+    def score(self, users: ArrayLike, candidates: ArrayLike) -> NDArray[np.float32]: ...
+    @overload
+    def get(self, ids: int | np.integer[Any]) -> NDArray[np.float32] | None: ...
+    @overload
+    def get(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]: ...
+    def filter(
+        self, text: str, **parameters: bool | float | str | Sequence[bool | float | str] | NDArray[Any]
+    ) -> Filter: ...
+    def item_set(self, ids: ArrayLike) -> ItemSet: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, id: object) -> bool: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def model_version(self) -> str: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        *_exception: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None: ...
+
+class Index(Items):
+    @staticmethod
+    def open(path: _Path, *, resident: bool = False, prefault: bool = False, lock: bool = False) -> Index: ...
+    @property
+    def path(self) -> Path: ...
+    def ids(self) -> NDArray[np.uint64]: ...
+    def info(self) -> Info: ...
+    def verify(self) -> None: ...
+    def values(self, id: int) -> dict[str, list[str] | list[int] | float | bool | None] | None: ...
+    def residency(self) -> Residency: ...
+    def look_up(self, ids: ArrayLike) -> RowHandles: ...
+    def search_rows(
+        self,
+        user: ArrayLike,
+        k: int,
+        *,
+        recall: float | None = None,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+        ef: int | None = None,
+        plan: _Plan | None = None,
+        approximate_scores: bool = False,
+    ) -> RowHandles: ...
+    def __reduce__(self) -> tuple[Callable[..., Index], tuple[Path, bool, bool, bool]]: ...
+
+class View(Items):
+    @property
+    def generation(self) -> Generation: ...
+
+class Catalog:
+    def __new__(cls, folder: _Path) -> Self: ...
+    @property
+    def folder(self) -> Path: ...
+    def publish(
+        self, index: _Path, *, log_position: int | None = None, keep: int = 2, versions: int = 2
+    ) -> Generation: ...
+    def publish_made(
+        self,
+        make: Callable[[Path], object],
+        *,
+        log_position: int | None = None,
+        keep: int = 2,
+        versions: int = 2,
+    ) -> Generation: ...
+    def generations(self) -> list[Generation]: ...
+    def current(self) -> Generation | None: ...
+    def rollback(self, to: int | None = None) -> Generation: ...
+    def prune(self, *, keep: int = 2, versions: int = 2) -> list[Generation]: ...
+    def reserve(self, log_position: int, *, hours: float = 24.0) -> Reservation: ...
+    def reservations(self) -> list[Reservation]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        *_exception: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None: ...
+
+class LiveIndex:
+    @staticmethod
+    def open(
+        catalog: _Path,
+        *,
+        log: _Path | None = None,
+        fed_log: _Path | None = None,
+        sync: Literal["always", "never"] | float | None = None,
+        poll: float = 2.0,
+        fresh_limit: int = 100_000,
+        sample_recall: float = 0.0,
+        resident: bool = False,
+        prefault: bool = False,
+        lock: bool = False,
+    ) -> LiveIndex: ...
+    def current(self) -> View: ...
+    def for_model(self, model_version: str) -> View: ...
+    def model_versions(self) -> list[str]: ...
+    def refresh(self) -> bool: ...
+    def upsert(self, model_version: str, ids: ArrayLike, embeddings: ArrayLike) -> Applied: ...
+    def delete(self, ids: ArrayLike) -> Applied: ...
+    def write(self, changes: Iterable[Upsert | Delete]) -> Applied: ...
+    def apply(self, changes: Iterable[tuple[int, Upsert | Delete]]) -> Applied: ...
+    def status(self) -> Status: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        *_exception: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None: ...
+
+def build(
+    items: ArrayLike | _RecordBatches | _Path,
+    ids: ArrayLike | _Path | None = None,
+    users: ArrayLike | _RecordBatches | _Path | None = None,
+    *,
+    out: _Path,
+    model_version: str,
+    columns: Mapping[str, object] | None = None,
+    id_column: str | None = "id",
+    embedding_column: str = "embedding",
+    plans: Sequence[Literal["graph", "partitions"]] | None = None,
+    quantize: Literal["i8", "none"] | None = None,
+    m: int = 16,
+    ef_construction: int = 200,
+    threads: int | None = None,
+    progress: Callable[[str, int, int], object] | type[_Bar] | None = None,
+) -> BuildReport: ...
+def _open(path: _Path, resident: bool, prefault: bool, lock: bool) -> Index: ...
+def _run(args: Sequence[str]) -> int: ...

@@ -1,0 +1,205 @@
+//! The catalog of generations.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use itemdex::Error;
+use itemdex::live::{self, PublishOptions, Retention};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::answers::{GENERATION, RESERVATION};
+use crate::errors::raised;
+
+/// A folder of generations, of which one is current. Offline jobs publish to it, and any number of processes
+/// follow it with a LiveIndex.
+///
+/// A crash at any instant leaves the old or the new generation current. As a context manager it does nothing
+/// on leaving: there is nothing to close.
+///
+/// >>> catalog = itemdex.Catalog("/srv/catalog")
+/// >>> catalog.publish("items.itemdex")
+///
+/// Args:
+///     folder: the folder, which is made where there is none.
+#[pyclass(frozen, module = "itemdex")]
+pub struct Catalog(pub live::Catalog);
+
+#[pymethods]
+impl Catalog {
+    #[new]
+    fn new(folder: PathBuf) -> PyResult<Catalog> {
+        live::Catalog::create(folder).map(Catalog).map_err(raised)
+    }
+
+    /// The folder.
+    #[getter]
+    fn folder(&self) -> PathBuf {
+        self.0.folder().to_owned()
+    }
+
+    /// Copies an index file into the catalog, verifies the copy, and makes it current.
+    ///
+    /// Args:
+    ///     index: the path of the file, which stays where it is.
+    ///     log_position: the position of the log of fresh items at which its dump was taken.
+    ///     keep: how many generations of each model version stay.
+    ///     versions: how many model versions stay; the others are retired.
+    ///
+    /// Returns:
+    ///     The Generation.
+    ///
+    /// Raises:
+    ///     FileError: for a damaged file. LiveError: where somebody else changes the catalog (kind
+    ///     "CatalogBusy"). OSError: where the system refuses. What was current stays current.
+    #[pyo3(signature = (index, *, log_position=None, keep=2, versions=2))]
+    fn publish<'py>(
+        &self,
+        py: Python<'py>,
+        index: PathBuf,
+        log_position: Option<u64>,
+        keep: usize,
+        versions: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = publish_options(log_position, keep, versions);
+        let generation = py.detach(|| self.0.publish(index, &options)).map_err(raised)?;
+        self.described(py, &generation)
+    }
+
+    /// Has `make` build an index file in the catalog's folder, verifies it, and makes it current, without a
+    /// copy.
+    ///
+    /// >>> make = lambda path: itemdex.build(items, ids, out=path, model_version="2026-11-24")
+    /// >>> catalog.publish_made(make)
+    ///
+    /// Args:
+    ///     make: a function of the path to write. Others can publish while it runs.
+    ///     log_position, keep, versions: as in `publish`.
+    ///
+    /// Returns:
+    ///     The Generation.
+    ///
+    /// Raises:
+    ///     What `make` raises, and what `publish` does. What was current stays current.
+    #[pyo3(signature = (make, *, log_position=None, keep=2, versions=2))]
+    fn publish_made<'py>(
+        &self,
+        py: Python<'py>,
+        make: Py<PyAny>,
+        log_position: Option<u64>,
+        keep: usize,
+        versions: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = publish_options(log_position, keep, versions);
+        let mut failed = None;
+        let call = |path: &Path| {
+            Python::attach(|py| make.call1(py, (path,)).map(drop)).map_err(|error| {
+                failed = Some(error);
+                Error::Cancelled
+            })
+        };
+        let made = py.detach(|| self.0.publish_made(call, &options));
+        let (generation, ()) = made.map_err(|error| failed.unwrap_or_else(|| raised(error)))?;
+        self.described(py, &generation)
+    }
+
+    /// All generations, oldest first, those withdrawn included: a list of Generation.
+    fn generations<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let generations = py.detach(|| self.0.generations()).map_err(raised)?;
+        generations.iter().map(|generation| self.described(py, generation)).collect()
+    }
+
+    /// The generation that requests are to use, or None.
+    fn current<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let current = py.detach(|| self.0.current()).map_err(raised)?;
+        current.map(|generation| self.described(py, &generation)).transpose()
+    }
+
+    /// Makes an earlier generation current again, the one before by default, and returns it. Those published
+    /// after it are withdrawn.
+    ///
+    /// Args:
+    ///     to: the generation's number.
+    #[pyo3(signature = (to=None))]
+    fn rollback<'py>(&self, py: Python<'py>, to: Option<u64>) -> PyResult<Bound<'py, PyAny>> {
+        let generation = py.detach(|| self.0.rollback(to)).map_err(raised)?;
+        self.described(py, &generation)
+    }
+
+    /// Drops old generations and returns them.
+    ///
+    /// Args:
+    ///     keep: how many generations of each model version stay.
+    ///     versions: how many model versions stay; the others are retired.
+    #[pyo3(signature = (*, keep=2, versions=2))]
+    fn prune<'py>(&self, py: Python<'py>, keep: usize, versions: usize) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let retention = Retention::new().keep(keep).versions(versions);
+        let dropped = py.detach(|| self.0.prune(retention)).map_err(raised)?;
+        dropped.iter().map(|generation| self.described(py, generation)).collect()
+    }
+
+    /// Has logs of fresh items keep what comes behind a position until a dump taken there is published with
+    /// it.
+    ///
+    /// Args:
+    ///     log_position: the position. Call this before the dump is taken.
+    ///     hours: how long to hold it if nothing is published with it.
+    ///
+    /// Returns:
+    ///     The Reservation.
+    #[pyo3(signature = (log_position, *, hours=24.0))]
+    fn reserve<'py>(&self, py: Python<'py>, log_position: u64, hours: f64) -> PyResult<Bound<'py, PyAny>> {
+        let hold = seconds(hours * 3600.0, "hours")?;
+        let reservation = py.detach(|| self.0.reserve(log_position, hold)).map_err(raised)?;
+        RESERVATION.of(py, (reservation.log_position, reservation.until))
+    }
+
+    /// The positions that are reserved now: a list of Reservation.
+    fn reservations<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let reservations = py.detach(|| self.0.reservations()).map_err(raised)?;
+        let described = reservations.iter().map(|one| RESERVATION.of(py, (one.log_position, one.until)));
+        described.collect()
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {}
+
+    fn __repr__(&self) -> String {
+        format!("<itemdex.Catalog {}>", self.0.folder().display())
+    }
+}
+
+impl Catalog {
+    fn described<'py>(&self, py: Python<'py>, generation: &live::Generation) -> PyResult<Bound<'py, PyAny>> {
+        described(py, generation, Some(self.0.path_of(generation)))
+    }
+}
+
+/// A generation as Python sees it.
+pub fn described<'py>(
+    py: Python<'py>,
+    generation: &live::Generation,
+    path: Option<PathBuf>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let live::Generation { number, rows, dim, bytes, log_position, withdrawn, .. } = *generation;
+    let version = &generation.model_version;
+    GENERATION.of(py, (number, version, rows, dim, bytes, log_position, withdrawn, path))
+}
+
+fn publish_options(log_position: Option<u64>, keep: usize, versions: usize) -> PublishOptions {
+    let options = PublishOptions::new().keep(keep).versions(versions);
+    match log_position {
+        Some(position) => options.log_position(position),
+        None => options,
+    }
+}
+
+/// A time that a caller gave in seconds.
+pub fn seconds(seconds: f64, option: &'static str) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| raised(Error::BadOption { option, problem: error.to_string() }))
+}

@@ -1,0 +1,439 @@
+//! The command line of itemdex, as a function: the program and the Python package call it.
+//!
+//! Results go to standard output (with `--json` nothing but JSON), progress and errors to standard error.
+//! Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod catalog;
+mod columns;
+mod commands;
+mod demo;
+mod eval;
+mod progress;
+mod shown;
+mod topk;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shown::ShownArgs;
+use tracing_subscriber::EnvFilter;
+
+/// An embedded item index for two-tower recommenders.
+#[derive(Parser)]
+#[command(name = "itemdex", version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build an index file from a dump of item embeddings
+    Build(Box<Build>),
+    /// Say what an index file holds
+    Info {
+        index: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every checksum, every id, every value and every link of an index file
+    Verify {
+        index: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Find the best items of the whole index for each user
+    Search(Search),
+    /// Write the best items of many users to a file, as a nightly job does
+    Topk(TopK),
+    /// Score a list of candidate items exactly for each user
+    Rank(Rank),
+    /// Measure recall and latency over a sweep of beams, or the time of a rank
+    Eval(Eval),
+    /// Copy an index file into a catalog of generations, verify it there, and make it current
+    Publish(Publish),
+    /// List the generations of a catalog, or reserve a position of the log for a dump
+    Catalog(Catalog),
+    /// Make an earlier generation current again
+    Rollback {
+        catalog: PathBuf,
+        /// The generation's number [default: the one before the current]
+        #[arg(long, value_name = "NUMBER")]
+        to: Option<u64>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop old generations from a catalog
+    Prune(Prune),
+    /// See the whole of it on the real data in the repository
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Build {
+    /// Item embeddings: .npy, .fbin, .fvecs or .parquet
+    #[arg(long, value_name = "FILE")]
+    items: PathBuf,
+    /// Item ids: a 1-D integer .npy; without it, ids are row numbers (parquet: its id column)
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
+    /// A sample of user embeddings from logs
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+    /// The model version that made the embeddings
+    #[arg(long, value_name = "TEXT")]
+    model_version: String,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    placement: Placement,
+    /// What builds the graph
+    #[arg(long, value_enum, default_value_t = Builder::Native)]
+    builder: Builder,
+    /// Over what a search walks [default: i8 rows if that costs no recall]
+    #[arg(long, value_enum)]
+    quantize: Option<Quantize>,
+    /// What searches are to answer by [default: graph,partitions; below 10,000 rows graph]
+    #[arg(long, value_enum, value_name = "PLAN,...", value_delimiter = ',')]
+    plans: Option<Vec<Plan>>,
+    /// Links a row in the upper layers; twice as many in the base layer
+    #[arg(long, default_value_t = 16)]
+    m: usize,
+    /// How wide the builder looks for a row's neighbours
+    #[arg(long, default_value_t = 200)]
+    ef_construction: usize,
+    /// Threads to build with [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Parquet: the column of item ids
+    #[arg(long, value_name = "NAME", default_value = "id")]
+    id_column: String,
+    /// Parquet: the column of embeddings
+    #[arg(long, value_name = "NAME", default_value = "embedding")]
+    vector_column: String,
+    #[command(flatten)]
+    columns: columns::Columns,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a build goes.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// The index file to write
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["log_position", "keep", "versions"])]
+    out: Option<PathBuf>,
+    /// The catalog to publish to instead
+    #[arg(long, value_name = "CATALOG")]
+    publish: Option<PathBuf>,
+}
+
+/// How a generation is taken up by a catalog.
+#[derive(Args)]
+struct Placement {
+    /// The position of the log of fresh items that the dump was taken at
+    #[arg(long, value_name = "N")]
+    log_position: Option<u64>,
+    /// How many generations of each model version to keep
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    keep: usize,
+    /// How many model versions to keep; the others are retired
+    #[arg(long, value_name = "M", default_value_t = 2)]
+    versions: usize,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Catalog {
+    #[arg(required = true)]
+    catalog: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<CatalogCommand>,
+}
+
+#[derive(Subcommand)]
+enum CatalogCommand {
+    /// Have logs of fresh items keep what comes behind a position, until a dump taken there is published with it
+    Reserve {
+        catalog: PathBuf,
+        /// The position of the log of fresh items that the dump is taken at
+        #[arg(long, value_name = "N")]
+        log_position: u64,
+        /// How long to hold it if nothing is published with it
+        #[arg(long, value_name = "H", default_value_t = 24)]
+        hours: u32,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Publish {
+    /// The catalog's folder, which is made where there is none
+    catalog: PathBuf,
+    /// The index file; it stays where it is
+    index: PathBuf,
+    #[command(flatten)]
+    placement: Placement,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Prune {
+    catalog: PathBuf,
+    /// How many generations of each model version to keep
+    #[arg(long, value_name = "N")]
+    keep: usize,
+    /// How many model versions to keep; the others are retired
+    #[arg(long, value_name = "M", default_value_t = 2)]
+    versions: usize,
+    /// Keep the current model version only
+    #[arg(long, conflicts_with = "versions")]
+    retire_previous_version: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Builder {
+    /// The builder of this crate
+    Native,
+    /// The hnsw_rs crate
+    #[cfg(feature = "hnsw_rs")]
+    #[value(name = "hnsw_rs")]
+    HnswRs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Plan {
+    /// A walk over the graph
+    Graph,
+    /// Codes of the clusters that promise most
+    Partitions,
+    /// Every row
+    Scan,
+}
+
+impl From<Plan> for itemdex::Plan {
+    fn from(plan: Plan) -> itemdex::Plan {
+        match plan {
+            Plan::Graph => itemdex::Plan::Graph,
+            Plan::Partitions => itemdex::Plan::Partitions,
+            Plan::Scan => itemdex::Plan::Scan,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Quantize {
+    /// Rows of i8; what is found is scored in f32
+    I8,
+    /// Rows of f32
+    None,
+}
+
+#[derive(Args)]
+struct Search {
+    index: PathBuf,
+    /// User embeddings, one query a row
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    /// How many items to find
+    #[arg(short, default_value_t = 100)]
+    k: usize,
+    /// The share of the exact best k to find [default: 0.95]
+    #[arg(long, value_name = "SHARE", conflicts_with = "ef")]
+    recall: Option<f32>,
+    /// The beam of the walk instead; wider finds more
+    #[arg(long, value_name = "N")]
+    ef: Option<usize>,
+    /// How to find them [default: whatever is expected to be fastest]
+    #[arg(long, value_enum)]
+    plan: Option<Plan>,
+    #[command(flatten)]
+    shown: ShownArgs,
+    /// Print one JSON object a line and a user
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Rank {
+    index: PathBuf,
+    /// User embeddings, one query a row
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    /// Candidate item ids: an integer .npy, 1-D for all users or 2-D with one row a user
+    #[arg(long, value_name = "FILE")]
+    candidates: PathBuf,
+    /// How many of them to keep
+    #[arg(short, default_value_t = 1000)]
+    k: usize,
+    #[command(flatten)]
+    shown: ShownArgs,
+    /// Print one JSON object a line and a user
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Eval {
+    index: PathBuf,
+    /// User embeddings, one query a row
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    /// Recall at how many items; with --rank, how many candidates to keep; with --funnel, how many of the
+    /// teacher's best to look for
+    #[arg(short, default_value_t = 100)]
+    k: usize,
+    /// The beams of walks to measure [default: 50,100,200,400,800; none with another plan]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
+    ef: Option<Vec<usize>>,
+    /// Recalls to ask for and measure besides
+    #[arg(long, value_name = "SHARE,SHARE,...", value_delimiter = ',')]
+    recall: Vec<f32>,
+    /// How to search [default: whatever is expected to be fastest]
+    #[arg(long, value_enum)]
+    plan: Option<Plan>,
+    /// Let partitions answer with the scores of i8 rows
+    #[arg(long)]
+    approximate_scores: bool,
+    /// Threads that query at once
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    threads: usize,
+    /// Time ranking instead, of so many candidates drawn at random; with --threads above 1, its throughput too
+    #[arg(long, value_name = "N", conflicts_with_all = ["ef", "recall", "plan", "plot", "filter", "deny", "now"])]
+    rank: Option<usize>,
+    /// Measure how much of a teacher's best the index's order of the candidates keeps: lists of candidates, an
+    /// integer .npy with a row a user
+    #[arg(long, value_name = "FILE", requires = "teacher", conflicts_with_all = ["ef", "recall", "plan", "plot", "rank", "approximate_scores"])]
+    funnel: Option<PathBuf>,
+    /// The teacher's scores of these candidates: a floating-point .npy with a row a user; NaN where it gave none
+    #[arg(long, value_name = "FILE", requires = "funnel")]
+    teacher: Option<PathBuf>,
+    /// How many candidates each stage of the funnel passes on
+    #[arg(
+        long,
+        value_name = "N,N,...",
+        value_delimiter = ',',
+        default_value = "1000,300,100",
+        requires = "funnel"
+    )]
+    stages: Vec<usize>,
+    /// How many ranks to time
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "rank", value_parser = clap::value_parser!(u32).range(1..))]
+    calls: u32,
+    /// Copy the index into memory, on huge pages where the system has them
+    #[arg(long)]
+    resident: bool,
+    #[command(flatten)]
+    shown: ShownArgs,
+    /// Draw recall against queries per second
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct TopK {
+    index: PathBuf,
+    /// User embeddings, one user a row
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    /// How many items to find for each
+    #[arg(short, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    k: usize,
+    /// The share of the exact best k to find; 1 is exact
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    recall: f32,
+    /// Where to write them: an array of (id, score) for each user, best first. A run that was stopped goes on
+    #[arg(long, value_name = "FILE.npy")]
+    out: PathBuf,
+    /// Threads [default: one a core]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    threads: Option<usize>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Demo {
+    /// The folder of the data [default: the repository's examples/completejourney]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to leave the index file [default: a folder for temporary files]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Runs the command line `args`, the name of the program first, and returns the exit code.
+///
+/// Takes over the interrupts of the process while it builds, so it is for a process that ends with it.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    log();
+    let command = match CommandLine::try_parse_from(args) {
+        Ok(CommandLine { command }) => command,
+        Err(error) => {
+            let _ = error.print();
+            return error.exit_code() as u8;
+        }
+    };
+    let done = match command {
+        Command::Build(build) => commands::build(&build),
+        Command::Info { index, json } => commands::info(&index, json),
+        Command::Verify { index, json } => commands::verify(&index, json),
+        Command::Search(search) => commands::search(&search),
+        Command::Topk(topk) => topk::topk(&topk),
+        Command::Rank(rank) => commands::rank(&rank),
+        Command::Eval(eval) => eval::eval(&eval),
+        Command::Publish(publish) => catalog::publish(&publish),
+        Command::Catalog(catalog) => catalog::catalog(&catalog),
+        Command::Rollback { catalog, to, json } => catalog::rollback(&catalog, to, json),
+        Command::Prune(prune) => catalog::prune(&prune),
+        Command::Demo(demo) => demo::demo(&demo),
+    };
+    match done {
+        Ok(()) => 0,
+        // Whoever read our output has seen enough.
+        Err(commands::Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(failure) => {
+            progress::say(format_args!("error: {failure}"));
+            failure.exit_code()
+        }
+    }
+}
+
+/// Logs to standard error what `RUST_LOG` asks for. A standard error that cannot be written is no reason to stop.
+fn log() {
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter = EnvFilter::try_new(asked).unwrap_or_else(|error| {
+        progress::say(format_args!("{}: {error}", EnvFilter::DEFAULT_ENV));
+        EnvFilter::default()
+    });
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .init();
+}
