@@ -57,7 +57,7 @@ class World:
                         "--plans", "partitions", "--out", path, *columns)
         return path
 
-    def peers(self):
+    def peers(self, names):
         """Each peer's index by name, with its settings and what asks it."""
         dim = self.items.shape[1]
 
@@ -85,9 +85,12 @@ class World:
             index.add(self.items)
             return index
 
-        yield "faiss Flat", made("flat", flat), [None], lambda selector, _: faiss.SearchParameters(sel=selector)
-        yield "faiss IVF", made("ivf", ivf), PROBES, lambda selector, n: faiss.SearchParametersIVF(sel=selector, nprobe=n)
-        yield "faiss HNSW", made("hnsw", hnsw), EFS, lambda selector, n: faiss.SearchParametersHNSW(sel=selector, efSearch=n)
+        if "Flat" in names:
+            yield "faiss Flat", made("flat", flat), [None], lambda selector, _: faiss.SearchParameters(sel=selector)
+        if "IVF" in names:
+            yield "faiss IVF", made("ivf", ivf), PROBES, lambda selector, n: faiss.SearchParametersIVF(sel=selector, nprobe=n)
+        if "HNSW" in names:
+            yield "faiss HNSW", made("hnsw", hnsw), EFS, lambda selector, n: faiss.SearchParametersHNSW(sel=selector, efSearch=n)
 
 
 class Case:
@@ -195,11 +198,12 @@ def main():
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--itemdex", default=PROGRAM, help="the program")
     parser.add_argument("--build-only", action="store_true", help="make the indexes and stop")
+    parser.add_argument("--peers", default="Flat,IVF,HNSW", help="which of faiss's indexes")
     parser.add_argument("--case", default="", help="only the cases whose names have this in them")
     args = parser.parse_args()
 
     world, program = World(args.folder, args.users), Program(args.itemdex)
-    index, peers = world.index(program), list(world.peers())
+    index, peers = world.index(program), list(world.peers(args.peers.split(",")))
     if args.build_only:
         return
     print("| filter | keeps | itemdex | recall | plan | " + " | ".join(peer[0] for peer in peers) + " | times the best |")

@@ -27,7 +27,7 @@ const HIT: f64 = 40.0;
 /// How many times as much a row takes that a scan picks out of others, and a code that is read for some rows of its
 /// block; and what a word of the rows to pick takes.
 const PICKED: f64 = 2.0;
-const MASKED: f64 = 4.0;
+const MASKED: f64 = 6.0;
 const WORD: f64 = 0.5;
 
 /// The width of a beam at which keeping it in order costs as much again as scoring.

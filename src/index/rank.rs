@@ -8,6 +8,9 @@ use crate::ranking::{self, Source};
 use crate::top::{Hit, keep_best};
 use crate::{Error, Result};
 
+/// With fewer candidates than one in so many rows, a rank asks of each whether it may be seen.
+const FEW: usize = 64;
+
 /// The answer of [`Index::rank`].
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
@@ -105,16 +108,26 @@ impl Index {
 
     pub(super) fn ranked(&self, user: &[f32], candidates: Source<'_>, options: &RankOptions<'_>) -> Ranked {
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, rank, hits, sieve: Sieve { named, .. }, .. } = &mut workspace;
+        let Workspace { user, rank, hits, sieve: Sieve { named, passing }, .. } = &mut workspace;
         let ranking = self.ranking();
-        let gate = self.gate(&options.shown, &[], named);
-        let (unknown, dropped) = match gate.is_open() {
-            true => match ranking.look_up(candidates, rank) {
-                0 => Default::default(),
-                _ => (ranking.unknown(candidates, rank), Dropped::default()),
-            },
-            false => self.merge(&[candidates], &gate, rank),
+        let unknown = match ranking.look_up(candidates, rank) {
+            0 => Vec::new(),
+            _ => ranking.unknown(candidates, rank),
         };
+        let gate = self.gate(&options.shown, &[], named);
+        let mut dropped = Dropped::default();
+        if !gate.is_open() {
+            let note = |row| _ = dropped.note(gate.verdict(row, ranking.ids));
+            // For few candidates, bits of all rows would take longer than to ask of each.
+            let many = rank.visits.len() > self.len() / FEW && !gate.asks();
+            let selected = if many { gate.select(passing) } else { None };
+            match selected.filter(|rows| !rows.is_listed_only()) {
+                Some(rows) => ranking.retain_visits(rank, |row| rows.set().contains(row), note),
+                None => {
+                    ranking.retain_visits(rank, |row| gate.verdict(row, ranking.ids).is_none(), note);
+                }
+            }
+        }
         ranking.best(user, options.selection(), rank, hits);
         keep_best(hits, options.k, Hit::order);
         Ranked { hits: self.answer(workspace), unknown, dropped }

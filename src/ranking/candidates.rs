@@ -92,6 +92,33 @@ impl Ranking<'_> {
         sorted_once(unknown)
     }
 
+    /// Leaves of the visits those that pass; `dropped` is told each row of the others once.
+    pub fn retain_visits(
+        &self,
+        scratch: &mut Scratch,
+        passes: impl Fn(u32) -> bool,
+        mut dropped: impl FnMut(u32),
+    ) {
+        let Scratch { visits, found, places, .. } = scratch;
+        let (mut kept, mut left_out) = (0, 0);
+        found.resize(visits.len().max(found.len()), NONE);
+        // Whether a row passes cannot be predicted, so it is written to both lists and counted in one.
+        for visit in 0..visits.len() {
+            let row = visits[visit];
+            let keeps = passes(row);
+            found[left_out] = row;
+            visits[kept] = row;
+            kept += usize::from(keeps);
+            left_out += usize::from(!keeps);
+        }
+        visits.truncate(kept);
+        for visit in 0..left_out {
+            if seen_before(places, found, found[visit], visit).is_none() {
+                dropped(found[visit]);
+            }
+        }
+    }
+
     /// Leaves of the merged visits those to keep. `keep` is given a row and the channels that brought it, which it may
     /// take away.
     pub fn retain_merged(&self, scratch: &mut Scratch, mut keep: impl FnMut(u32, &mut u32) -> bool) {
