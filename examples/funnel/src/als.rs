@@ -7,9 +7,10 @@ use crate::data::{Data, Weeks};
 
 pub const DIM: usize = 64;
 
-/// How much more a purchase weighs than a product that was not bought, by the number of weeks it was bought in.
-const CONFIDENCE: f32 = 4.0;
-const REGULARIZATION: f32 = 3.0;
+/// How much more a purchase weighs than a product that was not bought, by the number of weeks it was bought
+/// in.
+const CONFIDENCE: f32 = 2.0;
+const REGULARIZATION: f32 = 10.0;
 const ITERATIONS: usize = 6;
 
 pub struct Als {

@@ -1,4 +1,5 @@
-//! What the teacher sees of a household and a product: crosses of the two, which no pair of towers can compute.
+//! What the teacher sees of a household and a product: crosses of the two, which no pair of towers can
+//! compute.
 
 use crate::past::{Known, Past};
 

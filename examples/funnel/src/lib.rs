@@ -2,8 +2,8 @@
 //! distilled from the logs, its items are dumped and indexed, the index serves, and the funnel is measured.
 //!
 //! The steps in order, each a module: [`data`], [`past`] (what was known before a week), [`als`] and
-//! [`recall`], [`teacher`] over [`features`], [`logs`], [`student`] and [`train`], [`serve`], [`test_set`] with
-//! [`measure`], [`story`] and [`report`]. [`run`] puts them together.
+//! [`recall`], [`teacher`] over [`features`], [`logs`], [`student`] and [`train`], [`serve`], [`test_set`]
+//! with [`measure`], [`story`] and [`report`]. [`run`] puts them together.
 
 pub mod als;
 pub mod data;

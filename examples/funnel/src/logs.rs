@@ -15,7 +15,8 @@ use crate::teacher::Teacher;
 /// How many candidates the pre-ranking of the time passes on to the teacher, and how many the teacher shows.
 const PASSED: usize = 600;
 const SHOWN: usize = 100;
-/// Candidates that nobody saw and that the teacher labels all the same, drawn from all others that were recalled.
+/// Candidates that nobody saw and that the teacher labels all the same, drawn from all others that were
+/// recalled.
 const UNSEEN: usize = 130;
 
 /// One list for each visit, `entries(list)` of the columns.

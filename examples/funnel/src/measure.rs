@@ -23,8 +23,8 @@ pub struct Truth {
 #[derive(Clone, Copy)]
 pub struct Measured {
     pub metrics: Metrics,
-    /// The shares among the first of [`COUNTS`]: of what was bought (none if nothing was), and of the teacher's
-    /// best.
+    /// The shares among the first of [`COUNTS`]: of what was bought (none if nothing was), and of the
+    /// teacher's best.
     pub bought: Option<[f32; COUNTS.len()]>,
     pub best: [f32; COUNTS.len()],
 }

@@ -52,12 +52,16 @@ fn summary(results: &Value) -> String {
         METRICS.map(|metric| interval(&results["difference"]["all"][metric]));
     format!(
         "<h1>What pre-ranking passes on</h1>\
-         <p>The Complete Journey, weeks 49 to 52: {visits} household-weeks, {seeds} seed(s). A ranking model of \
-         boosted trees (the teacher) logs its scores. Two students of two towers each are trained on these logs \
+         <p>The Complete Journey, weeks 49 to 52: {visits} household-weeks, {seeds} seed(s). A \
+         ranking model of \
+         boosted trees (the teacher) logs its scores. Two students of two towers each are trained \
+         on these logs \
          from the same start: one on what was bought, the other distilled from the teacher's scores.</p>\
-         <p class=\"lead\">Distilling moves AUC by {auc}, NDCG@100 by {ndcg}, recall@100 by {recall}, and what \
+         <p class=\"lead\">Distilling moves AUC by {auc}, NDCG@100 by {ndcg}, recall@100 by \
+         {recall}, and what \
          the best 300 hold of the teacher's best 100 by {at_300}.</p>\
-         <p>In brackets: 95 in 100 bootstrap samples of the households lie there. The data is called simulated by \
+         <p>In brackets: 95 in 100 bootstrap samples of the households lie there. The data is \
+         called simulated by \
          one of its distributors, so the figures say what distilling did here and no more.</p>"
     )
 }
@@ -90,9 +94,11 @@ fn funnel(results: &Value) -> String {
         let _ = write!(rows, "<tr><th>{}</th>{}</tr>", name(stage), cells.concat());
     }
     format!(
-        "<p>What is left after each stage of what a household bought in the week, and of the 100 products that \
-         the teacher scores highest. The distilled student pre-ranks. In red, what the stage lost, in points. \
-         Products bought too rarely to be embedded are lost before recall.</p>{}\
+        "<p>What is left after each stage of what a household bought in the week, and of the 100 \
+        products that \
+         the teacher scores highest. The distilled student pre-ranks. In red, what the stage lost, \
+         in points. \
+         Products bought too rarely to be embedded are lost before recall.</p><figure>{}</figure>\
          <div class=\"wide\"><table><tr><th></th><th colspan=2>hard</th><th colspan=2>distilled</th>\
          <th colspan=2>the teacher itself</th></tr><tr><th></th>{}</tr>{rows}</table></div>",
         svg::funnel(&pictured, ["what was bought", "the teacher's best 100"]),
@@ -102,8 +108,10 @@ fn funnel(results: &Value) -> String {
 
 fn models(results: &Value) -> String {
     let mut body = String::from(
-        "<p>All models order the same candidates, some thousands for each household and week. \"New\" orders only \
-         the products that the household never bought before. Repeats are most of what is bought, so sorting by \
+        "<p>All models order the same candidates, some thousands for each household and week. \
+        \"New\" orders only \
+         the products that the household never bought before. Repeats are most of what is bought, \
+         so sorting by \
          times bought is strong over all products and cannot say anything about new ones.</p>",
     );
     for (part, title) in [("all", "All products"), ("new", "Products never bought before")] {
@@ -168,7 +176,8 @@ fn calibration(lists: &[List]) -> String {
     let [hard, distilled] = lines;
     let ticks = [-4.0, -2.0, 0.0, 2.0, 4.0, 6.0];
     format!(
-        "<p>Scores less their mean over the list, since an order needs no more. Twenty groups of candidates by the \
+        "<p>Scores less their mean over the list, since an order needs no more. Twenty groups of \
+        candidates by the \
          teacher's score, and the mean score that each student gives them.</p><figure>{}</figure>",
         svg::lines(&[hard, distilled, same], &ticks, &ticks, ["teacher's score", "student's score"])
     )
@@ -209,8 +218,10 @@ fn serving(results: &Value) -> String {
     let fresh = match fresh.is_null() {
         true => String::new(),
         false => format!(
-            "<p>A fresh product, {}, was upserted between two rebuilds, placed by its attributes alone. In the test \
-             weeks {} household(s) bought it. It stands at place {} of all products for them (median), and at {} for \
+            "<p>A fresh product, {}, was upserted between two rebuilds, placed at the mean of its \
+            type. In the test \
+             weeks {} household(s) bought it. It stands at place {} of all products for them \
+             (median), and at {} for \
              the others.</p>",
             escaped(fresh["product"].as_str().unwrap_or("")),
             fresh["households"],
@@ -219,9 +230,12 @@ fn serving(results: &Value) -> String {
         ),
     };
     format!(
-        "<div class=\"wide\"><table><tr><th></th><th>median ms</th><th>p99 ms</th><th>recall</th></tr>{}</table></div>\
-         <p>The hard student served first. The distilled one was published beside it in {:.1} seconds, in which {} \
-         requests were answered by the first version and {} by the second; {} failed. Half of the clients kept the \
+        "<div class=\"wide\"><table><tr><th></th><th>median ms</th><th>p99 \
+        ms</th><th>recall</th></tr>{}</table></div>\
+         <p>The hard student served first. The distilled one was published beside it in {:.1} \
+         seconds, in which {} \
+         requests were answered by the first version and {} by the second; {} failed. Half of the \
+         clients kept the \
          first version to the end.</p>{fresh}",
         rows.concat(),
         serving["roll_out_seconds"].as_f64().unwrap_or(0.0),
@@ -246,11 +260,15 @@ fn told(story: &Story) -> String {
         .map(|(name, value, part)| format!("<li>{name} = {value:.2}: {part:+.2}</li>"))
         .collect();
     format!(
-        "<p>A typical household of the test: its agreement is the median. It had bought {} products before, and \
-         bought these in the week; <b>bold</b> is what was bought, and in brackets how often it was before.</p>\
+        "<p>A typical household of the test: its agreement is the median. It had bought {} products \
+        before, and \
+         bought these in the week; <b>bold</b> is what was bought, and in brackets how often it was \
+         before.</p>\
          <ul class=\"flow\">{}</ul><p>What each model puts first:</p><div class=\"three\">{orders}</div>\
-         <p>The largest disagreement among the teacher's best: {}, at place {teacher} for the teacher, {distilled} for \
-         the distilled student and {hard} for the hard one. What moves the teacher, in log odds:</p><ul>{}</ul>",
+         <p>The largest disagreement among the teacher's best: {}, at place {teacher} for the \
+         teacher, {distilled} for \
+         the distilled student and {hard} for the hard one. What moves the teacher, in log \
+         odds:</p><ul>{}</ul>",
         story.bought_before,
         names(&story.bought),
         words(&disagreement.product),
@@ -276,6 +294,7 @@ const GOING_ON: &str = "<p>Everything that this page was made from lies beside i
 itemdex catalog catalog\n\
 itemdex eval catalog/generation-2-*.itemdex --users dump-distilled/users.npy -k 1000\n\
 itemdex search catalog/generation-2-*.itemdex --users dump-distilled/users.npy -k 10\n\
-itemdex eval catalog/generation-2-*.itemdex --users YOUR-USERS.npy \\\n    --funnel YOUR-CANDIDATES.npy --teacher YOUR-SCORES.npy</pre>\
-<p><code>ranking-logs</code> holds what the teacher logged, as npy columns; <code>funnel.json</code> all figures; \
+itemdex eval catalog/generation-2-*.itemdex --users YOUR.npy --funnel CANDIDATES.npy --teacher SCORES.npy</pre>\
+<p><code>ranking-logs</code> holds what the teacher logged, as npy columns; \
+<code>funnel.json</code> all figures; \
 <code>docs/funnel.md</code> in the repository tells the loop for a team that has its own towers.</p>";

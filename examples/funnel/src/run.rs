@@ -30,7 +30,7 @@ const LOGGED_WEEKS: RangeInclusive<u8> = 34..=LAST_TRAIN_WEEK;
 
 /// How the two students are trained: each was chosen by the validation weeks.
 const COURSES: [Course; 2] = [
-    Course { loss: Loss::Hard, epochs: 3, rate: 0.01 },
+    Course { loss: Loss::Hard, epochs: 3, rate: 0.02 },
     Course { loss: Loss::Distilled, epochs: 6, rate: 0.05 },
 ];
 

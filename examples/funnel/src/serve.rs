@@ -90,7 +90,8 @@ pub fn roll_out(
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    // Requests come one after another, not as fast as they can: the build needs the cores too.
+                    // Requests come one after another, not as fast as they can: the build needs the cores
+                    // too.
                     thread::sleep(Duration::from_millis(2));
                 }
             });
@@ -105,9 +106,9 @@ pub fn roll_out(
     Ok((live, RollOut { answered: [first, second], failed: failed.into_inner(), seconds }))
 }
 
-/// One request: recall by the index and by what was bought before, pre-ranked together. Some clients hold user
-/// embeddings of the first version and ask for it; the others compute the current one. Returns the place of
-/// the version that answered.
+/// One request: recall by the index and by what was bought before, pre-ranked together. Some clients hold
+/// user embeddings of the first version and ask for it; the others compute the current one. Returns the
+/// place of the version that answered.
 fn request(
     live: &LiveIndex,
     past: &Past,
@@ -137,8 +138,8 @@ pub struct Fresh {
     pub places: [usize; 2],
 }
 
-/// Upserts the most bought product that was never sold before the test, placed by its attributes alone, and
-/// looks where the households that bought it later find it. None if there is no such product.
+/// Upserts the most bought product that was never sold before the test, placed at the mean of the items of
+/// its type, and looks where the households that bought it later find it. None if there is no such product.
 pub fn sell_fresh(
     past: &Past,
     live: &LiveIndex,
@@ -150,8 +151,21 @@ pub fn sell_fresh(
     let last = *crate::data::TEST.end();
     let sold = |product: usize| past.buyers(product, last + 1) as usize;
     let unseen = (data.catalogue..data.products.len()).filter(|&product| past.buyers(product, week) == 0.0);
-    let Some(product) = unseen.max_by_key(|&product| sold(product)) else { return Ok(None) };
-    let embedding = version.student.embed_item(item_features(past, product, week));
+    let like = |product: usize| {
+        let same = |&other: &usize| data.products[other].kind == data.products[product].kind;
+        (0..data.catalogue).filter(same).collect::<Vec<usize>>()
+    };
+    let Some(product) =
+        unseen.filter(|&product| !like(product).is_empty()).max_by_key(|&product| sold(product))
+    else {
+        return Ok(None);
+    };
+    let like = like(product);
+    let mut embedding = [0.0; DIM];
+    for &other in &like {
+        let item = version.student.embed_item(item_features(past, other, week));
+        embedding.iter_mut().zip(item).for_each(|(sum, value)| *sum += value / like.len() as f32);
+    }
     live.upsert(version.name, data.products[product].id, &embedding)?;
     let view = live.for_model(version.name)?;
     let mut places = [Vec::new(), Vec::new()];

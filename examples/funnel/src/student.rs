@@ -120,17 +120,16 @@ fn bag(
 
 fn item_rows(data: &Data) -> usize {
     let levels = data.levels;
-    data.catalogue + 1 + levels.departments + levels.categories + levels.kinds + levels.makers + POPULARITY
+    data.catalogue + levels.departments + levels.categories + levels.kinds + levels.makers + POPULARITY
 }
 
-/// A product as rows of the item tower. One that is not in the catalogue has a row of zeros for its own, so that
-/// its attributes alone place it.
+/// A product of the catalogue as rows of the item tower.
 pub fn item_features(past: &Past, product: usize, week: u8) -> ItemRows {
     let data = past.data;
     let (of, levels) = (data.products[product], data.levels);
     let popularity = (past.purchases(product, week, 13) + 1.0).log2() as usize;
     let fields = [
-        (product.min(data.catalogue), data.catalogue + 1),
+        (product, data.catalogue),
         (of.department, levels.departments),
         (of.category, levels.categories),
         (of.kind, levels.kinds),

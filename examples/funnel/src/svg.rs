@@ -1,4 +1,5 @@
-//! Pictures for the report, as SVG text. Sizes are in the picture's own units; the page scales it to its width.
+//! Pictures for the report, as SVG text. Sizes are in the picture's own units; the page scales it to its
+//! width.
 
 use std::fmt::Write;
 
@@ -17,47 +18,40 @@ pub struct Stage {
     pub shares: [f64; 2],
 }
 
-/// The funnel: for each stage a pair of bars around the middle, and what each lost of the stage before.
+/// The funnel: for each stage a pair of bars around their middles, and beside each what it lost of the stage
+/// before.
 pub fn funnel(stages: &[Stage], names: [&str; 2]) -> String {
-    let (row, top) = (58.0, 34.0);
-    let height = top + row * stages.len() as f64;
-    let mut svg = open(720.0, height);
-    for (side, name) in names.iter().enumerate() {
-        let x = [225.0, 545.0][side];
-        let _ = write!(svg, r##"<text x="{x}" y="16" text-anchor="middle" class="head">{name}</text>"##);
+    let (row, top, middles) = (54.0, 28.0, [120.0, 352.0]);
+    let mut svg = open(480.0, top + row * stages.len() as f64);
+    for (middle, name) in middles.iter().zip(names) {
+        let _ = write!(svg, r##"<text x="{middle}" y="16" text-anchor="middle" class="head">{name}</text>"##);
     }
     for (place, stage) in stages.iter().enumerate() {
         let y = top + row * place as f64;
-        let _ = write!(svg, r##"<text x="385" y="{}" text-anchor="middle">{}</text>"##, y + 12.0, stage.name);
+        let _ = write!(svg, r##"<text x="236" y="{}" text-anchor="middle">{}</text>"##, y + 14.0, stage.name);
         for (side, &share) in stage.shares.iter().enumerate() {
-            let middle = [225.0, 545.0][side];
-            let width = 280.0 * share;
-            let colour = COLOURS[side + 1];
-            let x = middle - width / 2.0;
-            let _ = write!(
-                svg,
-                r##"<rect x="{x:.1}" y="{}" width="{width:.1}" height="24" fill="{colour}" rx="2"/>"##,
-                y + 18.0
-            );
-            let _ = write!(
-                svg,
-                r##"<text x="{middle}" y="{}" text-anchor="middle" class="bar">{:.0} %</text>"##,
-                y + 35.0,
-                share * 100.0
-            );
             let before = if place == 0 { share } else { stages[place - 1].shares[side] };
-            if before - share > 0.0005 {
-                let lost = format!("−{:.0}", (before - share) * 100.0);
-                let x = middle + 150.0;
-                let _ = write!(
-                    svg,
-                    r##"<text x="{x}" y="{}" text-anchor="end" class="lost">{lost}</text>"##,
-                    y + 35.0
-                );
-            }
+            bar(&mut svg, middles[side], y + 20.0, COLOURS[side + 1], [share, before]);
         }
     }
     svg + "</svg>"
+}
+
+/// A bar of the funnel for a share, and what it is less than the share before.
+fn bar(svg: &mut String, middle: f64, y: f64, colour: &str, [share, before]: [f64; 2]) {
+    let width = 190.0 * share;
+    let (x, right) = (middle - width / 2.0, middle + width / 2.0 + 5.0);
+    let _ =
+        write!(svg, r##"<rect x="{x:.1}" y="{y}" width="{width:.1}" height="24" fill="{colour}" rx="2"/>"##);
+    let (text, percent) = (y + 17.0, share * 100.0);
+    let _ = write!(
+        svg,
+        r##"<text x="{middle}" y="{text}" text-anchor="middle" class="bar">{percent:.0} %</text>"##
+    );
+    let lost = (before - share) * 100.0;
+    if lost >= 0.5 {
+        let _ = write!(svg, r##"<text x="{right:.1}" y="{text}" class="lost">−{lost:.0}</text>"##);
+    }
 }
 
 /// Lines over a range, with ticks on both axes and the names of the lines at their ends.

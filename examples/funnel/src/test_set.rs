@@ -169,8 +169,8 @@ pub fn best_recalled(
     Ok(shares.iter().sum::<f64>() / shares.len().max(1) as f64)
 }
 
-/// The funnel stage by stage: the share of what was bought that is left (`kept`, by the distilled student), and
-/// of the teacher's best; then both for the hard student and the teacher itself.
+/// The funnel stage by stage: the share of what was bought that is left (`kept`, by the distilled student),
+/// and of the teacher's best; then both for the hard student and the teacher itself.
 pub fn funnel(lists: &[List], best_recalled: f64) -> Value {
     let sum = |value: fn(&List) -> usize| lists.iter().map(value).sum::<usize>() as f64;
     let in_all = sum(|list| list.bought_in_all);

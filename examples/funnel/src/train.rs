@@ -27,7 +27,7 @@ pub struct Course {
 }
 
 /// How much of the hard loss goes into a distilled one.
-const HARD_SHARE: f32 = 0.1;
+const HARD_SHARE: f32 = 0.2;
 
 /// A logged list as the towers see it.
 pub struct List {
@@ -39,8 +39,8 @@ pub struct List {
     pub log_weights: Vec<f32>,
 }
 
-/// The loss of a list and its gradients: those of all rows of the user tower are `user` times the row's weight,
-/// and that of a row of the item tower is its factor times the user embedding.
+/// The loss of a list and its gradients: those of all rows of the user tower are `user` times the row's
+/// weight, and that of a row of the item tower is its factor times the user embedding.
 pub struct Gradients {
     pub loss: f32,
     pub user: [f32; DIM],
@@ -141,8 +141,8 @@ fn hard(scores: &[f32], list: &List) -> (f32, Vec<f32>) {
     (loss, each().map(|(logit, &bought)| (logit - largest).exp() / total - target(bought)).collect())
 }
 
-/// The mean squared error of the differences of scores to those of the teacher, over all pairs of the list, by
-/// half. That is the variance of the errors of single scores, so it takes one pass.
+/// The mean squared error of the differences of scores to those of the teacher, over all pairs of the list,
+/// by half. That is the variance of the errors of single scores, so it takes one pass.
 fn distilled(scores: &[f32], list: &List) -> (f32, Vec<f32>) {
     let count = scores.len() as f32;
     let errors = || scores.iter().zip(&list.teacher).map(|(score, teacher)| score - teacher);
