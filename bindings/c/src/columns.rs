@@ -123,7 +123,8 @@ impl Column {
             !self.reals.is_null(),
             !self.flags.is_null(),
         ];
-        if !self.ends.is_null() && !(set[0] || set[1]) {
+        let tags = !self.texts.is_null() || !self.ids.is_null();
+        if !tags && !self.ends.is_null() {
             return Err(Failure::argument("ends", format!("the column {name} has no tags; leave it NULL")));
         }
         // SAFETY: as the caller promised.

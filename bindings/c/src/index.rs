@@ -21,7 +21,8 @@ pub struct Index {
 }
 
 pub(crate) enum Source {
-    File(itemdex::Index),
+    /// In a box of its own, so that a handle of a view is small: a request makes one.
+    File(Box<itemdex::Index>),
     View(Arc<View>),
 }
 
@@ -178,7 +179,7 @@ pub unsafe extern "C" fn itemdex_open(
             (text(path, "path")?, read_or_default(options, "options")?, Place::new(index, "index")?)
         };
         let opened = itemdex::OpenOptions::from(options).open(path)?;
-        Index::give(Source::File(opened), index);
+        Index::give(Source::File(Box::new(opened)), index);
         Ok(())
     })
 }

@@ -10,11 +10,6 @@
 //!   `query` asks.
 //! - `live` follows a catalog; `offline` builds and publishes, `columns` is what filters are made of.
 
-#![expect(
-    clippy::missing_safety_doc,
-    reason = "the head of the header says once what all pointers have to be"
-)]
-
 mod border;
 mod columns;
 mod growing;
