@@ -64,8 +64,8 @@ use crate::watch::{Reins, watched};
 ///     OSError: where the system refuses.
 #[pyfunction]
 #[pyo3(signature = (
-    items, ids=None, users=None, *, out, model_version, columns=None, id_column=Some("id".into()),
-    embedding_column="embedding".into(), plans=None, quantize=None, m=16, ef_construction=200, threads=None,
+    items, ids=None, users=None, *, out, model_version, columns=None, id_column="id",
+    embedding_column="embedding", plans=None, quantize=None, m=16, ef_construction=200, threads=None,
     progress=None,
 ))]
 #[expect(clippy::too_many_arguments, reason = "Python names them")]
@@ -77,8 +77,8 @@ pub fn build<'py>(
     out: PathBuf,
     model_version: String,
     columns: Option<&Bound<'py, PyMapping>>,
-    id_column: Option<String>,
-    embedding_column: String,
+    id_column: Option<&str>,
+    embedding_column: &str,
     plans: Option<Vec<String>>,
     quantize: Option<&str>,
     m: usize,
@@ -86,7 +86,7 @@ pub fn build<'py>(
     threads: Option<usize>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let names = Names { ids: id_column, embeddings: embedding_column };
+    let names = Names { ids: id_column.map(str::to_owned), embeddings: embedding_column.to_owned() };
     let mut builder = IndexBuilder::new(model_version).m(m).ef_construction(ef_construction);
     if let Some(names) = plans {
         let plans = names.iter().map(|name| plan_named(name));

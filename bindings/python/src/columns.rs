@@ -195,7 +195,7 @@ fn of_list(list: &ArrayRef) -> Result<Value> {
 /// The same values as another type, all of which have one there.
 fn as_type(array: &ArrayRef, kind: DataType) -> Result<ArrayRef> {
     let found = cast(array, &kind).map_err(|error| bad(error.to_string()))?;
-    match found.null_count() == array.null_count() {
+    match found.null_count() == array.logical_null_count() {
         true => Ok(found),
         false => Err(bad(format!("a value of type {} does not fit into {kind}", array.data_type()))),
     }

@@ -22,8 +22,8 @@ def recommend(index: itemdex.Items, users: NDArray[np.float32]) -> NDArray[np.ui
     assert bits.size == 5
     embedding = index.get(int(ids[0, 0]))
     assert embedding is not None and embedding.shape == (index.dim,)
-    several: NDArray[np.float32] = index.get(ids[0])
-    assert several.shape == (10, index.dim) and int(ids[0, 0]) in index
+    several: NDArray[np.float32] = index.get(ids.ravel())
+    assert several.shape == (ids.size, index.dim) and int(ids[0, 0]) in index
     return ranked.ids
 
 

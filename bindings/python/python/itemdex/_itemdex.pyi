@@ -2,7 +2,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, overload, type_check_only
+from typing import Any, Literal, Protocol, final, overload, type_check_only
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,22 @@ from ._answers import (
     Upsert,
 )
 
+__all__ = [
+    "Items",
+    "Index",
+    "RowHandles",
+    "Filter",
+    "ItemSet",
+    "Catalog",
+    "LiveIndex",
+    "View",
+    "build",
+    "_open",
+    "_run",
+    "NO_ITEM",
+    "__version__",
+]
+
 __version__: str
 NO_ITEM: int
 
@@ -39,13 +55,16 @@ class _Bar(Protocol):
     def update(self, n: int) -> object: ...
     def close(self) -> object: ...
 
+@final
 class RowHandles:
     def __len__(self) -> int: ...
 
+@final
 class Filter:
     @property
     def matching(self) -> int: ...
 
+@final
 class ItemSet:
     def __len__(self) -> int: ...
 
@@ -92,15 +111,15 @@ class Items:
     ) -> RankedChannels: ...
     def score(self, users: ArrayLike, candidates: ArrayLike) -> NDArray[np.float32]: ...
     @overload
-    def get(self, ids: int | np.integer[Any]) -> NDArray[np.float32] | None: ...
-    @overload
     def get(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]: ...
+    @overload
+    def get(self, ids: int | np.integer[Any]) -> NDArray[np.float32] | None: ...
     def filter(
         self, text: str, **parameters: bool | float | str | Sequence[bool | float | str] | NDArray[Any]
     ) -> Filter: ...
     def item_set(self, ids: ArrayLike) -> ItemSet: ...
     def __len__(self) -> int: ...
-    def __contains__(self, id: object) -> bool: ...
+    def __contains__(self, key: object, /) -> bool: ...
     @property
     def dim(self) -> int: ...
     @property
@@ -112,6 +131,7 @@ class Items:
         *_exception: type[BaseException] | BaseException | TracebackType | None,
     ) -> None: ...
 
+@final
 class Index(Items):
     @staticmethod
     def open(path: _Path, *, resident: bool = False, prefault: bool = False, lock: bool = False) -> Index: ...
@@ -139,10 +159,12 @@ class Index(Items):
     ) -> RowHandles: ...
     def __reduce__(self) -> tuple[Callable[..., Index], tuple[Path, bool, bool, bool]]: ...
 
+@final
 class View(Items):
     @property
     def generation(self) -> Generation: ...
 
+@final
 class Catalog:
     def __new__(cls, folder: _Path) -> Self: ...
     @property
@@ -170,6 +192,7 @@ class Catalog:
         *_exception: type[BaseException] | BaseException | TracebackType | None,
     ) -> None: ...
 
+@final
 class LiveIndex:
     @staticmethod
     def open(
