@@ -37,8 +37,8 @@
 // True or false.
 #define ITEMDEX_COLUMN_FLAG 3
 
-// The second from which on an item is not shown, in whole seconds since 1970. An index has at most one such
-// column, and every query heeds it.
+// The second from which on an item is not shown, in whole seconds since 1970. An index has at most one
+// such column, and every query heeds it.
 #define ITEMDEX_COLUMN_EXPIRES 4
 
 // A change is on disk before the call returns. Changes made at once share a sync.
@@ -128,8 +128,8 @@ typedef enum itemdex_status {
   ITEMDEX_CLOSED = 25,
   // The caller cancelled the work.
   ITEMDEX_CANCELLED = 26,
-  // The library panicked, which is a fault of the library. The handle can be used further and closed. The
-  // panic's message also went to standard error.
+  // The library panicked, which is a fault of the library. The handle can be used further and closed.
+  // The panic's message also went to standard error.
   ITEMDEX_PANIC = 27,
   // An error that this list has no number for yet.
   ITEMDEX_OTHER = 28,
@@ -182,11 +182,11 @@ typedef struct itemdex_description {
 typedef struct itemdex_live_options {
   // sizeof(itemdex_live_options)
   size_t size;
-  // Takes fresh items, and keeps them in the log at this path, which is made where there is none. The log
-  // numbers its changes itself: for a single host. NULL for no fresh items.
+  // Takes fresh items, and keeps them in the log at this path, which is made where there is none. The
+  // log numbers its changes itself: for a single host. NULL for no fresh items.
   const char *log;
-  // The same, where whoever feeds the log gives each change its position, so that positions mean the same
-  // on every host. At most one of the two paths is set.
+  // The same, where whoever feeds the log gives each change its position, so that positions mean the
+  // same on every host. At most one of the two paths is set.
   const char *fed_log;
   // When a change counts as kept: ITEMDEX_SYNC_...
   uint32_t sync;
@@ -194,7 +194,8 @@ typedef struct itemdex_live_options {
   uint32_t poll_ms;
   // For ITEMDEX_SYNC_EVERY, in milliseconds.
   uint64_t sync_every_ms;
-  // What the log keeps of the changes that every generation has: so many bytes of the newest; 0 for 256 MB.
+  // What the log keeps of the changes that every generation has: so many bytes of the newest; 0 for 256
+  // MB.
   uint64_t retain_bytes;
   // And only while they are younger than this, in seconds; 0 for 6 hours.
   uint64_t retain_seconds;
@@ -264,8 +265,8 @@ typedef struct itemdex_column {
   const double *reals;
   // Flags, where anything but 0 is true.
   const uint8_t *flags;
-  // For tags: where the tags of each row end among the texts or ids, in ascending order. NULL for one tag a
-  // row.
+  // For tags: where the tags of each row end among the texts or ids, in ascending order. NULL for one
+  // tag a row.
   const size_t *ends;
   // Not 0 for each row that has a value; the others are null. NULL where every row has one.
   const uint8_t *present;
@@ -275,8 +276,8 @@ typedef struct itemdex_column {
 typedef struct itemdex_build_options {
   // sizeof(itemdex_build_options)
   size_t size;
-  // The plans that searches may take: ITEMDEX_PLAN_GRAPH, ITEMDEX_PLAN_PARTITIONS or both, as bits. 0 for
-  // both, and the graph alone below 10,000 rows.
+  // The plans that searches may take: ITEMDEX_PLAN_GRAPH, ITEMDEX_PLAN_PARTITIONS or both, as bits. 0
+  // for both, and the graph alone below 10,000 rows.
   uint32_t plans;
   // ITEMDEX_QUANTIZE_...; 0 for rows of 8 bits if they cost no recall, which the build measures.
   uint32_t quantize;
@@ -294,9 +295,9 @@ typedef struct itemdex_build_options {
   const struct itemdex_column *columns;
   // How many there are.
   size_t column_count;
-  // Is told how far the build has come: the stage's name, and how much of how much is done. total is 0 where
-  // that is not known. A result other than 0 cancels the build. It is called from the thread that builds.
-  // NULL for nobody.
+  // Is told how far the build has come: the stage's name, and how much of how much is done. total is 0
+  // where that is not known. A result other than 0 cancels the build. It is called from the thread that
+  // builds. NULL for nobody.
   int (*progress)(void *context,
                   const char *stage,
                   uint64_t done,
@@ -309,8 +310,8 @@ typedef struct itemdex_build_options {
 typedef struct itemdex_publish_options {
   // sizeof(itemdex_publish_options)
   size_t size;
-  // The position of the log of fresh items at which the dump was taken: the dump has what was logged up to
-  // there. 0 where there is none.
+  // The position of the log of fresh items at which the dump was taken: the dump has what was logged up
+  // to there. 0 where there is none.
   uint64_t log_position;
   // How many generations of each model version stay, this one included; 0 for 2.
   size_t keep;
@@ -367,14 +368,15 @@ typedef struct itemdex_answer {
   size_t size;
   // Out: how many hits were written; fewer than asked for where there are no more.
   size_t count;
-  // Out, of itemdex_rank and itemdex_rank_channels: how many different candidates the index does not have.
+  // Out, of itemdex_rank and itemdex_rank_channels: how many different candidates the index does not
+  // have.
   size_t unknown;
   // In, of the same: a buffer for their ids, ascending, each once. NULL where they are not wanted.
   uint64_t *unknown_ids;
   // In: how many ids fit in there; further ones are left out.
   size_t unknown_room;
-  // In, of itemdex_rank_channels: a buffer of k numbers, for the channels that brought each hit, a bit for
-  // each channel, the lowest for the first. NULL where they are not wanted.
+  // In, of itemdex_rank_channels: a buffer of k numbers, for the channels that brought each hit, a bit
+  // for each channel, the lowest for the first. NULL where they are not wanted.
   uint32_t *channels;
   // Out, of itemdex_search: how many items the answer is among, after what the options left out.
   size_t matching;
@@ -414,16 +416,16 @@ typedef struct itemdex_channel {
   size_t count;
   // How many of the hits are to be of this channel at least, where it has as many.
   size_t at_least;
-  // How many of the hits are of this channel at most, those that other channels bring too included; 0 for
-  // any number.
+  // How many of the hits are of this channel at most, those that other channels bring too included; 0
+  // for any number.
   size_t at_most;
-  // Takes no other candidates from this channel than those that the filter keeps, before quotas count; NULL
-  // for no filter. Another channel may still bring the others.
+  // Takes no other candidates from this channel than those that the filter keeps, before quotas count;
+  // NULL for no filter. Another channel may still bring the others.
   const struct itemdex_filter *filter;
 } itemdex_channel;
 
-// What a name behind `$` in the text of a filter stands for: a list, or one value where the text compares with
-// one. At most one of the arrays is set; the list is empty where none is.
+// What a name behind `$` in the text of a filter stands for: a list, or one value where the text compares
+// with one. At most one of the arrays is set; the list is empty where none is.
 typedef struct itemdex_parameter {
   // sizeof(itemdex_parameter)
   size_t size;
@@ -453,18 +455,18 @@ uint32_t itemdex_abi_version(void);
 const char *itemdex_version(void);
 
 // The text of the last error on this thread: what was wrong, where, and what to do. Empty where there was
-// none. It stays as it is until the next call on this thread that fails. Any thread may call it, and each has
-// its own text.
+// none. It stays as it is until the next call on this thread that fails. Any thread may call it, and each
+// has its own text.
 const char *itemdex_last_error(void);
 
 // Frees a text that a function of itemdex wrote to a `char **`. NULL is allowed.
 void itemdex_text_free(char *text);
 
-// Opens an index file. The file is mapped, which takes about as long at any size; the options can have it in
-// memory instead.
+// Opens an index file. The file is mapped, which takes about as long at any size; the options can have it
+// in memory instead.
 //
-// options: NULL for the defaults. index: the handle, for itemdex_close. On Linux any number of processes that
-// map the same file share its pages. Any thread may call it.
+// options: NULL for the defaults. index: the handle, for itemdex_close. On Linux any number of processes
+// that map the same file share its pages. Any thread may call it.
 //
 // Errors: ITEMDEX_IO, ITEMDEX_NOT_AN_INDEX, ITEMDEX_UNKNOWN_FORMAT, ITEMDEX_DAMAGED.
 enum itemdex_status itemdex_open(const char *path,
@@ -479,21 +481,21 @@ void itemdex_close(struct itemdex_index *index);
 enum itemdex_status itemdex_describe(const struct itemdex_index *index,
                                      struct itemdex_description *description);
 
-// Says what the index file holds, as the JSON document that `itemdex info --json` prints: sections and their
-// bytes, plans, measured recalls. Fresh items are not in it.
+// Says what the index file holds, as the JSON document that `itemdex info --json` prints: sections and
+// their bytes, plans, measured recalls. Fresh items are not in it.
 //
 // json: the text, for itemdex_text_free. Any number of threads may call it at once.
 enum itemdex_status itemdex_info(const struct itemdex_index *index,
                                  char **json);
 
-// Opens what a catalog has, and follows it from then on, on threads of its own. Reads every file that is to
-// serve.
+// Opens what a catalog has, and follows it from then on, on threads of its own. Reads every file that is
+// to serve.
 //
 // catalog: the folder. options: NULL for the defaults, which take no fresh items. live: the handle, for
 // itemdex_live_close. Any thread may call it.
 //
-// Errors: ITEMDEX_NO_GENERATION, ITEMDEX_DAMAGED, ITEMDEX_NUMBERING, ITEMDEX_LOG_BEHIND, ITEMDEX_BAD_OPTION,
-// ITEMDEX_IO.
+// Errors: ITEMDEX_NO_GENERATION, ITEMDEX_DAMAGED, ITEMDEX_NUMBERING, ITEMDEX_LOG_BEHIND,
+// ITEMDEX_BAD_OPTION, ITEMDEX_IO.
 enum itemdex_status itemdex_live_open(const char *catalog,
                                       const struct itemdex_live_options *options,
                                       struct itemdex_live **live);
@@ -506,8 +508,8 @@ void itemdex_live_close(struct itemdex_live *live);
 // request, and close it with itemdex_close when the request is done: an old generation stays in memory as
 // long as one of its indexes is open.
 //
-// It takes no lock, waits for nothing, and allocates the handle of some bytes. Any number of threads may call
-// it at once.
+// It takes no lock, waits for nothing, and allocates the handle of some bytes. Any number of threads may
+// call it at once.
 enum itemdex_status itemdex_live_current(const struct itemdex_live *live,
                                          struct itemdex_index **index);
 
@@ -535,25 +537,25 @@ enum itemdex_status itemdex_live_upsert(const struct itemdex_live *live,
                                         size_t dim,
                                         uint64_t *position);
 
-// Takes an item out of every model version: no index handed out from when this returns has it. An item that
-// is not there is no error. For a log that numbers its changes itself.
+// Takes an item out of every model version: no index handed out from when this returns has it. An item
+// that is not there is no error. For a log that numbers its changes itself.
 //
 // position and errors: as in itemdex_live_upsert. Any number of threads may call it at once.
 enum itemdex_status itemdex_live_delete(const struct itemdex_live *live,
                                         uint64_t id,
                                         uint64_t *position);
 
-// Logs changes together, in one write and one sync, and has requests see all of them at one instant, or after
-// an error none.
+// Logs changes together, in one write and one sync, and has requests see all of them at one instant, or
+// after an error none.
 //
 // changes: change_count of them, all of the same size. For a log that numbers its changes itself, their
-// positions are 0. For a log that is fed, positions ascend from 1 on and may leave some out; what is at or
-// before the log's last position is there already and is not applied again, so a call can be repeated until
-// it succeeds. applied: what became of them; NULL where that is not wanted. Any number of threads may call it
-// at once for a log that numbers itself, and one feeder at a time for a log that is fed.
+// positions are 0. For a log that is fed, positions ascend from 1 on and may leave some out; what is at
+// or before the log's last position is there already and is not applied again, so a call can be repeated
+// until it succeeds. applied: what became of them; NULL where that is not wanted. Any number of threads
+// may call it at once for a log that numbers itself, and one feeder at a time for a log that is fed.
 //
-// Errors: as itemdex_live_upsert; ITEMDEX_BAD_OPTION for positions that do not ascend. Upserts of a retired
-// version are an error only where the log numbers itself.
+// Errors: as itemdex_live_upsert; ITEMDEX_BAD_OPTION for positions that do not ascend. Upserts of a
+// retired version are an error only where the log numbers itself.
 enum itemdex_status itemdex_live_write(const struct itemdex_live *live,
                                        const struct itemdex_change *changes,
                                        size_t change_count,
@@ -561,27 +563,27 @@ enum itemdex_status itemdex_live_write(const struct itemdex_live *live,
 
 // Looks at the catalog now, and returns when what it has serves. A live index also does so by itself.
 //
-// changed: 1 if anything changed, otherwise 0; NULL where that is not wanted. Any number of threads may call
-// it at once.
+// changed: 1 if anything changed, otherwise 0; NULL where that is not wanted. Any number of threads may
+// call it at once.
 //
-// Errors: what kept it from serving what the catalog has, ITEMDEX_REFUSED among them. What served before goes
-// on.
+// Errors: what kept it from serving what the catalog has, ITEMDEX_REFUSED among them. What served before
+// goes on.
 enum itemdex_status itemdex_live_refresh(const struct itemdex_live *live,
                                          uint32_t *changed);
 
-// Says what serves, how it fares and what went wrong, as a JSON document that docs/c.md describes. It waits
-// for no file.
+// Says what serves, how it fares and what went wrong, as a JSON document that docs/c.md describes. It
+// waits for no file.
 //
 // json: the text, for itemdex_text_free. Any number of threads may call it at once.
 enum itemdex_status itemdex_live_status(const struct itemdex_live *live,
                                         char **json);
 
-// Builds an index file from items in memory, and replaces what is at the path only once the new file is whole
-// and on disk.
+// Builds an index file from items in memory, and replaces what is at the path only once the new file is
+// whole and on disk.
 //
 // model_version: what made the embeddings, 1 to 255 bytes. ids: row_count ids, each once; NULL for row
-// numbers. embeddings: row_count rows of dim values each. options: NULL for the defaults. Any thread may call
-// it.
+// numbers. embeddings: row_count rows of dim values each. options: NULL for the defaults. Any thread may
+// call it.
 //
 // Errors: ITEMDEX_BAD_DUMP and ITEMDEX_DUPLICATE_ID for the items, which name the row; ITEMDEX_BAD_OPTION,
 // ITEMDEX_IO, ITEMDEX_CANCELLED. Then the path is as it was.
@@ -606,28 +608,31 @@ enum itemdex_status itemdex_build_dump(const char *model_version,
                                        const struct itemdex_build_options *options,
                                        const char *path);
 
-// Copies an index file into a catalog, verifies the copy, and makes it current for every process that follows
-// the catalog. The file stays where it is. A catalog is a folder, which is made where there is none.
+// Copies an index file into a catalog, verifies the copy, and makes it current for every process that
+// follows the catalog. The file stays where it is. A catalog is a folder, which is made where there is
+// none.
 //
-// options: NULL for the defaults. generation: its number in the catalog; NULL where that is not wanted. Any
-// thread may call it.
+// options: NULL for the defaults. generation: its number in the catalog; NULL where that is not wanted.
+// Any thread may call it.
 //
-// Errors: what is wrong with the file; ITEMDEX_CATALOG_BUSY where somebody else publishes; ITEMDEX_BAD_OPTION
-// for a log position that no log comes to; ITEMDEX_IO. What was current stays current.
+// Errors: what is wrong with the file; ITEMDEX_CATALOG_BUSY where somebody else publishes;
+// ITEMDEX_BAD_OPTION for a log position that no log comes to; ITEMDEX_IO. What was current stays current.
 enum itemdex_status itemdex_publish(const char *catalog,
                                     const char *path,
                                     const struct itemdex_publish_options *options,
                                     uint64_t *generation);
 
-// Finds the best k items for a user, best first; of equal scores the smaller id comes first. Scores are inner
-// products, and exact. Which items are found is approximate, unless the recall is 1 or the plan a scan.
+// Finds the best k items for a user, best first; of equal scores the smaller id comes first. Scores are
+// inner products, and exact. Which items are found is approximate, unless the recall is 1 or the plan a
+// scan.
 //
-// user: dim values. options: NULL for the defaults. ids, scores: buffers for k hits each; scores may be NULL.
-// answer: its count is how many hits were written. Nothing has to be freed. Any number of threads may call it
-// at once.
+// user: dim values. options: NULL for the defaults. ids, scores: buffers for k hits each; scores may be
+// NULL. answer: its count is how many hits were written. Nothing has to be freed. Any number of threads
+// may call it at once.
 //
-// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at most
-// 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another index.
+// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at
+// most 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another
+// index.
 enum itemdex_status itemdex_search(const struct itemdex_index *index,
                                    const float *user,
                                    size_t dim,
@@ -642,7 +647,8 @@ enum itemdex_status itemdex_search(const struct itemdex_index *index,
 //
 // users: user_count rows of dim values each. threads: how many may work, one a core at most; 0 for one a
 // core. ids, scores: buffers for user_count * k hits, those of user u from place u * k on; scores may be
-// NULL. counts: user_count numbers, how many hits each user has. What is behind a user's hits stays as it is.
+// NULL. counts: user_count numbers, how many hits each user has. What is behind a user's hits stays as it
+// is.
 //
 // It allocates the answers of all users while it works. Nothing has to be freed. Any number of threads may
 // call it at once.
@@ -663,12 +669,12 @@ enum itemdex_status itemdex_search_many(const struct itemdex_index *index,
 // smaller id comes first. A candidate named twice counts once.
 //
 // user: dim values. candidates: candidate_count ids, in any order. options: NULL for the defaults. ids,
-// scores: buffers for k hits each; scores may be NULL. answer: its count is how many hits were written, its
-// unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads may
-// call it at once.
+// scores: buffers for k hits each; scores may be NULL. answer: its count is how many hits were written,
+// its unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads
+// may call it at once.
 //
-// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more; ITEMDEX_STALE
-// for a filter or a set of another index.
+// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more;
+// ITEMDEX_STALE for a filter or a set of another index.
 enum itemdex_status itemdex_rank(const struct itemdex_index *index,
                                  const float *user,
                                  size_t dim,
@@ -703,12 +709,12 @@ enum itemdex_status itemdex_rank_channels(const struct itemdex_index *index,
                                           float *scores,
                                           struct itemdex_answer *answer);
 
-// Writes the exact score of each candidate to the same place of scores, and NaN for one that the index does
-// not have or the options leave out. It allocates nothing.
+// Writes the exact score of each candidate to the same place of scores, and NaN for one that the index
+// does not have or the options leave out. It allocates nothing.
 //
-// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores: candidate_count
-// places. unscored: how many candidates have no score; NULL where that is not wanted. Any number of threads
-// may call it at once.
+// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores:
+// candidate_count places. unscored: how many candidates have no score; NULL where that is not wanted. Any
+// number of threads may call it at once.
 //
 // Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER, ITEMDEX_STALE. Then the scores are unspecified.
 enum itemdex_status itemdex_score(const struct itemdex_index *index,
@@ -734,10 +740,10 @@ enum itemdex_status itemdex_get(const struct itemdex_index *index,
 // Makes a filter of a text such as `region in ("JP", "US") and not author in $blocked and price <= 1000`.
 // docs/filters.md has the language.
 //
-// parameters: parameter_count of them, all of the same size. filter: the handle, for itemdex_filter_close. It
-// takes a bit for each item of the index, and outlives the index that it was made with. Only an index of the
-// same file takes it: after a live index has swapped generations, make it again. Any number of threads may
-// call it at once.
+// parameters: parameter_count of them, all of the same size. filter: the handle, for
+// itemdex_filter_close. It takes a bit for each item of the index, and outlives the index that it was
+// made with. Only an index of the same file takes it: after a live index has swapped generations, make it
+// again. Any number of threads may call it at once.
 //
 // Errors: ITEMDEX_BAD_FILTER, whose text says at which character, and for a column that the index does not
 // have.
@@ -747,20 +753,20 @@ enum itemdex_status itemdex_filter_make(const struct itemdex_index *index,
                                         size_t parameter_count,
                                         struct itemdex_filter **filter);
 
-// Counts the items of the index file that a filter keeps. It is exact. Any number of threads may call it at
-// once.
+// Counts the items of the index file that a filter keeps. It is exact. Any number of threads may call it
+// at once.
 enum itemdex_status itemdex_filter_matching(const struct itemdex_filter *filter,
                                             uint64_t *matching);
 
 // Closes a filter. NULL is allowed. No other call may use the filter meanwhile or later.
 void itemdex_filter_close(struct itemdex_filter *filter);
 
-// Makes items ready to be denied or allowed in many requests: what a user has seen, or what a page may show.
-// For one request, name the ids in itemdex_shown.
+// Makes items ready to be denied or allowed in many requests: what a user has seen, or what a page may
+// show. For one request, name the ids in itemdex_shown.
 //
 // ids: id_count of them; those that the index does not have do no harm. set: the handle, for
-// itemdex_set_close. It takes some bits for each item of the index, and outlives the index that it was made
-// with. Only an index of the same file takes it. Any number of threads may call it at once.
+// itemdex_set_close. It takes some bits for each item of the index, and outlives the index that it was
+// made with. Only an index of the same file takes it. Any number of threads may call it at once.
 enum itemdex_status itemdex_set_make(const struct itemdex_index *index,
                                      const uint64_t *ids,
                                      size_t id_count,
@@ -770,18 +776,18 @@ enum itemdex_status itemdex_set_make(const struct itemdex_index *index,
 void itemdex_set_close(struct itemdex_set *set);
 
 // The text of the last error on this thread: what was wrong, where, and what to do. Empty where there was
-// none. It stays as it is until the next call on this thread that fails. Any thread may call it, and each has
-// its own text.
+// none. It stays as it is until the next call on this thread that fails. Any thread may call it, and each
+// has its own text.
 const char *itemdex_last_error(void);
 
 // Frees a text that a function of itemdex wrote to a `char **`. NULL is allowed.
 void itemdex_text_free(char *text);
 
-// Opens an index file. The file is mapped, which takes about as long at any size; the options can have it in
-// memory instead.
+// Opens an index file. The file is mapped, which takes about as long at any size; the options can have it
+// in memory instead.
 //
-// options: NULL for the defaults. index: the handle, for itemdex_close. On Linux any number of processes that
-// map the same file share its pages. Any thread may call it.
+// options: NULL for the defaults. index: the handle, for itemdex_close. On Linux any number of processes
+// that map the same file share its pages. Any thread may call it.
 //
 // Errors: ITEMDEX_IO, ITEMDEX_NOT_AN_INDEX, ITEMDEX_UNKNOWN_FORMAT, ITEMDEX_DAMAGED.
 enum itemdex_status itemdex_open(const char *path,
@@ -796,8 +802,8 @@ void itemdex_close(struct itemdex_index *index);
 enum itemdex_status itemdex_describe(const struct itemdex_index *index,
                                      struct itemdex_description *description);
 
-// Says what the index file holds, as the JSON document that `itemdex info --json` prints: sections and their
-// bytes, plans, measured recalls. Fresh items are not in it.
+// Says what the index file holds, as the JSON document that `itemdex info --json` prints: sections and
+// their bytes, plans, measured recalls. Fresh items are not in it.
 //
 // json: the text, for itemdex_text_free. Any number of threads may call it at once.
 enum itemdex_status itemdex_info(const struct itemdex_index *index,
@@ -806,10 +812,10 @@ enum itemdex_status itemdex_info(const struct itemdex_index *index,
 // Makes a filter of a text such as `region in ("JP", "US") and not author in $blocked and price <= 1000`.
 // docs/filters.md has the language.
 //
-// parameters: parameter_count of them, all of the same size. filter: the handle, for itemdex_filter_close. It
-// takes a bit for each item of the index, and outlives the index that it was made with. Only an index of the
-// same file takes it: after a live index has swapped generations, make it again. Any number of threads may
-// call it at once.
+// parameters: parameter_count of them, all of the same size. filter: the handle, for
+// itemdex_filter_close. It takes a bit for each item of the index, and outlives the index that it was
+// made with. Only an index of the same file takes it: after a live index has swapped generations, make it
+// again. Any number of threads may call it at once.
 //
 // Errors: ITEMDEX_BAD_FILTER, whose text says at which character, and for a column that the index does not
 // have.
@@ -819,20 +825,20 @@ enum itemdex_status itemdex_filter_make(const struct itemdex_index *index,
                                         size_t parameter_count,
                                         struct itemdex_filter **filter);
 
-// Counts the items of the index file that a filter keeps. It is exact. Any number of threads may call it at
-// once.
+// Counts the items of the index file that a filter keeps. It is exact. Any number of threads may call it
+// at once.
 enum itemdex_status itemdex_filter_matching(const struct itemdex_filter *filter,
                                             uint64_t *matching);
 
 // Closes a filter. NULL is allowed. No other call may use the filter meanwhile or later.
 void itemdex_filter_close(struct itemdex_filter *filter);
 
-// Makes items ready to be denied or allowed in many requests: what a user has seen, or what a page may show.
-// For one request, name the ids in itemdex_shown.
+// Makes items ready to be denied or allowed in many requests: what a user has seen, or what a page may
+// show. For one request, name the ids in itemdex_shown.
 //
 // ids: id_count of them; those that the index does not have do no harm. set: the handle, for
-// itemdex_set_close. It takes some bits for each item of the index, and outlives the index that it was made
-// with. Only an index of the same file takes it. Any number of threads may call it at once.
+// itemdex_set_close. It takes some bits for each item of the index, and outlives the index that it was
+// made with. Only an index of the same file takes it. Any number of threads may call it at once.
 enum itemdex_status itemdex_set_make(const struct itemdex_index *index,
                                      const uint64_t *ids,
                                      size_t id_count,
@@ -841,15 +847,17 @@ enum itemdex_status itemdex_set_make(const struct itemdex_index *index,
 // Closes a set. NULL is allowed. No other call may use the set meanwhile or later.
 void itemdex_set_close(struct itemdex_set *set);
 
-// Finds the best k items for a user, best first; of equal scores the smaller id comes first. Scores are inner
-// products, and exact. Which items are found is approximate, unless the recall is 1 or the plan a scan.
+// Finds the best k items for a user, best first; of equal scores the smaller id comes first. Scores are
+// inner products, and exact. Which items are found is approximate, unless the recall is 1 or the plan a
+// scan.
 //
-// user: dim values. options: NULL for the defaults. ids, scores: buffers for k hits each; scores may be NULL.
-// answer: its count is how many hits were written. Nothing has to be freed. Any number of threads may call it
-// at once.
+// user: dim values. options: NULL for the defaults. ids, scores: buffers for k hits each; scores may be
+// NULL. answer: its count is how many hits were written. Nothing has to be freed. Any number of threads
+// may call it at once.
 //
-// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at most
-// 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another index.
+// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at
+// most 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another
+// index.
 enum itemdex_status itemdex_search(const struct itemdex_index *index,
                                    const float *user,
                                    size_t dim,
@@ -864,7 +872,8 @@ enum itemdex_status itemdex_search(const struct itemdex_index *index,
 //
 // users: user_count rows of dim values each. threads: how many may work, one a core at most; 0 for one a
 // core. ids, scores: buffers for user_count * k hits, those of user u from place u * k on; scores may be
-// NULL. counts: user_count numbers, how many hits each user has. What is behind a user's hits stays as it is.
+// NULL. counts: user_count numbers, how many hits each user has. What is behind a user's hits stays as it
+// is.
 //
 // It allocates the answers of all users while it works. Nothing has to be freed. Any number of threads may
 // call it at once.
@@ -885,12 +894,12 @@ enum itemdex_status itemdex_search_many(const struct itemdex_index *index,
 // smaller id comes first. A candidate named twice counts once.
 //
 // user: dim values. candidates: candidate_count ids, in any order. options: NULL for the defaults. ids,
-// scores: buffers for k hits each; scores may be NULL. answer: its count is how many hits were written, its
-// unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads may
-// call it at once.
+// scores: buffers for k hits each; scores may be NULL. answer: its count is how many hits were written,
+// its unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads
+// may call it at once.
 //
-// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more; ITEMDEX_STALE
-// for a filter or a set of another index.
+// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more;
+// ITEMDEX_STALE for a filter or a set of another index.
 enum itemdex_status itemdex_rank(const struct itemdex_index *index,
                                  const float *user,
                                  size_t dim,
@@ -925,12 +934,12 @@ enum itemdex_status itemdex_rank_channels(const struct itemdex_index *index,
                                           float *scores,
                                           struct itemdex_answer *answer);
 
-// Writes the exact score of each candidate to the same place of scores, and NaN for one that the index does
-// not have or the options leave out. It allocates nothing.
+// Writes the exact score of each candidate to the same place of scores, and NaN for one that the index
+// does not have or the options leave out. It allocates nothing.
 //
-// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores: candidate_count
-// places. unscored: how many candidates have no score; NULL where that is not wanted. Any number of threads
-// may call it at once.
+// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores:
+// candidate_count places. unscored: how many candidates have no score; NULL where that is not wanted. Any
+// number of threads may call it at once.
 //
 // Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER, ITEMDEX_STALE. Then the scores are unspecified.
 enum itemdex_status itemdex_score(const struct itemdex_index *index,
@@ -953,14 +962,14 @@ enum itemdex_status itemdex_get(const struct itemdex_index *index,
                                 float *embedding,
                                 size_t dim);
 
-// Opens what a catalog has, and follows it from then on, on threads of its own. Reads every file that is to
-// serve.
+// Opens what a catalog has, and follows it from then on, on threads of its own. Reads every file that is
+// to serve.
 //
 // catalog: the folder. options: NULL for the defaults, which take no fresh items. live: the handle, for
 // itemdex_live_close. Any thread may call it.
 //
-// Errors: ITEMDEX_NO_GENERATION, ITEMDEX_DAMAGED, ITEMDEX_NUMBERING, ITEMDEX_LOG_BEHIND, ITEMDEX_BAD_OPTION,
-// ITEMDEX_IO.
+// Errors: ITEMDEX_NO_GENERATION, ITEMDEX_DAMAGED, ITEMDEX_NUMBERING, ITEMDEX_LOG_BEHIND,
+// ITEMDEX_BAD_OPTION, ITEMDEX_IO.
 enum itemdex_status itemdex_live_open(const char *catalog,
                                       const struct itemdex_live_options *options,
                                       struct itemdex_live **live);
@@ -973,8 +982,8 @@ void itemdex_live_close(struct itemdex_live *live);
 // request, and close it with itemdex_close when the request is done: an old generation stays in memory as
 // long as one of its indexes is open.
 //
-// It takes no lock, waits for nothing, and allocates the handle of some bytes. Any number of threads may call
-// it at once.
+// It takes no lock, waits for nothing, and allocates the handle of some bytes. Any number of threads may
+// call it at once.
 enum itemdex_status itemdex_live_current(const struct itemdex_live *live,
                                          struct itemdex_index **index);
 
@@ -1002,25 +1011,25 @@ enum itemdex_status itemdex_live_upsert(const struct itemdex_live *live,
                                         size_t dim,
                                         uint64_t *position);
 
-// Takes an item out of every model version: no index handed out from when this returns has it. An item that
-// is not there is no error. For a log that numbers its changes itself.
+// Takes an item out of every model version: no index handed out from when this returns has it. An item
+// that is not there is no error. For a log that numbers its changes itself.
 //
 // position and errors: as in itemdex_live_upsert. Any number of threads may call it at once.
 enum itemdex_status itemdex_live_delete(const struct itemdex_live *live,
                                         uint64_t id,
                                         uint64_t *position);
 
-// Logs changes together, in one write and one sync, and has requests see all of them at one instant, or after
-// an error none.
+// Logs changes together, in one write and one sync, and has requests see all of them at one instant, or
+// after an error none.
 //
 // changes: change_count of them, all of the same size. For a log that numbers its changes itself, their
-// positions are 0. For a log that is fed, positions ascend from 1 on and may leave some out; what is at or
-// before the log's last position is there already and is not applied again, so a call can be repeated until
-// it succeeds. applied: what became of them; NULL where that is not wanted. Any number of threads may call it
-// at once for a log that numbers itself, and one feeder at a time for a log that is fed.
+// positions are 0. For a log that is fed, positions ascend from 1 on and may leave some out; what is at
+// or before the log's last position is there already and is not applied again, so a call can be repeated
+// until it succeeds. applied: what became of them; NULL where that is not wanted. Any number of threads
+// may call it at once for a log that numbers itself, and one feeder at a time for a log that is fed.
 //
-// Errors: as itemdex_live_upsert; ITEMDEX_BAD_OPTION for positions that do not ascend. Upserts of a retired
-// version are an error only where the log numbers itself.
+// Errors: as itemdex_live_upsert; ITEMDEX_BAD_OPTION for positions that do not ascend. Upserts of a
+// retired version are an error only where the log numbers itself.
 enum itemdex_status itemdex_live_write(const struct itemdex_live *live,
                                        const struct itemdex_change *changes,
                                        size_t change_count,
@@ -1028,27 +1037,27 @@ enum itemdex_status itemdex_live_write(const struct itemdex_live *live,
 
 // Looks at the catalog now, and returns when what it has serves. A live index also does so by itself.
 //
-// changed: 1 if anything changed, otherwise 0; NULL where that is not wanted. Any number of threads may call
-// it at once.
+// changed: 1 if anything changed, otherwise 0; NULL where that is not wanted. Any number of threads may
+// call it at once.
 //
-// Errors: what kept it from serving what the catalog has, ITEMDEX_REFUSED among them. What served before goes
-// on.
+// Errors: what kept it from serving what the catalog has, ITEMDEX_REFUSED among them. What served before
+// goes on.
 enum itemdex_status itemdex_live_refresh(const struct itemdex_live *live,
                                          uint32_t *changed);
 
-// Says what serves, how it fares and what went wrong, as a JSON document that docs/c.md describes. It waits
-// for no file.
+// Says what serves, how it fares and what went wrong, as a JSON document that docs/c.md describes. It
+// waits for no file.
 //
 // json: the text, for itemdex_text_free. Any number of threads may call it at once.
 enum itemdex_status itemdex_live_status(const struct itemdex_live *live,
                                         char **json);
 
-// Builds an index file from items in memory, and replaces what is at the path only once the new file is whole
-// and on disk.
+// Builds an index file from items in memory, and replaces what is at the path only once the new file is
+// whole and on disk.
 //
 // model_version: what made the embeddings, 1 to 255 bytes. ids: row_count ids, each once; NULL for row
-// numbers. embeddings: row_count rows of dim values each. options: NULL for the defaults. Any thread may call
-// it.
+// numbers. embeddings: row_count rows of dim values each. options: NULL for the defaults. Any thread may
+// call it.
 //
 // Errors: ITEMDEX_BAD_DUMP and ITEMDEX_DUPLICATE_ID for the items, which name the row; ITEMDEX_BAD_OPTION,
 // ITEMDEX_IO, ITEMDEX_CANCELLED. Then the path is as it was.
@@ -1073,14 +1082,15 @@ enum itemdex_status itemdex_build_dump(const char *model_version,
                                        const struct itemdex_build_options *options,
                                        const char *path);
 
-// Copies an index file into a catalog, verifies the copy, and makes it current for every process that follows
-// the catalog. The file stays where it is. A catalog is a folder, which is made where there is none.
+// Copies an index file into a catalog, verifies the copy, and makes it current for every process that
+// follows the catalog. The file stays where it is. A catalog is a folder, which is made where there is
+// none.
 //
-// options: NULL for the defaults. generation: its number in the catalog; NULL where that is not wanted. Any
-// thread may call it.
+// options: NULL for the defaults. generation: its number in the catalog; NULL where that is not wanted.
+// Any thread may call it.
 //
-// Errors: what is wrong with the file; ITEMDEX_CATALOG_BUSY where somebody else publishes; ITEMDEX_BAD_OPTION
-// for a log position that no log comes to; ITEMDEX_IO. What was current stays current.
+// Errors: what is wrong with the file; ITEMDEX_CATALOG_BUSY where somebody else publishes;
+// ITEMDEX_BAD_OPTION for a log position that no log comes to; ITEMDEX_IO. What was current stays current.
 enum itemdex_status itemdex_publish(const char *catalog,
                                     const char *path,
                                     const struct itemdex_publish_options *options,

@@ -68,8 +68,8 @@ pub(crate) fn call(work: impl FnOnce() -> Result<()>) -> Status {
 }
 
 /// The text of the last error on this thread: what was wrong, where, and what to do. Empty where there was
-/// none. It stays as it is until the next call on this thread that fails. Any thread may call it, and each has
-/// its own text.
+/// none. It stays as it is until the next call on this thread that fails. Any thread may call it, and each
+/// has its own text.
 #[unsafe(no_mangle)]
 pub extern "C" fn itemdex_last_error() -> *const c_char {
     LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())

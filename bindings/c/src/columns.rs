@@ -13,8 +13,8 @@ pub const ITEMDEX_COLUMN_TAG: u32 = 1;
 pub const ITEMDEX_COLUMN_NUMBER: u32 = 2;
 /// True or false.
 pub const ITEMDEX_COLUMN_FLAG: u32 = 3;
-/// The second from which on an item is not shown, in whole seconds since 1970. An index has at most one such
-/// column, and every query heeds it.
+/// The second from which on an item is not shown, in whole seconds since 1970. An index has at most one
+/// such column, and every query heeds it.
 pub const ITEMDEX_COLUMN_EXPIRES: u32 = 4;
 
 /// A column to build into an index: a value for each row, for filters. One of the arrays is set.
@@ -39,8 +39,8 @@ pub struct Column {
     reals: *const f64,
     /// Flags, where anything but 0 is true.
     flags: *const u8,
-    /// For tags: where the tags of each row end among the texts or ids, in ascending order. NULL for one tag a
-    /// row.
+    /// For tags: where the tags of each row end among the texts or ids, in ascending order. NULL for one
+    /// tag a row.
     ends: *const usize,
     /// Not 0 for each row that has a value; the others are null. NULL where every row has one.
     present: *const u8,

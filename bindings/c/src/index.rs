@@ -160,11 +160,11 @@ unsafe impl Growing for Description {
     const FIRST: usize = 40;
 }
 
-/// Opens an index file. The file is mapped, which takes about as long at any size; the options can have it in
-/// memory instead.
+/// Opens an index file. The file is mapped, which takes about as long at any size; the options can have it
+/// in memory instead.
 ///
-/// options: NULL for the defaults. index: the handle, for itemdex_close. On Linux any number of processes that
-/// map the same file share its pages. Any thread may call it.
+/// options: NULL for the defaults. index: the handle, for itemdex_close. On Linux any number of processes
+/// that map the same file share its pages. Any thread may call it.
 ///
 /// Errors: ITEMDEX_IO, ITEMDEX_NOT_AN_INDEX, ITEMDEX_UNKNOWN_FORMAT, ITEMDEX_DAMAGED.
 #[unsafe(no_mangle)]
@@ -226,8 +226,8 @@ pub unsafe extern "C" fn itemdex_describe(index: *const Index, description: *mut
     })
 }
 
-/// Says what the index file holds, as the JSON document that `itemdex info --json` prints: sections and their
-/// bytes, plans, measured recalls. Fresh items are not in it.
+/// Says what the index file holds, as the JSON document that `itemdex info --json` prints: sections and
+/// their bytes, plans, measured recalls. Fresh items are not in it.
 ///
 /// json: the text, for itemdex_text_free. Any number of threads may call it at once.
 #[unsafe(no_mangle)]

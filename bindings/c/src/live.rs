@@ -26,11 +26,11 @@ pub const ITEMDEX_SYNC_NEVER: u32 = 2;
 pub struct LiveOptions {
     /// sizeof(itemdex_live_options)
     size: usize,
-    /// Takes fresh items, and keeps them in the log at this path, which is made where there is none. The log
-    /// numbers its changes itself: for a single host. NULL for no fresh items.
+    /// Takes fresh items, and keeps them in the log at this path, which is made where there is none. The
+    /// log numbers its changes itself: for a single host. NULL for no fresh items.
     log: *const c_char,
-    /// The same, where whoever feeds the log gives each change its position, so that positions mean the same
-    /// on every host. At most one of the two paths is set.
+    /// The same, where whoever feeds the log gives each change its position, so that positions mean the
+    /// same on every host. At most one of the two paths is set.
     fed_log: *const c_char,
     /// When a change counts as kept: ITEMDEX_SYNC_...
     sync: u32,
@@ -38,7 +38,8 @@ pub struct LiveOptions {
     poll_ms: u32,
     /// For ITEMDEX_SYNC_EVERY, in milliseconds.
     sync_every_ms: u64,
-    /// What the log keeps of the changes that every generation has: so many bytes of the newest; 0 for 256 MB.
+    /// What the log keeps of the changes that every generation has: so many bytes of the newest; 0 for 256
+    /// MB.
     retain_bytes: u64,
     /// And only while they are younger than this, in seconds; 0 for 6 hours.
     retain_seconds: u64,
@@ -176,14 +177,14 @@ unsafe impl Growing for Applied {
     const FIRST: usize = 40;
 }
 
-/// Opens what a catalog has, and follows it from then on, on threads of its own. Reads every file that is to
-/// serve.
+/// Opens what a catalog has, and follows it from then on, on threads of its own. Reads every file that is
+/// to serve.
 ///
 /// catalog: the folder. options: NULL for the defaults, which take no fresh items. live: the handle, for
 /// itemdex_live_close. Any thread may call it.
 ///
-/// Errors: ITEMDEX_NO_GENERATION, ITEMDEX_DAMAGED, ITEMDEX_NUMBERING, ITEMDEX_LOG_BEHIND, ITEMDEX_BAD_OPTION,
-/// ITEMDEX_IO.
+/// Errors: ITEMDEX_NO_GENERATION, ITEMDEX_DAMAGED, ITEMDEX_NUMBERING, ITEMDEX_LOG_BEHIND,
+/// ITEMDEX_BAD_OPTION, ITEMDEX_IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_live_open(
     catalog: *const c_char,
@@ -222,8 +223,8 @@ pub unsafe extern "C" fn itemdex_live_close(live: *mut LiveIndex) {
 /// request, and close it with itemdex_close when the request is done: an old generation stays in memory as
 /// long as one of its indexes is open.
 ///
-/// It takes no lock, waits for nothing, and allocates the handle of some bytes. Any number of threads may call
-/// it at once.
+/// It takes no lock, waits for nothing, and allocates the handle of some bytes. Any number of threads may
+/// call it at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_live_current(live: *const LiveIndex, index: *mut *mut Index) -> Status {
     call(|| {
@@ -290,8 +291,8 @@ pub unsafe extern "C" fn itemdex_live_upsert(
     })
 }
 
-/// Takes an item out of every model version: no index handed out from when this returns has it. An item that
-/// is not there is no error. For a log that numbers its changes itself.
+/// Takes an item out of every model version: no index handed out from when this returns has it. An item
+/// that is not there is no error. For a log that numbers its changes itself.
 ///
 /// position and errors: as in itemdex_live_upsert. Any number of threads may call it at once.
 #[unsafe(no_mangle)]
@@ -307,17 +308,17 @@ pub unsafe extern "C" fn itemdex_live_delete(live: *const LiveIndex, id: u64, po
     })
 }
 
-/// Logs changes together, in one write and one sync, and has requests see all of them at one instant, or after
-/// an error none.
+/// Logs changes together, in one write and one sync, and has requests see all of them at one instant, or
+/// after an error none.
 ///
 /// changes: change_count of them, all of the same size. For a log that numbers its changes itself, their
-/// positions are 0. For a log that is fed, positions ascend from 1 on and may leave some out; what is at or
-/// before the log's last position is there already and is not applied again, so a call can be repeated until
-/// it succeeds. applied: what became of them; NULL where that is not wanted. Any number of threads may call it
-/// at once for a log that numbers itself, and one feeder at a time for a log that is fed.
+/// positions are 0. For a log that is fed, positions ascend from 1 on and may leave some out; what is at
+/// or before the log's last position is there already and is not applied again, so a call can be repeated
+/// until it succeeds. applied: what became of them; NULL where that is not wanted. Any number of threads
+/// may call it at once for a log that numbers itself, and one feeder at a time for a log that is fed.
 ///
-/// Errors: as itemdex_live_upsert; ITEMDEX_BAD_OPTION for positions that do not ascend. Upserts of a retired
-/// version are an error only where the log numbers itself.
+/// Errors: as itemdex_live_upsert; ITEMDEX_BAD_OPTION for positions that do not ascend. Upserts of a
+/// retired version are an error only where the log numbers itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_live_write(
     live: *const LiveIndex,
@@ -362,11 +363,11 @@ pub unsafe extern "C" fn itemdex_live_write(
 
 /// Looks at the catalog now, and returns when what it has serves. A live index also does so by itself.
 ///
-/// changed: 1 if anything changed, otherwise 0; NULL where that is not wanted. Any number of threads may call
-/// it at once.
+/// changed: 1 if anything changed, otherwise 0; NULL where that is not wanted. Any number of threads may
+/// call it at once.
 ///
-/// Errors: what kept it from serving what the catalog has, ITEMDEX_REFUSED among them. What served before goes
-/// on.
+/// Errors: what kept it from serving what the catalog has, ITEMDEX_REFUSED among them. What served before
+/// goes on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_live_refresh(live: *const LiveIndex, changed: *mut u32) -> Status {
     call(|| {
@@ -380,8 +381,8 @@ pub unsafe extern "C" fn itemdex_live_refresh(live: *const LiveIndex, changed: *
     })
 }
 
-/// Says what serves, how it fares and what went wrong, as a JSON document that docs/c.md describes. It waits
-/// for no file.
+/// Says what serves, how it fares and what went wrong, as a JSON document that docs/c.md describes. It
+/// waits for no file.
 ///
 /// json: the text, for itemdex_text_free. Any number of threads may call it at once.
 #[unsafe(no_mangle)]

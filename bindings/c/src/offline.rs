@@ -25,8 +25,8 @@ pub const ITEMDEX_QUANTIZE_NONE: u32 = 2;
 pub struct BuildOptions {
     /// sizeof(itemdex_build_options)
     size: usize,
-    /// The plans that searches may take: ITEMDEX_PLAN_GRAPH, ITEMDEX_PLAN_PARTITIONS or both, as bits. 0 for
-    /// both, and the graph alone below 10,000 rows.
+    /// The plans that searches may take: ITEMDEX_PLAN_GRAPH, ITEMDEX_PLAN_PARTITIONS or both, as bits. 0
+    /// for both, and the graph alone below 10,000 rows.
     plans: u32,
     /// ITEMDEX_QUANTIZE_...; 0 for rows of 8 bits if they cost no recall, which the build measures.
     quantize: u32,
@@ -44,9 +44,9 @@ pub struct BuildOptions {
     columns: *const Column,
     /// How many there are.
     column_count: usize,
-    /// Is told how far the build has come: the stage's name, and how much of how much is done. total is 0 where
-    /// that is not known. A result other than 0 cancels the build. It is called from the thread that builds.
-    /// NULL for nobody.
+    /// Is told how far the build has come: the stage's name, and how much of how much is done. total is 0
+    /// where that is not known. A result other than 0 cancels the build. It is called from the thread that
+    /// builds. NULL for nobody.
     progress: Option<
         unsafe extern "C" fn(context: *mut c_void, stage: *const c_char, done: u64, total: u64) -> c_int,
     >,
@@ -131,12 +131,12 @@ impl BuildOptions {
     }
 }
 
-/// Builds an index file from items in memory, and replaces what is at the path only once the new file is whole
-/// and on disk.
+/// Builds an index file from items in memory, and replaces what is at the path only once the new file is
+/// whole and on disk.
 ///
 /// model_version: what made the embeddings, 1 to 255 bytes. ids: row_count ids, each once; NULL for row
-/// numbers. embeddings: row_count rows of dim values each. options: NULL for the defaults. Any thread may call
-/// it.
+/// numbers. embeddings: row_count rows of dim values each. options: NULL for the defaults. Any thread may
+/// call it.
 ///
 /// Errors: ITEMDEX_BAD_DUMP and ITEMDEX_DUPLICATE_ID for the items, which name the row; ITEMDEX_BAD_OPTION,
 /// ITEMDEX_IO, ITEMDEX_CANCELLED. Then the path is as it was.
@@ -215,8 +215,8 @@ pub unsafe extern "C" fn itemdex_build_dump(
 pub struct PublishOptions {
     /// sizeof(itemdex_publish_options)
     size: usize,
-    /// The position of the log of fresh items at which the dump was taken: the dump has what was logged up to
-    /// there. 0 where there is none.
+    /// The position of the log of fresh items at which the dump was taken: the dump has what was logged up
+    /// to there. 0 where there is none.
     log_position: u64,
     /// How many generations of each model version stay, this one included; 0 for 2.
     keep: usize,
@@ -246,14 +246,15 @@ impl From<PublishOptions> for itemdex::live::PublishOptions {
     }
 }
 
-/// Copies an index file into a catalog, verifies the copy, and makes it current for every process that follows
-/// the catalog. The file stays where it is. A catalog is a folder, which is made where there is none.
+/// Copies an index file into a catalog, verifies the copy, and makes it current for every process that
+/// follows the catalog. The file stays where it is. A catalog is a folder, which is made where there is
+/// none.
 ///
-/// options: NULL for the defaults. generation: its number in the catalog; NULL where that is not wanted. Any
-/// thread may call it.
+/// options: NULL for the defaults. generation: its number in the catalog; NULL where that is not wanted.
+/// Any thread may call it.
 ///
-/// Errors: what is wrong with the file; ITEMDEX_CATALOG_BUSY where somebody else publishes; ITEMDEX_BAD_OPTION
-/// for a log position that no log comes to; ITEMDEX_IO. What was current stays current.
+/// Errors: what is wrong with the file; ITEMDEX_CATALOG_BUSY where somebody else publishes;
+/// ITEMDEX_BAD_OPTION for a log position that no log comes to; ITEMDEX_IO. What was current stays current.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_publish(
     catalog: *const c_char,

@@ -156,11 +156,11 @@ pub struct Channel {
     count: usize,
     /// How many of the hits are to be of this channel at least, where it has as many.
     at_least: usize,
-    /// How many of the hits are of this channel at most, those that other channels bring too included; 0 for
-    /// any number.
+    /// How many of the hits are of this channel at most, those that other channels bring too included; 0
+    /// for any number.
     at_most: usize,
-    /// Takes no other candidates from this channel than those that the filter keeps, before quotas count; NULL
-    /// for no filter. Another channel may still bring the others.
+    /// Takes no other candidates from this channel than those that the filter keeps, before quotas count;
+    /// NULL for no filter. Another channel may still bring the others.
     filter: *const Filter,
 }
 
@@ -193,14 +193,15 @@ pub struct Answer {
     size: usize,
     /// Out: how many hits were written; fewer than asked for where there are no more.
     pub(crate) count: usize,
-    /// Out, of itemdex_rank and itemdex_rank_channels: how many different candidates the index does not have.
+    /// Out, of itemdex_rank and itemdex_rank_channels: how many different candidates the index does not
+    /// have.
     pub(crate) unknown: usize,
     /// In, of the same: a buffer for their ids, ascending, each once. NULL where they are not wanted.
     pub(crate) unknown_ids: *mut u64,
     /// In: how many ids fit in there; further ones are left out.
     pub(crate) unknown_room: usize,
-    /// In, of itemdex_rank_channels: a buffer of k numbers, for the channels that brought each hit, a bit for
-    /// each channel, the lowest for the first. NULL where they are not wanted.
+    /// In, of itemdex_rank_channels: a buffer of k numbers, for the channels that brought each hit, a bit
+    /// for each channel, the lowest for the first. NULL where they are not wanted.
     pub(crate) channels: *mut u32,
     /// Out, of itemdex_search: how many items the answer is among, after what the options left out.
     pub(crate) matching: usize,

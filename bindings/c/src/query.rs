@@ -45,15 +45,17 @@ impl Buffers {
     }
 }
 
-/// Finds the best k items for a user, best first; of equal scores the smaller id comes first. Scores are inner
-/// products, and exact. Which items are found is approximate, unless the recall is 1 or the plan a scan.
+/// Finds the best k items for a user, best first; of equal scores the smaller id comes first. Scores are
+/// inner products, and exact. Which items are found is approximate, unless the recall is 1 or the plan a
+/// scan.
 ///
-/// user: dim values. options: NULL for the defaults. ids, scores: buffers for k hits each; scores may be NULL.
-/// answer: its count is how many hits were written. Nothing has to be freed. Any number of threads may call it
-/// at once.
+/// user: dim values. options: NULL for the defaults. ids, scores: buffers for k hits each; scores may be
+/// NULL. answer: its count is how many hits were written. Nothing has to be freed. Any number of threads
+/// may call it at once.
 ///
-/// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at most
-/// 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another index.
+/// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for a recall that is not above 0 and at
+/// most 1, and for a plan that the index was built without; ITEMDEX_STALE for a filter or a set of another
+/// index.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_search(
     index: *const Index,
@@ -91,7 +93,8 @@ pub unsafe extern "C" fn itemdex_search(
 ///
 /// users: user_count rows of dim values each. threads: how many may work, one a core at most; 0 for one a
 /// core. ids, scores: buffers for user_count * k hits, those of user u from place u * k on; scores may be
-/// NULL. counts: user_count numbers, how many hits each user has. What is behind a user's hits stays as it is.
+/// NULL. counts: user_count numbers, how many hits each user has. What is behind a user's hits stays as it
+/// is.
 ///
 /// It allocates the answers of all users while it works. Nothing has to be freed. Any number of threads may
 /// call it at once.
@@ -146,12 +149,12 @@ pub unsafe extern "C" fn itemdex_search_many(
 /// smaller id comes first. A candidate named twice counts once.
 ///
 /// user: dim values. candidates: candidate_count ids, in any order. options: NULL for the defaults. ids,
-/// scores: buffers for k hits each; scores may be NULL. answer: its count is how many hits were written, its
-/// unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads may
-/// call it at once.
+/// scores: buffers for k hits each; scores may be NULL. answer: its count is how many hits were written,
+/// its unknown how many candidates the index does not have. Nothing has to be freed. Any number of threads
+/// may call it at once.
 ///
-/// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more; ITEMDEX_STALE
-/// for a filter or a set of another index.
+/// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER; ITEMDEX_BAD_OPTION for 2^32 candidates and more;
+/// ITEMDEX_STALE for a filter or a set of another index.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_rank(
     index: *const Index,
@@ -250,7 +253,8 @@ pub unsafe extern "C" fn itemdex_rank_channels(
     })
 }
 
-/// Says which candidates are not among the hits: writes unknown ids into the caller's buffer, as many as fit.
+/// Says which candidates are not among the hits: writes unknown ids into the caller's buffer, as many as
+/// fit.
 fn write_others(answer: &mut Answer, unknown: &[u64], dropped: Dropped) -> Result<()> {
     answer.unknown = unknown.len();
     (answer.expired, answer.denied, answer.filtered) = (dropped.expired, dropped.denied, dropped.filtered);
@@ -264,12 +268,12 @@ fn write_others(answer: &mut Answer, unknown: &[u64], dropped: Dropped) -> Resul
     Ok(())
 }
 
-/// Writes the exact score of each candidate to the same place of scores, and NaN for one that the index does
-/// not have or the options leave out. It allocates nothing.
+/// Writes the exact score of each candidate to the same place of scores, and NaN for one that the index
+/// does not have or the options leave out. It allocates nothing.
 ///
-/// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores: candidate_count
-/// places. unscored: how many candidates have no score; NULL where that is not wanted. Any number of threads
-/// may call it at once.
+/// user: dim values. candidates: candidate_count ids. options: NULL for the defaults. scores:
+/// candidate_count places. unscored: how many candidates have no score; NULL where that is not wanted. Any
+/// number of threads may call it at once.
 ///
 /// Errors: ITEMDEX_WRONG_DIM, ITEMDEX_BAD_USER, ITEMDEX_STALE. Then the scores are unspecified.
 #[unsafe(no_mangle)]
@@ -314,8 +318,8 @@ unsafe fn scores_of<'a>(scores: *mut f32, count: usize) -> Result<&'a mut [f32]>
     }
     // SAFETY: as the caller promised. The place is for the error.
     unsafe { Place::new(scores, "scores") }?;
-    // SAFETY: neither NULL nor misaligned, as was checked, and of `count` places, as the caller promised: there
-    // are as many candidates in memory, of twice the bytes. Each place has a value before there is a slice.
+    // SAFETY: neither NULL nor misaligned, as was checked, and of `count` places, as the caller promised: so
+    // many candidates are in memory, of twice the bytes. Each place has a value before there is a slice.
     Ok(unsafe {
         scores.write_bytes(0, count);
         slice::from_raw_parts_mut(scores, count)

@@ -27,8 +27,8 @@ impl Filter {
 /// Items of one index, made ready to be denied or allowed in any number of requests.
 pub struct ItemSet(itemdex::ItemSet);
 
-/// What a name behind `$` in the text of a filter stands for: a list, or one value where the text compares with
-/// one. At most one of the arrays is set; the list is empty where none is.
+/// What a name behind `$` in the text of a filter stands for: a list, or one value where the text compares
+/// with one. At most one of the arrays is set; the list is empty where none is.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Parameter {
@@ -86,10 +86,10 @@ impl Parameter {
 /// Makes a filter of a text such as `region in ("JP", "US") and not author in $blocked and price <= 1000`.
 /// docs/filters.md has the language.
 ///
-/// parameters: parameter_count of them, all of the same size. filter: the handle, for itemdex_filter_close. It
-/// takes a bit for each item of the index, and outlives the index that it was made with. Only an index of the
-/// same file takes it: after a live index has swapped generations, make it again. Any number of threads may
-/// call it at once.
+/// parameters: parameter_count of them, all of the same size. filter: the handle, for
+/// itemdex_filter_close. It takes a bit for each item of the index, and outlives the index that it was
+/// made with. Only an index of the same file takes it: after a live index has swapped generations, make it
+/// again. Any number of threads may call it at once.
 ///
 /// Errors: ITEMDEX_BAD_FILTER, whose text says at which character, and for a column that the index does not
 /// have.
@@ -117,8 +117,8 @@ pub unsafe extern "C" fn itemdex_filter_make(
     })
 }
 
-/// Counts the items of the index file that a filter keeps. It is exact. Any number of threads may call it at
-/// once.
+/// Counts the items of the index file that a filter keeps. It is exact. Any number of threads may call it
+/// at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_filter_matching(filter: *const Filter, matching: *mut u64) -> Status {
     call(|| {
@@ -138,12 +138,12 @@ pub unsafe extern "C" fn itemdex_filter_close(filter: *mut Filter) {
     }
 }
 
-/// Makes items ready to be denied or allowed in many requests: what a user has seen, or what a page may show.
-/// For one request, name the ids in itemdex_shown.
+/// Makes items ready to be denied or allowed in many requests: what a user has seen, or what a page may
+/// show. For one request, name the ids in itemdex_shown.
 ///
 /// ids: id_count of them; those that the index does not have do no harm. set: the handle, for
-/// itemdex_set_close. It takes some bits for each item of the index, and outlives the index that it was made
-/// with. Only an index of the same file takes it. Any number of threads may call it at once.
+/// itemdex_set_close. It takes some bits for each item of the index, and outlives the index that it was
+/// made with. Only an index of the same file takes it. Any number of threads may call it at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_set_make(
     index: *const Index,

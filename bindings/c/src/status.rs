@@ -60,8 +60,8 @@ pub enum Status {
     ITEMDEX_CLOSED = 25,
     /// The caller cancelled the work.
     ITEMDEX_CANCELLED = 26,
-    /// The library panicked, which is a fault of the library. The handle can be used further and closed. The
-    /// panic's message also went to standard error.
+    /// The library panicked, which is a fault of the library. The handle can be used further and closed.
+    /// The panic's message also went to standard error.
     ITEMDEX_PANIC = 27,
     /// An error that this list has no number for yet.
     ITEMDEX_OTHER = 28,
