@@ -108,7 +108,7 @@ pub fn build<'py>(
     }
     let report = match source {
         Source::File(dump) => {
-            watched(py, progress, |reins| builder_with(builder, reins, 0).build(dump, &out).map_err(raised))
+            watched(py, progress, |reins| builder_with(builder, reins, 0).build(*dump, &out).map_err(raised))
         }
         Source::Table(table, ids) => {
             let ids = ids.as_ref().map(Ids::list).transpose()?;
@@ -133,7 +133,7 @@ struct Names {
 
 /// Where items come from.
 enum Source<'py> {
-    File(Dump),
+    File(Box<Dump>),
     Table(Table, Option<Ids<'py>>),
     Array(Floats<'py>, Option<Ids<'py>>),
 }
@@ -145,7 +145,7 @@ impl<'py> Source<'py> {
         names: &Names,
     ) -> PyResult<Source<'py>> {
         if let Some(path) = path_of(items)? {
-            return Ok(Source::File(open(path, ids, names)?));
+            return Ok(Source::File(Box::new(open(path, ids, names)?)));
         }
         let ids = ids.map(Ids::of).transpose()?;
         if is_table(items)? {
