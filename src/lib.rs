@@ -68,7 +68,7 @@ mod row_set;
 mod top;
 mod vectors;
 
-pub use build::{BuildReport, IndexBuilder, Quantization};
+pub use build::{BuildReport, Choice, IndexBuilder, Quantization, Trial};
 pub use error::{Error, Result};
 pub use half::f16;
 pub use index::{

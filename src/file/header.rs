@@ -132,7 +132,10 @@ pub(crate) struct Header {
     pub blocks: u32,
     pub partitions: partitions::Calibration,
     more_sections: [Span; Section::ALL.len() - Section::FIRST],
-    reserved: [u8; 2344],
+    /// How many rows no link of the graph's space led to, and how many could not be reached before repair.
+    pub secluded: u32,
+    pub linked: u32,
+    reserved: [u8; 2336],
     checksum: u64,
 }
 
@@ -186,6 +189,7 @@ impl Header {
             (header.groups, header.blocks) = (0, 0);
             header.partitions = Zeroable::zeroed();
             header.more_sections = Default::default();
+            (header.secluded, header.linked) = (0, 0);
         }
         header.check().map_err(|problem| damaged(0, problem))?;
         Ok(header)
@@ -257,6 +261,8 @@ impl Header {
             fits("upper layer size", nodes.into(), 0, most)?;
         }
         fits("the mark of a file without a graph", self.without_graph.into(), 0, 1)?;
+        fits("number of secluded rows", self.secluded.into(), 0, self.rows)?;
+        fits("number of rows linked in", self.linked.into(), 0, self.rows)?;
         fits("number of cluster groups", self.groups.into(), 0, self.rows)?;
         let blocks = if self.has_partitions() { self.rows.div_ceil(16)..=self.rows } else { 0..=0 };
         fits("number of code blocks", self.blocks.into(), *blocks.start(), *blocks.end())?;
