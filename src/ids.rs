@@ -233,6 +233,11 @@ impl IdTable {
         }
         Ok(IdTable { table, seed })
     }
+
+    /// The table of `rows` ids, as a look-up takes it.
+    pub fn map(&self, rows: usize) -> IdMap<'_> {
+        IdMap::new(&self.table, rows, self.seed)
+    }
 }
 
 /// Fills the buckets in order: first with entries that have waited long, then with those that belong to the

@@ -74,7 +74,7 @@ mod top;
 mod vectors;
 
 pub use bloom::BloomFilter;
-pub use build::{BuildReport, IndexBuilder, Quantization};
+pub use build::{BuildReport, Choice, IndexBuilder, Quantization, Trial};
 pub use columns::{
     Column, ColumnInfo, ColumnKind, Expression, Filter, FlagColumn, Literal, NumberColumn, Parameters,
     TagColumn, Value, Values, flag, is_null, number, tag,

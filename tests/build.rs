@@ -149,15 +149,6 @@ fn a_search_finds_the_share_that_it_asks_for() {
 }
 
 /// How many of each user's exact 10 best a search finds, summed.
-fn found_of_10(built: &Built, items: &Items, users: &[Vec<f32>], ef: usize) -> usize {
-    let found = |user: &Vec<f32>| {
-        let best: Vec<u64> = brute_force(items, user)[..10].iter().map(|item| item.0).collect();
-        let hits = built.index.search_with(user, &SearchOptions::new(10).ef(ef)).unwrap().hits;
-        hits.iter().filter(|hit| best.contains(&hit.id)).count()
-    };
-    users.iter().map(found).sum()
-}
-
 #[test]
 fn the_report_and_info_say_what_was_built() {
     let folder = tempfile::tempdir().unwrap();

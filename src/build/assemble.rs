@@ -1,28 +1,33 @@
 //! From the rows of a dump to an index file: their order, the id table, the graph, the partitions, the
 //! header.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::measure::GroundTruth;
+use tracing::{info, warn};
+
+use super::graph::Made;
+use super::measure::{TARGET, Users};
+use super::previous::Previous;
 use super::rows::{ROWS_A_TICK, RowWriter};
-use super::{BuildReport, IndexBuilder, Quantization, measure, order, space};
-use crate::calibration::Calibration;
+use super::{BuildReport, IndexBuilder, Quantization, measure, order};
+use crate::calibration::CALIBRATED_K;
 use crate::columns::{Column, Encoded};
 use crate::file::{FileWriter, Header, map_rows};
-#[cfg(feature = "hnsw_rs")]
-use crate::graph::hnsw_rs;
-use crate::graph::repair::{Copies, connect};
-use crate::graph::{OwnedGraph, Parameters, native, users};
 use crate::ids::{Duplicate, IdTable};
-use crate::index::{Builder, Plan};
+use crate::index::Plan;
 use crate::partitions::{self, Clustering, OwnedPartitions, Searched, clusters_for, section_sizes};
 use crate::progress::{Stage, Watch};
-use crate::vectors::{Augmented, QuantizedRows, Rows, stride_of};
+use crate::vectors::{QuantizedRows, Rows, stride_of};
 use crate::{Error, Result};
 
 impl IndexBuilder {
     /// Makes the index file of rows that have been written in the order of the dump.
-    pub(super) fn finish(&self, written: RowWriter, started: Instant) -> Result<BuildReport> {
+    pub(super) fn finish(
+        &self,
+        written: RowWriter,
+        previous: Option<&Previous>,
+        started: Instant,
+    ) -> Result<BuildReport> {
         let watch = self.watch();
         let Placed { mut file, dim, ids, table, squared_norms, counts, order } =
             self.place(written.finish()?, &watch)?;
@@ -35,7 +40,8 @@ impl IndexBuilder {
         let users = Users { measuring: &measuring, linked_for: &linked_for };
         let (quantized, made) = match self.builds_graph() {
             true => {
-                let (quantized, made) = self.graph(rows, &squared_norms, users, &watch)?;
+                let (quantized, made) =
+                    self.graph(rows, &squared_norms, users, (previous, table.map(total)), &watch)?;
                 (quantized, Some(made))
             }
             false => {
@@ -60,7 +66,9 @@ impl IndexBuilder {
         header.id_buckets = table.table.len() as u64;
         header.id_seed = table.seed;
         header.quantized = quantized.is_some().into();
-        if let Some(Made { graph, augmentation, calibration, .. }) = &made {
+        if let Some(Made { graph, augmentation, calibration, secluded, linked, .. }) = &made {
+            header.secluded = *secluded as u32;
+            header.linked = *linked as u32;
             header.entry = graph.entry;
             header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
             header.augmentation = *augmentation;
@@ -76,10 +84,9 @@ impl IndexBuilder {
         file.write_section(&scales)?;
         file.write_section(&ids)?;
         file.write_section(table.table.as_flattened())?;
-        let (copies, linked) = made.as_ref().map_or((0, 0), |made| (made.copies, made.linked));
-        let graph = made.map(|made| made.graph);
-        file.write_section(graph.as_ref().map_or(&[][..], |graph| &graph.base))?;
-        file.write_section(graph.as_ref().map_or(&[][..], |graph| &graph.upper))?;
+        let graph = made.as_ref().map(|made| &made.graph);
+        file.write_section(graph.map_or(&[][..], |graph| &graph.base))?;
+        file.write_section(graph.map_or(&[][..], |graph| &graph.upper))?;
         let partitions = partitions.map(|(partitions, ..)| partitions);
         let partitions = partitions.as_ref().map(OwnedPartitions::view).unwrap_or_default();
         file.write_section(partitions.groups)?;
@@ -90,8 +97,8 @@ impl IndexBuilder {
         watch.tick(Stage::Publish, total, total)?;
         let bytes = file.publish(header)?;
         let total_time = started.elapsed();
-        tracing::info!(rows = total, dim, bytes, copies, linked, ?total_time, "built an index");
-        Ok(BuildReport { rows: total as u64, dim, bytes, copies, linked, rows_time, graph_time, total_time })
+        let times = [rows_time, graph_time, total_time];
+        Ok(report([total as u64, bytes], dim, made, times))
     }
 
     /// Writes the rows once more, in the order in which the index is to hold them.
@@ -123,54 +130,6 @@ impl IndexBuilder {
         file.end_section()?;
         let squared_norms = order.iter().map(|&row| written.squared_norms[row as usize]).collect();
         Ok(Placed { file, dim, ids, table, squared_norms, counts, order })
-    }
-
-    fn graph(
-        &self,
-        rows: Rows<'_>,
-        squared_norms: &[f32],
-        Users { measuring, linked_for }: Users<'_>,
-        watch: &Watch<'_>,
-    ) -> Result<(Option<QuantizedRows>, Made)> {
-        let total = squared_norms.len();
-        let truth = GroundTruth::new(rows, measuring, self.threads, watch)?;
-        let quantized = match self.quantization {
-            Some(Quantization::None) => None,
-            Some(Quantization::I8) => Some(QuantizedRows::of(rows)),
-            None => Some(QuantizedRows::of(rows)).filter(|quantized| truth.loses_nothing(quantized.view())),
-        };
-        let walked = quantized.as_ref().map(QuantizedRows::view);
-        let parameters =
-            Parameters { m: self.m, ef_construction: self.ef_construction, threads: self.threads };
-        let augmentation = match self.builder {
-            Builder::Native => space::choose(
-                rows,
-                squared_norms,
-                walked.is_some(),
-                (measuring, linked_for),
-                &parameters,
-                watch,
-            )?,
-            #[cfg(feature = "hnsw_rs")]
-            Builder::HnswRs => 1.0,
-        };
-        let space = Augmented::new(rows, walked, squared_norms, augmentation);
-        let copies = Copies::find(rows);
-        let originals = copies.originals(total as u32);
-        let mut graph = match self.builder {
-            Builder::Native => {
-                let mut graph = native::build(&space, &originals, &parameters, watch)?;
-                users::link(&mut graph, rows, walked, linked_for, self.threads, watch)?;
-                graph
-            }
-            #[cfg(feature = "hnsw_rs")]
-            Builder::HnswRs => hnsw_rs::build(&space, &originals, &parameters, watch)?,
-        };
-        copies.attach(&mut graph);
-        let linked = connect(&mut graph, &space, watch)?;
-        let calibration = truth.calibrate(graph.view(), walked, watch)?;
-        let (copies, linked) = (copies.len() as u64, linked as u64);
-        Ok((quantized, Made { graph, augmentation, calibration, copies, linked }))
     }
 
     /// Codes the rows, which stand cluster by cluster, and measures what searches by them have to read.
@@ -224,13 +183,6 @@ fn write_columns(file: &mut FileWriter, columns: &[Column], order: &[u32]) -> Re
 /// fast.
 const FEW: usize = 10_000;
 
-/// The users of a sample: those that measure an index, and those that its graph is linked for.
-#[derive(Clone, Copy)]
-struct Users<'a> {
-    measuring: &'a [&'a [f32]],
-    linked_for: &'a [&'a [f32]],
-}
-
 /// Rows in their final order, written, and what belongs to them.
 struct Placed {
     file: FileWriter,
@@ -244,11 +196,35 @@ struct Placed {
     order: Vec<u32>,
 }
 
-/// A graph, and how it was made.
-struct Made {
-    graph: OwnedGraph,
-    augmentation: f32,
-    calibration: Calibration,
-    copies: u64,
-    linked: u64,
+/// `made` is the graph, if there is one.
+fn report(
+    [rows, bytes]: [u64; 2],
+    dim: usize,
+    made: Option<Made>,
+    [rows_time, graph_time, total_time]: [Duration; 3],
+) -> BuildReport {
+    let count = |count: fn(&Made) -> usize| made.as_ref().map_or(0, |made| count(made) as u64);
+    let calibration = made.as_ref().map(|made| made.calibration);
+    let report = BuildReport {
+        rows,
+        dim,
+        bytes,
+        copies: count(|made| made.copies),
+        secluded: count(|made| made.secluded),
+        linked: count(|made| made.linked),
+        augmentation: made.as_ref().map_or(0.0, |made| made.augmentation),
+        choice: made.as_ref().map(|made| made.choice),
+        beams: CALIBRATED_K.map(|k| calibration.and_then(|calibration| calibration.ef(k, TARGET))),
+        calibration: calibration.map_or_else(Vec::new, |calibration| calibration.points().collect()),
+        renewed: count(|made| made.renewed),
+        cold: made.as_ref().and_then(|made| made.cold.clone()),
+        trials: made.map_or_else(Vec::new, |made| made.trials),
+        rows_time,
+        graph_time,
+        total_time,
+    };
+    let BuildReport { copies, secluded, linked, augmentation, .. } = report;
+    info!(rows, dim, bytes, copies, secluded, linked, augmentation, ?total_time, "built an index");
+    report.warnings().iter().for_each(|warning| warn!("{warning}"));
+    report
 }

@@ -16,7 +16,7 @@ use crate::vectors::{Matrix, Quantized, Rows, stride_of};
 /// The recall@100 by which `i8` rows and graphs are compared: its place among the calibrated k, and the
 /// recall that graphs are walked for.
 const COMPARED: usize = 1;
-const TARGET: f32 = 0.95;
+pub(super) const TARGET: f32 = 0.95;
 
 /// A loss of recall that counts as none: two builds of one dump differ by as much.
 const NO_LOSS: f32 = 0.002;
@@ -43,6 +43,13 @@ const LARGEST_K: usize = CALIBRATED_K[CALIBRATED_K.len() - 1];
 
 /// A value for each of [`CALIBRATED_K`].
 type ByK = [f32; CALIBRATED_K.len()];
+
+/// The users of a sample: those that measure an index, and those that its graph is linked for.
+#[derive(Clone, Copy)]
+pub(super) struct Users<'a> {
+    pub measuring: &'a [&'a [f32]],
+    pub linked_for: &'a [&'a [f32]],
+}
 
 /// Queries, and what their exact answers score: by it a found row counts as one of the best.
 pub(super) struct GroundTruth<'a> {

@@ -10,14 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use itemdex::dump::{Dump, IdLists};
 use itemdex::live::Catalog;
 use itemdex::{
-    BuildReport, Builder, ColumnInfo, Dropped, Hit, Index, IndexBuilder, Matrix, Progress, Quantization,
-    RankOptions, SearchOptions,
+    Builder, Dropped, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, RankOptions, SearchOptions,
 };
 use serde::Serialize;
 use serde_json::json;
 
 use crate::progress::Meter;
-use crate::{Build, Rank, Search};
+use crate::{Build, Rank, Search, report};
 
 /// Why a command failed.
 pub(crate) enum Failure {
@@ -117,6 +116,12 @@ pub(crate) fn build(args: &Build) -> Done {
             crate::Quantize::None => Quantization::None,
         });
     }
+    if let Some(augmentation) = args.augmentation {
+        builder = builder.augmentation(augmentation);
+    }
+    if let Some(previous) = &args.previous {
+        builder = builder.previous(previous);
+    }
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
@@ -151,83 +156,7 @@ pub(crate) fn build(args: &Build) -> Done {
             (out, None, report?)
         }
     };
-    print_report(&report, &path, generation, args.json)
-}
-
-/// `generation` is the number of the one that was published, if the index went to a catalog.
-fn print_report(report: &BuildReport, path: &Path, generation: Option<u64>, json: bool) -> Done {
-    let mut out = output();
-    if json {
-        let seconds = report.total_time.as_secs_f64();
-        let (rows, dim, bytes) = (report.rows, report.dim, report.bytes);
-        let (copies, linked) = (report.copies, report.linked);
-        let (rows_seconds, graph_seconds) = (report.rows_time.as_secs_f64(), report.graph_time.as_secs_f64());
-        let mut document = json!({
-            "path": path.display().to_string(), "rows": rows, "dim": dim, "bytes": bytes, "copies": copies, "linked": linked,
-            "rows_seconds": rows_seconds, "graph_seconds": graph_seconds, "seconds": seconds,
-        });
-        if let Some(generation) = generation {
-            document["generation"] = generation.into();
-        }
-        writeln!(out, "{document}")?;
-    } else {
-        writeln!(out, "built    {}", path.display())?;
-        if let Some(generation) = generation {
-            writeln!(out, "current  generation {generation}")?;
-        }
-        writeln!(out, "rows     {} x {}", report.rows, report.dim)?;
-        writeln!(out, "bytes    {}", report.bytes)?;
-        writeln!(out, "copies   {} rows equal an earlier one", report.copies)?;
-        writeln!(out, "linked   {} rows that no link led to", report.linked)?;
-        writeln!(out, "time     {:.1?}, of it {:.1?} for the graph", report.total_time, report.graph_time)?;
-    }
-    Ok(out.flush()?)
-}
-
-pub(crate) fn info(path: &Path, json: bool) -> Done {
-    let info = Index::open(path)?.info();
-    let (least, mean, most) = info.degree;
-    let mut out = output();
-    if json {
-        writeln!(out, "{}", info.to_json())?;
-    } else {
-        writeln!(out, "rows           {} x {}", info.rows, info.dim)?;
-        writeln!(out, "model version  {}", info.model_version)?;
-        writeln!(
-            out,
-            "builder        {}, m {}, ef_construction {}",
-            info.builder, info.m, info.ef_construction
-        )?;
-        let plans: Vec<_> = info.plans.iter().map(|plan| plan.name()).collect();
-        writeln!(out, "plans          {}", plans.join(", "))?;
-        writeln!(out, "clusters       {}", info.clusters)?;
-        writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { "f32" })?;
-        writeln!(out, "norms          vary by {:.2} of their mean", info.norm_variation)?;
-        writeln!(
-            out,
-            "graph space    {:.1} of the way from inner product to augmented L2",
-            info.augmentation
-        )?;
-        writeln!(out, "degree         {least} to {most}, mean {mean:.1}")?;
-        writeln!(out, "upper layers   {:?}", info.layers)?;
-        writeln!(out, "bytes          {:>14}", info.bytes)?;
-        for (name, bytes) in &info.sections {
-            writeln!(out, "  {name:<12} {bytes:>14}")?;
-        }
-        if !info.columns.is_empty() {
-            let (name, kind, of) = ("column", "kind", "of");
-            writeln!(out, "{name:<14} {kind:<8} {of:<7} {:>12} {:>12} {:>14}", "distinct", "null", "bytes")?;
-        }
-        for ColumnInfo { name, kind, type_name, distinct, nulls, bytes, .. } in &info.columns {
-            let kind = kind.name();
-            writeln!(out, "  {name:<12} {kind:<8} {type_name:<7} {distinct:>12} {nulls:>12} {bytes:>14}")?;
-        }
-        writeln!(out, "calibration    ef   recall@10  recall@100  recall@1000")?;
-        for (ef, [at_10, at_100, at_1000]) in &info.calibration {
-            writeln!(out, "           {ef:>6} {at_10:>11.4} {at_100:>11.4} {at_1000:>12.4}")?;
-        }
-    }
-    Ok(out.flush()?)
+    report::print_report(&report, &path, generation, args.json)
 }
 
 pub(crate) fn verify(path: &Path, json: bool) -> Done {

@@ -12,6 +12,7 @@ mod commands;
 mod demo;
 mod eval;
 mod progress;
+mod report;
 mod shown;
 mod topk;
 
@@ -111,6 +112,12 @@ struct Build {
     /// How wide the builder looks for a row's neighbours
     #[arg(long, default_value_t = 200)]
     ef_construction: usize,
+    /// The space of the graph, 0 for the inner product to 1 for augmented L2 [default: what trial graphs tell]
+    #[arg(long, value_name = "WEIGHT")]
+    augmentation: Option<f32>,
+    /// The index of the last generation, whose links the graph starts with
+    #[arg(long, value_name = "INDEX")]
+    previous: Option<PathBuf>,
     /// Threads to build with [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -401,7 +408,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let done = match command {
         Command::Build(build) => commands::build(&build),
-        Command::Info { index, json } => commands::info(&index, json),
+        Command::Info { index, json } => report::info(&index, json),
         Command::Verify { index, json } => commands::verify(&index, json),
         Command::Search(search) => commands::search(&search),
         Command::Topk(topk) => topk::topk(&topk),

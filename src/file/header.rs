@@ -146,7 +146,10 @@ pub(crate) struct Header {
     more_sections: [Span; Section::ALL.len() - Section::FIRST],
     /// How many deviations further searches by partitions go among rows far from the user; 0 in older files.
     pub far_margin: f32,
-    reserved: [u8; 2292],
+    /// How many rows no link of the graph's space led to, and how many could not be reached before repair.
+    pub secluded: u32,
+    pub linked: u32,
+    reserved: [u8; 2284],
     checksum: u64,
 }
 
@@ -200,6 +203,7 @@ impl Header {
             (header.groups, header.blocks) = (0, 0);
             (header.partitions, header.far_margin) = (Zeroable::zeroed(), 0.0);
             header.more_sections = Default::default();
+            (header.secluded, header.linked) = (0, 0);
         }
         header.check().map_err(|problem| damaged(0, problem))?;
         Ok(header)
@@ -281,6 +285,8 @@ impl Header {
             fits("upper layer size", nodes.into(), 0, most)?;
         }
         fits("the mark of a file without a graph", self.without_graph.into(), 0, 1)?;
+        fits("number of secluded rows", self.secluded.into(), 0, self.rows)?;
+        fits("number of rows linked in", self.linked.into(), 0, self.rows)?;
         fits("number of cluster groups", self.groups.into(), 0, self.rows)?;
         let blocks = if self.has_partitions() { self.rows.div_ceil(16)..=self.rows } else { 0..=0 };
         fits("number of code blocks", self.blocks.into(), *blocks.start(), *blocks.end())?;

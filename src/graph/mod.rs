@@ -16,6 +16,8 @@ pub(crate) mod hnsw_rs;
 pub(crate) mod native;
 pub(crate) mod repair;
 mod search;
+pub(crate) mod secluded;
+pub(crate) mod seeds;
 mod sweep;
 pub(crate) mod users;
 mod walk;

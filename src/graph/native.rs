@@ -11,6 +11,7 @@ use std::thread;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::seeds::Seeds;
 use super::{Beam, NONE, OwnedGraph, Parameters, Scored, Scratch};
 use crate::Result;
 use crate::file::MAX_LAYERS;
@@ -23,17 +24,22 @@ const SERIAL: usize = 512;
 /// Rows inserted between two looks at progress and cancellation.
 const CHUNK: usize = 16_384;
 
+/// A row that starts with links looks about it with so much narrower a beam than the builder's.
+const RENEWED: usize = 6;
+
 /// Rows share this many locks; a lock is held while one list is rewritten.
 const LOCKS: usize = 1 << 14;
 
-/// Builds a graph over the rows `members` of `space`; the others stay without links.
+/// Builds a graph over the rows `members` of `space`; the others stay without links. Rows with `seeds` start
+/// with those links, and only look about them for nearer rows.
 pub(crate) fn build(
     space: &Augmented<'_>,
     members: &[u32],
+    seeds: Option<&Seeds<'_>>,
     parameters: &Parameters,
     watch: &Watch<'_>,
 ) -> Result<OwnedGraph> {
-    let graph = GrowingGraph::new(space, members, parameters);
+    let graph = GrowingGraph::new(space, members, seeds, parameters);
     let mut workspaces: Vec<_> = (0..parameters.threads).map(|_| Workspace::new(space.rows())).collect();
     let (serial, rest) = members.split_at(members.len().min(SERIAL));
     serial.iter().for_each(|&row| graph.insert(row, &mut workspaces[0]));
@@ -61,6 +67,7 @@ struct GrowingGraph<'a> {
     m: usize,
     ef_construction: usize,
     entry: u32,
+    seeds: Option<&'a Seeds<'a>>,
     /// The base layer, then the upper ones.
     layers: Vec<Layer>,
     locks: Vec<Mutex<()>>,
@@ -101,10 +108,16 @@ impl Workspace {
 }
 
 impl<'a> GrowingGraph<'a> {
-    fn new(space: &'a Augmented<'a>, members: &[u32], parameters: &Parameters) -> GrowingGraph<'a> {
+    fn new(
+        space: &'a Augmented<'a>,
+        members: &[u32],
+        seeds: Option<&'a Seeds<'a>>,
+        parameters: &Parameters,
+    ) -> GrowingGraph<'a> {
         let &Parameters { m, ef_construction, .. } = parameters;
-        // On ties of level the larger norm: it is near more users.
-        let rank = |row: u32| (level(row, m), space.squared_norm(row).to_bits(), !row);
+        // The entry must have links where any row has. On ties of level the larger norm: it is near more users.
+        let is_seeded = |row| seeds.is_some_and(|seeds| seeds.links(row).next().is_some());
+        let rank = |row: u32| (is_seeded(row), level(row, m), space.squared_norm(row).to_bits(), !row);
         let entry = members.iter().copied().max_by_key(|&row| rank(row)).expect("there are members");
         let mut layers = vec![Layer::new(Vec::new(), space.rows(), 2 * m)];
         for number in 1..=level(entry, m) {
@@ -112,8 +125,14 @@ impl<'a> GrowingGraph<'a> {
             let count = rows.len();
             layers.push(Layer::new(rows, count, m));
         }
+        let mut links = Vec::new();
+        for &row in members.iter().filter(|_| seeds.is_some()) {
+            links.clear();
+            links.extend(seeds.into_iter().flat_map(|seeds| seeds.links(row)));
+            layers[0].set(row, &links);
+        }
         let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
-        GrowingGraph { space, m, ef_construction, entry, layers, locks }
+        GrowingGraph { space, m, ef_construction, entry, seeds, layers, locks }
     }
 
     fn insert(&self, row: u32, workspace: &mut Workspace) {
@@ -121,11 +140,20 @@ impl<'a> GrowingGraph<'a> {
             return;
         }
         let top = level(row, self.m);
+        let is_seeded = self.seeds.is_some_and(|seeds| seeds.links(row).next().is_some());
         let mut near = self.entry;
         for (number, layer) in self.layers.iter().enumerate().rev() {
             near = match number > top {
+                true if is_seeded && top == 0 => near,
                 true => self.climb(layer, near, row, workspace),
-                false => self.link(layer, near, row, workspace),
+                false if is_seeded && number == 0 => {
+                    self.link(layer, [row, row], row, renewing(self.ef_construction), workspace)
+                }
+                // From the entry too: `near` may be a row that another thread has not linked on this layer yet.
+                false => {
+                    let beam = Beam { ef: self.ef_construction.div_ceil(2), keep: self.ef_construction };
+                    self.link(layer, [near, self.entry], row, beam, workspace)
+                }
             };
         }
     }
@@ -143,11 +171,9 @@ impl<'a> GrowingGraph<'a> {
         scratch.beam(beam, starts, (links, ahead), (score, |other| self.space.prefetch(other)));
     }
 
-    /// Links `row` and its neighbours on a layer both ways; returns the nearest row.
-    fn link(&self, layer: &Layer, start: u32, row: u32, workspace: &mut Workspace) -> u32 {
-        // From the entry too: `start` may be a row that another thread has not linked on this layer yet.
-        let beam = Beam { ef: self.ef_construction.div_ceil(2), keep: self.ef_construction };
-        self.walk(layer, [start, self.entry], row, beam, &mut workspace.scratch);
+    /// Links `row` and neighbours on a layer both ways, and keeps the links that it has; returns the nearest row.
+    fn link(&self, layer: &Layer, starts: [u32; 2], row: u32, beam: Beam, workspace: &mut Workspace) -> u32 {
+        self.walk(layer, starts, row, beam, &mut workspace.scratch);
         let Workspace { scratch, candidates, kept } = workspace;
         candidates.rows.clear();
         candidates.rows.extend(scratch.found(beam).map(Scored::row));
@@ -157,7 +183,14 @@ impl<'a> GrowingGraph<'a> {
         self.select(self.m, candidates, kept);
         {
             let _lock = self.lock(row);
+            let new = kept.len();
+            for link in layer.list(row) {
+                if !kept[..new].contains(&link) {
+                    kept.push(link);
+                }
+            }
             layer.set(row, kept);
+            kept.truncate(new);
         }
         let chosen = std::mem::take(kept);
         for &near in &chosen {
@@ -313,6 +346,11 @@ impl Layer {
             false => self.rows.binary_search(&row).expect("a row stands on every layer up to its own"),
         }
     }
+}
+
+/// How wide a row that starts with links looks about it.
+pub(crate) fn renewing(ef_construction: usize) -> Beam {
+    Beam { ef: ef_construction.div_ceil(RENEWED), keep: ef_construction.div_ceil(2) }
 }
 
 /// The highest layer of a row: geometric, so that each layer has an m-th of the rows of the one below.

@@ -16,8 +16,8 @@ pub(crate) struct Augmented<'a> {
     quantized: Option<Quantized<'a>>,
     places: Vec<Place>,
     augmentation: f32,
-    /// No two items are nearer than this, unless a few norms stand out.
-    limit: f32,
+    /// The largest squared norm, unless a few norms stand out.
+    largest: f32,
 }
 
 /// What nearness needs of an item beside its values, on one cache line.
@@ -53,8 +53,13 @@ impl<'a> Augmented<'a> {
             Place { squared_norm, extra, scale: quantized.map_or(1.0, |rows| rows.scale(row)) }
         };
         let places = (0..).zip(squared_norms).map(place).collect();
-        let limit = (1.0 - augmentation) * largest.min(OUTLYING * mean as f32);
-        Augmented { rows, quantized, places, augmentation, limit }
+        let largest = largest.min(OUTLYING * mean as f32);
+        Augmented { rows, quantized, places, augmentation, largest }
+    }
+
+    /// The space of the same items with another augmentation.
+    pub fn at(self, augmentation: f32) -> Augmented<'a> {
+        Augmented { augmentation, ..self }
     }
 
     /// How many items there are.
@@ -103,7 +108,9 @@ impl<'a> Augmented<'a> {
     /// to the item whose neighbours are chosen (`nearness`), by at least the slack.
     #[inline(always)]
     pub fn occludes(&self, between: f32, nearness: f32) -> bool {
-        between - nearness >= SLACK * (self.limit - between).max(0.0)
+        // No two items are nearer than this.
+        let limit = (1.0 - self.augmentation) * self.largest;
+        between - nearness >= SLACK * (limit - between).max(0.0)
     }
 
     /// Prefetches what [`Augmented::nearness`] reads of a row.
