@@ -91,7 +91,7 @@ fn write_the_seeds() {
     };
     use arrow::datatypes::{Float32Type, Float64Type};
     use itemdex::live::{Change, LiveOptions, PublishOptions};
-    use itemdex::{Column, ColumnKind, IndexBuilder, Plan, Quantization};
+    use itemdex::{Column, ColumnKind, IndexBuilder, Plan, Quantization, Value, Values};
     use parquet::arrow::ArrowWriter;
     use parquet::basic::{Compression, ZstdLevel};
     use parquet::file::properties::WriterProperties;
@@ -188,6 +188,13 @@ fn write_the_seeds() {
     write("log", "whole", &whole);
     write("log", "torn", &whole[..whole.len() - 9]);
     drop(live);
+    let path = place.folder.path().join("values.log");
+    let live = LiveOptions::new().log(&path).open(place.catalog.folder()).unwrap();
+    let values = Values::new().with("price", 7).with("region", ["JP", "US"]).with("new", true);
+    live.upsert_with("v1", 5, &[0.5, 1.0], values.with("author", 9u64).with("x", 1.5)).unwrap();
+    live.set_values(2, Values::new().with("price", Value::Null)).unwrap();
+    live.set_values(5, Values::new().with("price", 8)).unwrap();
+    write("log", "values", &fs::read(&path).unwrap());
     let path = place.folder.path().join("fed.log");
     let live = LiveOptions::new().fed_log(&path).open(place.catalog.folder()).unwrap();
     live.apply(&[(5, Change::upsert("v1", 7, [1.0, 2.0])), (9, Change::delete(1))]).unwrap();

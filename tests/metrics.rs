@@ -75,6 +75,7 @@ fn what_serves_is_measured() {
         ("itemdex_generation{model_version=v1}", 1.0),
         ("itemdex_items{model_version=v1}", 101.0),
         ("itemdex_fresh_items{model_version=v1}", 1.0),
+        ("itemdex_expired_items{model_version=v1}", 0.0),
         ("itemdex_refused_generations{}", 0.0),
         ("itemdex_refresh_failing{}", 0.0),
         ("itemdex_log_failing{}", 0.0),

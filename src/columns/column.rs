@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::value::Value;
+use super::value::{Value, Values};
 use crate::{Error, Result};
 
 /// What a column is for.
@@ -261,6 +261,18 @@ impl Data {
             Data::Flags(values) => values.push(false),
         }
     }
+}
+
+/// What keeps values from being logged: a name that no column can have, or a number that none can hold.
+pub(crate) fn values_problem(values: &Values) -> Option<String> {
+    values.iter().find_map(|(name, value)| {
+        name_problem(name).or_else(|| match value {
+            Value::Real(number) if !(*number as f32).is_finite() => {
+                Some(format!("the number {number} of column {name} is not finite as f32"))
+            }
+            _ => None,
+        })
+    })
 }
 
 /// Refuses two columns of one name, and more than one with expiries.

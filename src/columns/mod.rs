@@ -22,8 +22,8 @@ mod select;
 mod stored;
 mod value;
 
-pub(crate) use column::check_columns;
 pub use column::{Column, ColumnKind};
+pub(crate) use column::{check_columns, values_problem};
 pub(crate) use directory::{Entry, directory_problem};
 pub(crate) use encode::Encoded;
 pub(crate) use expiry::ExpiredRows;

@@ -69,6 +69,38 @@ impl<'a> Columns<'a> {
         self.iter().find(|column| column.entry.kind() == Type::Expiries)
     }
 
+    /// Whether one of the values is of a column that there is.
+    pub fn has_any(self, values: &Values) -> bool {
+        values.iter().any(|(name, _)| self.get(name).is_some())
+    }
+
+    /// The values that an item with these has here: every column is named, and what does not fit is null.
+    pub fn fitted(self, values: &Values) -> Values {
+        let mut fitted = Values::new();
+        self.iter().for_each(|column| {
+            let name = column.entry.name();
+            fitted.set(name, column.fitted(values.get(name)));
+        });
+        fitted
+    }
+
+    /// Replaces those of an item's values that others name, by what they are here.
+    pub fn replace(self, values: &mut Values, others: &Values) {
+        for (name, value) in others.iter() {
+            if let Some(column) = self.get(name) {
+                values.set(name, column.fitted(value));
+            }
+        }
+    }
+
+    /// The second since 1970 from which on an item with these values is not shown.
+    pub fn expiry_of(self, values: &Values) -> Option<i64> {
+        match values.get(self.expiries()?.entry.name()) {
+            Value::Integer(second) => Some(*second),
+            _ => None,
+        }
+    }
+
     /// The values of a row; every column is named.
     pub fn values(self, row: u32) -> Values {
         let mut values = Values::new();
@@ -107,6 +139,24 @@ impl<'a> Stored<'a> {
             }
             Type::Flags => Value::Flag(self.flag(row)),
             Type::Integers | Type::Reals | Type::Expiries => self.number(row),
+        }
+    }
+
+    /// A value as the column would have it; null where it does not fit.
+    fn fitted(self, value: &Value) -> Value {
+        match (self.entry.kind(), value) {
+            (Type::Tags, Value::Tags(tags)) => Value::Tags(sorted(tags)),
+            (Type::Ids, Value::Ids(ids)) => Value::Ids(sorted(ids)),
+            // Without any tag the column does not know yet which kind it has.
+            (Type::Tags, Value::Ids(ids)) if self.entry.distinct == 0 => Value::Ids(sorted(ids)),
+            (Type::Reals, Value::Real(number)) => Value::Real((*number as f32 + 0.0).into()),
+            // Nor does one without any number.
+            (Type::Reals, Value::Integer(_)) if self.entry.distinct == 0 => value.clone(),
+            (Type::Reals, Value::Integer(number)) => Value::Real((*number as f32).into()),
+            (Type::Integers | Type::Expiries, Value::Integer(_)) | (Type::Flags, Value::Flag(_)) => {
+                value.clone()
+            }
+            _ => Value::Null,
         }
     }
 
@@ -155,6 +205,13 @@ impl<'a> Stored<'a> {
             false => Posting::List(rows),
         }
     }
+}
+
+fn sorted<T: Ord + Clone>(tags: &[T]) -> Vec<T> {
+    let mut tags = tags.to_vec();
+    tags.sort_unstable();
+    tags.dedup();
+    tags
 }
 
 /// The place of a part among parts that follow each other.

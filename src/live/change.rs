@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::columns::{Value, Values, values_problem};
 use crate::limits::{MAX_DIM, check_model_version};
 use crate::vectors::problem_with;
 use crate::{Error, Result};
@@ -22,12 +23,19 @@ pub(super) fn seconds() -> u64 {
 /// ```
 /// use itemdex::live::Change;
 ///
-/// let changes = [Change::upsert("2026-11-23", 7, [1.0, 0.5]), Change::delete(8)];
+/// use itemdex::Values;
+///
+/// let priced = Values::new().with("price", 12.5).with("region", "JP");
+/// let changes = [
+///     Change::upsert("2026-11-23", 7, [1.0, 0.5]).with_values(priced),
+///     Change::delete(8),
+///     Change::set_values(9, Values::new().with("price", 11.0)),
+/// ];
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Change {
-    /// Puts an item in, or replaces its embedding, for one model version.
+    /// Puts an item in, or replaces its embedding and its values, for one model version.
     Upsert {
         /// The model version that the embedding came from.
         model_version: String,
@@ -35,6 +43,15 @@ pub enum Change {
         id: u64,
         /// As many values as the model version has dimensions.
         embedding: Vec<f32>,
+        /// The item's values; null in columns that are not named.
+        values: Values,
+    },
+    /// Replaces some of an item's values, in every model version that has the item.
+    SetValues {
+        /// The item's id.
+        id: u64,
+        /// The new values. The item keeps those of columns that are not named.
+        values: Values,
     },
     /// Takes an item out of every model version.
     Delete {
@@ -44,9 +61,26 @@ pub enum Change {
 }
 
 impl Change {
-    /// Puts an item in, or replaces its embedding, for one model version.
+    /// Puts an item in, or replaces its embedding and its values, for one model version. The item has the
+    /// values of [`Change::with_values`]; without them all are null.
     pub fn upsert(model_version: impl Into<String>, id: u64, embedding: impl Into<Vec<f32>>) -> Change {
-        Change::Upsert { model_version: model_version.into(), id, embedding: embedding.into() }
+        let (model_version, embedding) = (model_version.into(), embedding.into());
+        Change::Upsert { model_version, id, embedding, values: Values::new() }
+    }
+
+    /// The same upsert, or the same setting of values, with these values in place of its own. A deletion has
+    /// none.
+    pub fn with_values(mut self, new: Values) -> Change {
+        if let Change::Upsert { values, .. } | Change::SetValues { values, .. } = &mut self {
+            *values = new;
+        }
+        self
+    }
+
+    /// Replaces the values of the columns that are named, in every model version that has the item. Where
+    /// none has it, nothing changes.
+    pub fn set_values(id: u64, values: Values) -> Change {
+        Change::SetValues { id, values }
     }
 
     /// Takes an item out of every model version.
@@ -57,12 +91,15 @@ impl Change {
     /// The item's id.
     pub fn id(&self) -> u64 {
         match self {
-            Change::Upsert { id, .. } | Change::Delete { id } => *id,
+            Change::Upsert { id, .. } | Change::SetValues { id, .. } | Change::Delete { id } => *id,
         }
     }
 
     /// Checks that the change can be logged; `dim` is that of a model version, where it is known.
     pub(super) fn check(&self, dim: impl FnOnce(&str) -> Option<usize>) -> Result<()> {
+        if let Change::Upsert { values, .. } | Change::SetValues { values, .. } = self {
+            check_values(values)?;
+        }
         let Change::Upsert { model_version, embedding, .. } = self else { return Ok(()) };
         check_model_version(model_version)?;
         let found = embedding.len();
@@ -80,6 +117,35 @@ impl Change {
             None => Ok(()),
         }
     }
+}
+
+/// The most bytes that the values of one change may take in a log.
+pub(super) const MAX_VALUES: usize = 1 << 16;
+
+fn check_values(values: &Values) -> Result<()> {
+    let too_long = || {
+        let bytes = bytes_of_values(values);
+        (bytes > MAX_VALUES).then(|| format!("they take {bytes} bytes in the log, more than {MAX_VALUES}"))
+    };
+    match values_problem(values).or_else(too_long) {
+        Some(problem) => Err(Error::BadOption { option: "values", problem }),
+        None => Ok(()),
+    }
+}
+
+/// How many bytes values take in a log.
+pub(super) fn bytes_of_values(values: &Values) -> usize {
+    let bytes = |(name, value): (&str, &Value)| {
+        2 + name.len()
+            + match value {
+                Value::Null => 0,
+                Value::Tags(tags) => 4 + tags.iter().map(|tag| 4 + tag.len()).sum::<usize>(),
+                Value::Ids(ids) => 4 + 8 * ids.len(),
+                Value::Integer(_) | Value::Real(_) => 8,
+                Value::Flag(_) => 1,
+            }
+    };
+    values.iter().map(bytes).sum()
 }
 
 /// Who numbers the changes of a log. The number is what the log's header has.

@@ -10,10 +10,11 @@ use tracing::{error, warn};
 
 use super::change::{Batch, Change, Changes};
 use super::log::{Log, Record};
-use super::overlay::{Fresh, Overlay};
+use super::overlay::{Item, Known, Overlay};
 use super::pending::{Applied, Reply};
 use super::serving::Serving;
 use super::view::{Held, View};
+use crate::columns::{Columns, Values};
 use crate::ids::NONE;
 use crate::{Error, Result};
 
@@ -143,7 +144,7 @@ impl Writer {
         &self,
         batch: &'a Batch,
         last: u64,
-        views: &[Arc<View>],
+        views: &'a [Arc<View>],
         taken: &mut Taken<'a>,
     ) -> Result<(Vec<(u64, Change)>, Applied)> {
         let mut applied = Applied { position: last, applied: 0, already_there: 0, retired: 0 };
@@ -182,34 +183,50 @@ impl Writer {
         (!serves && self.retired.contains(model_version)).then_some(model_version)
     }
 
-    /// Finds an upsert a place in the overlay of its model version, or among what waits for that. Deletions
-    /// need none.
+    /// Finds a change a place in the overlay of each model version that it is for, or among what waits for
+    /// that. Deletions need none.
     fn take_place<'a>(
         &self,
         position: u64,
         change: &'a Change,
-        views: &[Arc<View>],
+        views: &'a [Arc<View>],
         taken: &mut Taken<'a>,
     ) -> Result<()> {
-        let Change::Upsert { model_version, id, .. } = change else { return Ok(()) };
-        let (has, places) = match views.iter().find(|view| view.model_version() == model_version) {
-            Some(view) if position <= view.position() => return Ok(()),
-            Some(view) => (view.overlay.has(*id), view.overlay.items),
-            None => {
-                let waiting = self.waiting.0.get(model_version);
-                (waiting.is_some_and(|ids| ids.contains(id)), waiting.map_or(0, HashSet::len))
+        let places = |view: &View| view.overlay.items;
+        match change {
+            Change::Upsert { model_version, id, .. } => {
+                let view = views.iter().find(|view| view.model_version() == model_version);
+                match (view, self.waiting.0.get(model_version)) {
+                    (Some(view), _) if position <= view.position() || view.overlay.has(*id) => Ok(()),
+                    (Some(view), _) => self.take(model_version, *id, places(view), taken),
+                    (None, Some(waiting)) if waiting.contains(id) => Ok(()),
+                    (None, waiting) => self.take(model_version, *id, waiting.map_or(0, HashSet::len), taken),
+                }
             }
-        };
+            Change::SetValues { id, values } => {
+                let index =
+                    |view: &View| view.held.index.contains(*id) && view.held.index.columns().has_any(values);
+                let new =
+                    |view: &&Arc<View>| position > view.position() && !view.overlay.has(*id) && index(view);
+                let mut views = views.iter().filter(new);
+                views.try_for_each(|view| self.take(view.model_version(), *id, places(view), taken))
+            }
+            Change::Delete { .. } => Ok(()),
+        }
+    }
+
+    /// Takes a place for an item that has none, where so many are taken.
+    fn take<'a>(&self, model_version: &'a str, id: u64, places: usize, taken: &mut Taken<'a>) -> Result<()> {
         let new = taken.ids.entry(model_version).or_default();
-        if has || new.contains(id) {
+        if new.contains(&id) {
             return Ok(());
         }
         if places + new.len() >= self.limit {
-            let model_version = model_version.clone();
+            let model_version = model_version.to_owned();
             return Err(Error::OverlayFull { model_version, limit: self.limit });
         }
-        new.insert(*id);
-        taken.of_batch.push((model_version, *id));
+        new.insert(id);
+        taken.of_batch.push((model_version, id));
         Ok(())
     }
 
@@ -326,29 +343,50 @@ fn by_position((position, change): &(u64, Change)) -> (u64, &Change) {
 
 /// A view with those of later changes that the dump of its generation does not have.
 fn laid_over<'a>(view: &View, changes: impl Iterator<Item = (u64, &'a Change)>) -> Arc<View> {
-    let (index, had, dim) = (&view.held.index, view.position(), view.dim());
-    let fits = |fresh: &Fresh| {
-        let fits = fresh.embedding.as_ref().is_none_or(|embedding| embedding.len() == dim);
-        if !fits {
-            warn!(id = fresh.id, dim, "left out a fresh item of another dim than its model version has");
+    let mut newest = HashMap::new();
+    for (position, change) in changes {
+        if position > view.position() {
+            lay(view, change, &mut newest);
         }
-        fits
-    };
-    let later = changes.filter(|(position, _)| *position > had);
-    let fresh = later.filter_map(|(_, change)| concerning(view.model_version(), change)).filter(fits);
-    let map = index.ranking().map;
-    let overlay = view.overlay.with(fresh, dim, |id| map.row(id).unwrap_or(NONE));
+    }
+    let map = view.held.index.ranking().map;
+    let overlay = view.overlay.with(&newest, view.dim(), |id| map.row(id).unwrap_or(NONE));
     Arc::new(View { held: Arc::clone(&view.held), overlay })
 }
 
-/// What a change means for a model version.
-fn concerning(model_version: &str, change: &Change) -> Option<Fresh> {
+/// Notes what a change makes of an item of a view, after those in `newest`.
+fn lay(view: &View, change: &Change, newest: &mut HashMap<u64, Option<Item>>) {
+    let columns = view.held.index.columns();
     match change {
-        Change::Upsert { model_version: of, id, embedding } => {
-            (of == model_version).then(|| Fresh { id: *id, embedding: Some(embedding.clone()) })
+        Change::Upsert { model_version, id, embedding, values } if model_version == view.model_version() => {
+            if embedding.len() == view.dim() {
+                let item = item(columns, embedding.clone(), columns.fitted(values));
+                newest.insert(*id, Some(item));
+            } else {
+                let dim = view.dim();
+                warn!(id, dim, "left out a fresh item of another dim than its model version has");
+            }
         }
-        Change::Delete { id } => Some(Fresh { id: *id, embedding: None }),
+        Change::Upsert { .. } => {}
+        Change::SetValues { id, values } if columns.has_any(values) => {
+            let before = match newest.get(id) {
+                Some(item) => item.as_ref().map(|item| (item.embedding.clone(), item.known.values.clone())),
+                None => view.get(*id).map(<[f32]>::to_vec).zip(view.values(*id)),
+            };
+            if let Some((embedding, mut merged)) = before {
+                columns.replace(&mut merged, values);
+                newest.insert(*id, Some(item(columns, embedding, merged)));
+            }
+        }
+        Change::SetValues { .. } => {}
+        Change::Delete { id } => drop(newest.insert(*id, None)),
     }
+}
+
+fn item(columns: Columns<'_>, embedding: Vec<f32>, values: Values) -> Item {
+    let expiry = columns.expiry_of(&values);
+    let known = if values.is_empty() { Known::nothing() } else { Arc::new(Known { values, expiry }) };
+    Item { embedding, known }
 }
 
 /// The error of a group, for each of it.

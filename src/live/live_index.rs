@@ -21,7 +21,7 @@ use super::recall::sample;
 use super::serving::Serving;
 use super::status::Status;
 use super::view::View;
-use crate::{Error, Result};
+use crate::{Error, Result, Values};
 
 /// Batches that wait for the log at most; further callers wait for their place among them.
 const QUEUE: usize = 1024;
@@ -168,8 +168,17 @@ impl LiveIndex {
         answer.recv().map_err(|_| Error::Closed)?
     }
 
-    /// Puts an item in, or a new embedding in place of an item's: every view handed out from when this
-    /// returns has it. Returns its position in the log, which numbers its changes itself.
+    /// What serves, how it fares, and what went wrong. Waits for no file.
+    pub fn status(&self) -> Status {
+        Status::of(&self.serving)
+    }
+}
+
+/// Changes to the items.
+impl LiveIndex {
+    /// Puts an item in, or replaces it: every view handed out from when this returns has it. All its values
+    /// are null; [`LiveIndex::upsert_with`] gives it some. Returns its position in the log, which numbers its
+    /// changes itself.
     ///
     /// The embedding is of `model_version`, and only that version's generation gets it. A version that no
     /// generation serves yet is taken too, and its items appear with its first generation, so that a new
@@ -180,6 +189,57 @@ impl LiveIndex {
     /// As [`LiveIndex::send`].
     pub fn upsert(&self, model_version: &str, id: u64, embedding: &[f32]) -> Result<u64> {
         Ok(self.send(Change::upsert(model_version, id, embedding))?.wait()?.position)
+    }
+
+    /// As [`LiveIndex::upsert`], of an item with values. Those of columns that its generation does not have,
+    /// or of another kind than they have there, are kept in the log, and are null until a generation has
+    /// such a column.
+    ///
+    /// # Errors
+    /// As [`LiveIndex::send`].
+    ///
+    /// ```
+    /// # use itemdex::{Column, ColumnKind, IndexBuilder};
+    /// # use itemdex::live::{Catalog, PublishOptions};
+    /// use itemdex::{SearchOptions, Value, Values, live::LiveOptions, number};
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let catalog = Catalog::create(folder.path().join("catalog"))?;
+    /// # let price = Column::new("price", ColumnKind::Number, [12.5])?;
+    /// # let builder = IndexBuilder::new("v1").column(price);
+    /// # catalog.publish_made(|path| builder.build_from([(7, [1.0, 0.5])], path), &PublishOptions::new())?;
+    /// let live = LiveOptions::new().log(folder.path().join("fresh.log")).open(catalog.folder())?;
+    /// live.upsert_with("v1", 8, &[0.5, 1.0], Values::new().with("price", 3.0))?;
+    /// live.set_values(7, Values::new().with("price", 2.0))?;
+    ///
+    /// let view = live.current();
+    /// assert_eq!(view.values(7).unwrap().get("price"), &Value::Real(2.0));
+    /// let cheap = view.index().filter(&number("price").below(2.5))?;
+    /// let found = view.search_with(&[1.0, 1.0], &SearchOptions::new(10).filter(&cheap))?;
+    /// assert_eq!((found.hits.len(), found.hits[0].id), (1, 7));
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn upsert_with(
+        &self,
+        model_version: &str,
+        id: u64,
+        embedding: &[f32],
+        values: Values,
+    ) -> Result<u64> {
+        let change = Change::upsert(model_version, id, embedding).with_values(values);
+        Ok(self.send(change)?.wait()?.position)
+    }
+
+    /// Replaces values of an item in every model version that has it, without an embedding: its price, or
+    /// whether it is in stock. It keeps the values of columns that are not named. An item that is not there is
+    /// no error, and nothing changes then. Returns its position in the log, which numbers its changes itself.
+    ///
+    /// An item of a generation becomes a fresh item by this, and takes a place among those.
+    ///
+    /// # Errors
+    /// As [`LiveIndex::send`].
+    pub fn set_values(&self, id: u64, values: Values) -> Result<u64> {
+        Ok(self.send(Change::set_values(id, values))?.wait()?.position)
     }
 
     /// Takes an item out, of every model version: no view handed out from when this returns has it. An item
@@ -239,7 +299,8 @@ impl LiveIndex {
     /// and a [`Change`]. They are logged in the order of the calls, all of a batch or none.
     ///
     /// # Errors
-    /// [`Error::BadOption`] for an embedding that cannot be indexed, for positions that do not ascend, and
+    /// [`Error::BadOption`] for an embedding that cannot be indexed, for values that cannot be logged (a name
+    /// that no column can have, a number that is not finite, more than 64 KiB of them), for positions that do not ascend, and
     /// where there is no log; [`Error::Numbering`] for positions where the log numbers itself, or the other
     /// way round; [`Error::Forked`]. And of what is waited for: [`Error::OverlayFull`],
     /// [`Error::RetiredModel`] (where the log numbers itself; a feeder is told how many),
@@ -276,11 +337,6 @@ impl LiveIndex {
         batch.check(|model_version| self.serving.of_version(model_version).map(|view| view.dim()))?;
         let (reply, answer) = pending();
         Ok((fresh, Request { batch, reply }, answer))
-    }
-
-    /// What serves, how it fares, and what went wrong. Waits for no file.
-    pub fn status(&self) -> Status {
-        Status::of(&self.serving)
     }
 
     fn check_process(&self) -> Result<()> {

@@ -56,6 +56,7 @@ fn set_generation(one: &GenerationStatus) {
     gauge!("itemdex_generation", &labels).set(one.generation.number as f64);
     gauge!("itemdex_items", &labels).set(one.items as f64);
     gauge!("itemdex_fresh_items", &labels).set(one.fresh as f64);
+    gauge!("itemdex_expired_items", &labels).set(one.expired as f64);
     if let Some((mean, _)) = one.recall {
         gauge!("itemdex_recall", &labels).set(mean);
     }
@@ -64,7 +65,7 @@ fn set_generation(one: &GenerationStatus) {
 /// A version that serves no more has nothing.
 fn clear(model_version: String) {
     let labels = [("model_version", model_version)];
-    for name in ["itemdex_generation", "itemdex_items", "itemdex_fresh_items"] {
+    for name in ["itemdex_generation", "itemdex_items", "itemdex_fresh_items", "itemdex_expired_items"] {
         gauge!(name, &labels).set(0.0);
     }
 }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::faults::armed;
 use super::{Catalog, Change, LiveIndex, LiveOptions, PublishOptions, Retention, SyncPolicy, View};
 use crate::live::change::seconds;
-use crate::{Error, IndexBuilder, Result, SearchOptions};
+use crate::{Column, ColumnKind, Error, IndexBuilder, Result, SearchOptions, Value, Values, number};
 
 const VERSIONS: [&str; 3] = ["a", "b", "c"];
 
@@ -28,14 +28,42 @@ const ALWAYS: u64 = 99;
 /// The bytes of a log before its first frame.
 const HEADER: usize = 48;
 
-/// Items of a model version: an id and the first value of its embedding.
-type Items = BTreeMap<u64, f32>;
+/// Items of a model version: an id, the first value of its embedding, and its price and its stock, of which
+/// only the first is a column of every generation.
+type Items = BTreeMap<u64, Known>;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Known {
+    first: f32,
+    price: Option<i64>,
+    stock: Option<i64>,
+}
+
+/// The columns of a generation: those of every second lack the stock.
+fn columns_of(rows: &[(u64, Known)], stock: bool) -> Vec<Column> {
+    let column = |name: &str, value: fn(&Known) -> Option<i64>| {
+        Column::new(name, ColumnKind::Number, rows.iter().map(|(_, known)| value(known))).unwrap()
+    };
+    let mut columns = vec![column("price", |known| known.price)];
+    columns.extend(stock.then(|| column("stock", |known| known.stock)));
+    columns
+}
 type Changes = Vec<(u64, Change)>;
 
 #[derive(Debug, Clone)]
 enum Edit {
-    Upsert { version: usize, id: u64 },
-    Delete { id: u64 },
+    Upsert {
+        version: usize,
+        id: u64,
+    },
+    /// Sets one of the two values of an item.
+    Set {
+        id: u64,
+        stock: bool,
+    },
+    Delete {
+        id: u64,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +134,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let edit = prop_oneof![
         3 => (0..VERSIONS.len(), 0u64..5).prop_map(|(version, id)| Edit::Upsert { version, id }),
+        2 => (0u64..5, any::<bool>()).prop_map(|(id, stock)| Edit::Set { id, stock }),
         1 => (0u64..5).prop_map(|id| Edit::Delete { id }),
     ];
     prop::collection::vec(edit, 1..4)
@@ -159,6 +188,8 @@ impl ReferenceStateMachine for Kind {
 #[derive(Debug, Clone)]
 struct Dump {
     version: &'static str,
+    /// Whether it has that column.
+    stock: bool,
     items: Items,
 }
 
@@ -303,8 +334,18 @@ impl World {
 
     fn change_of(&mut self, edit: &Edit) -> Change {
         self.values += 1.0;
+        let value = self.values as i64;
         match *edit {
-            Edit::Upsert { version, id } => Change::upsert(VERSIONS[version], id, [self.values, 1.0]),
+            Edit::Upsert { version, id } => {
+                let values =
+                    Values::new().with("price", value).with("stock", (value % 2 == 0).then_some(value));
+                let values = if value % 3 == 0 { Values::new() } else { values };
+                Change::upsert(VERSIONS[version], id, [self.values, 1.0]).with_values(values)
+            }
+            Edit::Set { id, stock } => {
+                let name = if stock { "stock" } else { "price" };
+                Change::set_values(id, Values::new().with(name, (value % 5 > 0).then_some(value)))
+            }
             Edit::Delete { id } => Change::delete(id),
         }
     }
@@ -377,7 +418,7 @@ impl World {
 
     /// The items of a model version after all changes up to a position.
     fn items_at(&self, version: &str, position: u64) -> Items {
-        let mut items = Items::from([(ALWAYS, 0.5)]);
+        let mut items = Items::from([(ALWAYS, Known { first: 0.5, price: Some(0), stock: None })]);
         let changes = self.truth.iter().take_while(|change| change.0 <= position);
         changes.for_each(|(_, change)| edit(&mut items, version, change));
         items
@@ -385,9 +426,12 @@ impl World {
 
     fn publish(&mut self, version: &'static str, position: Option<u64>) -> Result<()> {
         let items = self.items_at(version, position.unwrap_or(0));
-        let rows: Vec<_> = items.iter().map(|(&id, &value)| (id, [value, 1.0])).collect();
+        let rows: Vec<_> = items.iter().map(|(&id, &known)| (id, known)).collect();
+        let stock = (self.values as u64).is_multiple_of(2);
         let build = |path: &Path| {
-            IndexBuilder::new(version).m(2).ef_construction(4).threads(1).build_from(rows, path)
+            let builder = IndexBuilder::new(version).m(2).ef_construction(4).threads(1);
+            let builder = columns_of(&rows, stock).into_iter().fold(builder, IndexBuilder::column);
+            builder.build_from(rows.iter().map(|(id, known)| (*id, [known.first, 1.0])), path)
         };
         let options = PublishOptions::new().versions(3);
         let options = position.map_or(options, |position| options.log_position(position));
@@ -399,7 +443,11 @@ impl World {
         }
         // Where it failed it may be there or not.
         for generation in self.catalog.generations().unwrap() {
-            self.dumps.entry(generation.file).or_insert_with(|| Dump { version, items: items.clone() });
+            self.dumps.entry(generation.file).or_insert_with(|| Dump {
+                version,
+                stock,
+                items: items.clone(),
+            });
         }
         published.map(|_| ())
     }
@@ -577,13 +625,26 @@ impl World {
         let mut expected = dump.items.clone();
         let later = self.logged.iter().filter(|change| change.0 > generation.position());
         later.for_each(|(_, change)| edit(&mut expected, dump.version, change));
+        if !dump.stock {
+            expected.values_mut().for_each(|known| known.stock = None);
+        }
         let ids: Vec<u64> = (0..5).chain([ALWAYS]).collect();
-        let found: Items = ids.iter().filter_map(|&id| Some((id, view.get(id)?[0]))).collect();
+        let known = |id| {
+            let values = view.values(id)?;
+            Some(Known {
+                first: view.get(id)?[0],
+                price: integer(&values, "price"),
+                stock: integer(&values, "stock"),
+            })
+        };
+        let found: Items = ids.iter().filter_map(|&id| Some((id, known(id)?))).collect();
         assert_eq!(found, expected, "{generation:?}, logged {:?}", self.logged);
         assert_eq!(view.len(), expected.len());
-        let iterated: Items = view.iter().map(|(id, embedding)| (id, embedding[0])).collect();
-        assert_eq!(iterated, expected);
-        let mut best: Vec<(u64, f32)> = expected.into_iter().collect();
+        let iterated: BTreeMap<u64, f32> = view.iter().map(|(id, embedding)| (id, embedding[0])).collect();
+        let firsts: BTreeMap<u64, f32> = expected.iter().map(|(&id, known)| (id, known.first)).collect();
+        assert_eq!(iterated, firsts);
+        check_filtered(view, &expected);
+        let mut best: Vec<(u64, f32)> = firsts.into_iter().collect();
         best.sort_by(|a, b| b.1.total_cmp(&a.1));
         let hits = view.search_with(&[1.0, 0.0], &SearchOptions::new(3).recall(1.0)).unwrap().hits;
         let hits: Vec<_> = hits.iter().map(|hit| (hit.id, hit.score)).collect();
@@ -594,10 +655,40 @@ impl World {
     }
 }
 
+/// A filter keeps the items that have the values, wherever these come from.
+fn check_filtered(view: &View, items: &Items) {
+    let prices: Vec<i64> = items.values().filter_map(|known| known.price).collect();
+    let middle = prices.iter().sum::<i64>() / prices.len().max(1) as i64;
+    let filter = view.index().filter(&number("price").at_most(middle)).unwrap();
+    let options = SearchOptions::new(10).recall(1.0).filter(&filter);
+    let mut found: Vec<u64> =
+        view.search_with(&[1.0, 0.0], &options).unwrap().hits.iter().map(|hit| hit.id).collect();
+    found.sort_unstable();
+    let keeps = |known: &Known| known.price.is_some_and(|price| price <= middle);
+    let expected = items.iter().filter(|(_, known)| keeps(known)).map(|(&id, _)| id);
+    assert!(found.iter().copied().eq(expected), "{found:?} of {items:?}, at most {middle}");
+}
+
+fn integer(values: &Values, name: &str) -> Option<i64> {
+    match values.get(name) {
+        Value::Integer(number) => Some(*number),
+        _ => None,
+    }
+}
+
 fn edit(items: &mut Items, version: &str, change: &Change) {
     match change {
-        Change::Upsert { model_version, id, embedding } if model_version == version => {
-            items.insert(*id, embedding[0]);
+        Change::Upsert { model_version, id, embedding, values } if model_version == version => {
+            let (price, stock) = (integer(values, "price"), integer(values, "stock"));
+            items.insert(*id, Known { first: embedding[0], price, stock });
+        }
+        Change::SetValues { id, values } => {
+            if let Some(known) = items.get_mut(id) {
+                for (name, _) in values.iter() {
+                    let set = if name == "price" { &mut known.price } else { &mut known.stock };
+                    *set = integer(values, name);
+                }
+            }
         }
         Change::Upsert { .. } => {}
         Change::Delete { id } => drop(items.remove(id)),

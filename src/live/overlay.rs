@@ -5,9 +5,10 @@
 //! later one shares its large segments.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::Hit;
+use crate::columns::Values;
 use crate::ids::{IdMap, IdTable, NONE};
 use crate::top::TopK;
 use crate::vectors::{Rows, stride_of};
@@ -18,11 +19,31 @@ pub(super) const BULK: usize = 256;
 /// A segment is merged with the one before it unless that is so many times as large.
 const GROWTH: usize = 8;
 
-/// What has become of an item.
-pub(super) struct Fresh {
-    pub id: u64,
-    /// `None` where it was deleted.
-    pub embedding: Option<Vec<f32>>,
+/// A fresh item.
+#[derive(Clone)]
+pub(super) struct Item {
+    pub embedding: Vec<f32>,
+    pub known: Arc<Known>,
+}
+
+/// What is known of a fresh item beside its embedding.
+#[derive(Default)]
+pub(super) struct Known {
+    pub values: Values,
+    /// The second since 1970 from which on it is not shown.
+    pub expiry: Option<i64>,
+}
+
+impl Known {
+    /// What is known where there are no columns, which all items share.
+    pub fn nothing() -> Arc<Known> {
+        static NOTHING: LazyLock<Arc<Known>> = LazyLock::new(Arc::default);
+        Arc::clone(&NOTHING)
+    }
+
+    pub fn has_expired(&self, now: i64) -> bool {
+        self.expiry.is_some_and(|expiry| expiry <= now)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -44,8 +65,9 @@ struct SegmentRows {
     dim: usize,
     /// Those with an embedding first, then those deleted.
     ids: Vec<u64>,
-    /// The embeddings, padded.
+    /// The embeddings, padded, and what else is known of those items.
     values: Vec<f32>,
+    known: Vec<Arc<Known>>,
     table: IdTable,
     /// The row of the generation that each item hides, [`NONE`] where the generation does not have it.
     hides: Vec<u32>,
@@ -59,8 +81,8 @@ enum State {
     Superseded,
 }
 
-/// An item of a segment to be: its id, the row it hides, and its embedding unless it is deleted.
-type Entry<'a> = (u64, u32, Option<&'a [f32]>);
+/// An item of a segment to be: its id, the row it hides, and what it is unless it is deleted.
+type Entry<'a> = (u64, u32, Option<(&'a [f32], &'a Arc<Known>)>);
 
 impl Segment {
     fn new(dim: usize, mut entries: Vec<Entry<'_>>) -> Segment {
@@ -70,13 +92,16 @@ impl Segment {
         let stride = stride_of(dim);
         let mut values = Vec::with_capacity(stride * entries.len());
         let mut states = vec![State::Deleted; entries.len()];
-        for (embedding, state) in entries.iter().filter_map(|entry| entry.2).zip(&mut states) {
+        let mut known_of_all = Vec::new();
+        for ((embedding, known), state) in entries.iter().filter_map(|entry| entry.2).zip(&mut states) {
             values.extend_from_slice(embedding);
             values.resize(values.len().next_multiple_of(stride), 0.0);
+            known_of_all.push(Arc::clone(known));
             *state = State::Present;
         }
         let table = IdTable::build(&ids).unwrap_or_else(|_| unreachable!("every id stands once"));
-        Segment { rows: Arc::new(SegmentRows { dim, ids, values, table, hides }), states: Arc::new(states) }
+        let rows = SegmentRows { dim, ids, values, known: known_of_all, table, hides };
+        Segment { rows: Arc::new(rows), states: Arc::new(states) }
     }
 
     fn ids(&self) -> IdMap<'_> {
@@ -91,8 +116,9 @@ impl Segment {
     fn live(&self) -> impl Iterator<Item = Entry<'_>> {
         let live = self.states.iter().enumerate().filter(|(_, state)| **state != State::Superseded);
         live.map(|(row, &state)| {
-            let embedding = (state == State::Present).then(|| self.rows().get(row as u32));
-            (self.rows.ids[row], self.rows.hides[row], embedding)
+            let item =
+                (state == State::Present).then(|| (self.rows().get(row as u32), &self.rows.known[row]));
+            (self.rows.ids[row], self.rows.hides[row], item)
         })
     }
 }
@@ -107,17 +133,15 @@ pub(super) enum Said<'a> {
 }
 
 impl Overlay {
-    /// The overlay after these changes, of which the later one of an id counts. `row_of` tells where the
+    /// The overlay with what these ids have become; `None` where they were deleted. `row_of` tells where the
     /// generation has an item, [`NONE`] where it does not. A deletion of an item that it does not have takes
     /// no place.
     pub fn with(
         &self,
-        changes: impl Iterator<Item = Fresh>,
+        newest: &HashMap<u64, Option<Item>>,
         dim: usize,
         row_of: impl Fn(u64) -> u32,
     ) -> Overlay {
-        let newest: HashMap<u64, Option<Vec<f32>>> =
-            changes.map(|change| (change.id, change.embedding)).collect();
         if newest.is_empty() {
             return self.clone();
         }
@@ -131,9 +155,10 @@ impl Overlay {
                 superseded.into_iter().for_each(|row| states[row as usize] = State::Superseded);
             }
         }
-        let entries = newest.iter().map(|(&id, embedding)| (id, row_of(id), embedding.as_deref()));
-        let entries: Vec<_> =
-            entries.filter(|&(_, hides, embedding)| hides != NONE || embedding.is_some()).collect();
+        let entries = newest.iter().map(|(&id, item)| -> Entry<'_> {
+            (id, row_of(id), item.as_ref().map(|item| (&*item.embedding, &item.known)))
+        });
+        let entries: Vec<_> = entries.filter(|&(_, hides, item)| hides != NONE || item.is_some()).collect();
         if !entries.is_empty() {
             segments.push(Segment::new(dim, entries));
         }
@@ -173,7 +198,24 @@ impl Overlay {
     /// Every item that is present, with its embedding.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
         let entries = self.segments.iter().flat_map(Segment::live);
-        entries.filter_map(|(id, _, embedding)| embedding.map(|embedding| (id, embedding)))
+        entries.filter_map(|(id, _, item)| item.map(|(embedding, _)| (id, embedding)))
+    }
+
+    /// Every item that is present, with what else is known of it.
+    pub fn present(&self) -> impl Iterator<Item = (u64, &Known)> {
+        let entries = self.segments.iter().flat_map(Segment::live);
+        entries.filter_map(|(id, _, item)| item.map(|(_, known)| (id, &**known)))
+    }
+
+    /// What else is known of an item that is present.
+    pub fn known(&self, id: u64) -> Option<&Known> {
+        for segment in self.segments.iter().rev() {
+            if let Some(row) = segment.ids().row(id) {
+                let present = segment.states[row as usize] == State::Present;
+                return present.then(|| &*segment.rows.known[row as usize]);
+            }
+        }
+        None
     }
 
     /// What it says of an id.
@@ -204,14 +246,15 @@ impl Overlay {
     }
 
     /// Offers every item that is present and passes, scored for a padded user.
-    pub fn search(&self, user: &[f32], passes: impl Fn(u64) -> bool, top: &mut TopK) {
+    pub fn search(&self, user: &[f32], passes: impl Fn(u64, &Known) -> bool, top: &mut TopK) {
         for segment in &self.segments {
-            let (ids, states) = (&segment.rows.ids, &segment.states);
+            let (SegmentRows { ids, known, .. }, states) = (&*segment.rows, &segment.states);
             let rows = segment.rows();
             rows.score_all(user, 0..rows.len() as u32, |row, score| {
-                if states[row as usize] == State::Present && top.may_hold(score) && passes(ids[row as usize])
-                {
-                    top.offer(Hit { id: ids[row as usize], score });
+                let place = row as usize;
+                let present = states[place] == State::Present;
+                if present && top.may_hold(score) && passes(ids[place], &known[place]) {
+                    top.offer(Hit { id: ids[place], score });
                 }
             });
         }
@@ -236,8 +279,8 @@ mod tests {
     fn deletions_of_what_nobody_has_take_no_place() {
         let row_of = |id: u64| if id < 4 { id as u32 } else { NONE };
         let change = |overlay: &Overlay, id, embedding: Option<[f32; 2]>| {
-            let fresh = Fresh { id, embedding: embedding.map(Vec::from) };
-            overlay.with([fresh].into_iter(), 2, row_of)
+            let item = embedding.map(|embedding| Item { embedding: embedding.into(), known: Arc::default() });
+            overlay.with(&HashMap::from([(id, item)]), 2, row_of)
         };
         let hidden = |overlay: &Overlay| {
             let mut rows = Vec::new();

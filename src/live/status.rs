@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::catalog::Generation;
+use super::change::seconds;
 use super::serving::Serving;
 use super::view::View;
 
@@ -42,6 +43,8 @@ pub struct GenerationStatus {
     pub items: usize,
     /// Fresh or deleted items laid over it.
     pub fresh: usize,
+    /// Items, fresh ones included, that have expired: no query shows them.
+    pub expired: usize,
     /// Queries answered, of every kind; each user of `search_many` and `rank_many` counts.
     pub queries: u64,
     /// The mean recall of the last 500 sampled searches, and how many there were; none without samples.
@@ -100,6 +103,7 @@ impl GenerationStatus {
             generation: view.generation().clone(),
             items: view.len(),
             fresh: view.overlay.items,
+            expired: view.expired(seconds() as i64),
             queries: view.held.queries.count(),
             recall: view.held.recalls.mean(),
         }

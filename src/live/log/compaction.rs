@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::format::Record;
-use crate::live::change::{Change, seconds};
+use crate::columns::Values;
+use crate::live::change::{Change, bytes_of_values, seconds};
 
 /// What a log keeps beyond what the catalog needs: the newest records, as long as they are younger than an
 /// age and fit into so many bytes.
@@ -31,8 +32,10 @@ pub(super) fn compact(records: Vec<Record>, floor: u64, retention: Kept) -> (Vec
 
 fn without_superseded(mut records: Vec<Record>) -> Vec<Record> {
     let (mut upserts, mut deletes) = (HashMap::<(&str, u64), usize>::new(), HashMap::new());
+    let mut set = HashMap::<u64, (usize, &Values)>::new();
     for (number, record) in records.iter().enumerate() {
         match &record.change {
+            Change::SetValues { id, values } => drop(set.insert(*id, (number, values))),
             Change::Upsert { model_version, id, .. } => drop(upserts.insert((model_version, *id), number)),
             Change::Delete { id } => drop(deletes.insert(*id, number)),
         }
@@ -41,6 +44,13 @@ fn without_superseded(mut records: Vec<Record>) -> Vec<Record> {
         Change::Upsert { model_version, id, .. } => {
             upserts[&(&**model_version, *id)] == number
                 && deletes.get(id).is_none_or(|&deleted| deleted < number)
+        }
+        // The last setting of an item's values overrules those that name no other columns. An upsert between
+        // them changes nothing about that: it has all values of its own, for one model version.
+        Change::SetValues { id, values } => {
+            let (last, of_last) = set[id];
+            let covers = || values.iter().all(|(name, _)| of_last.iter().any(|(other, _)| other == name));
+            (last == number || !covers()) && deletes.get(id).is_none_or(|&deleted| deleted < number)
         }
         Change::Delete { id } => deletes[id] == number,
     };
@@ -56,7 +66,10 @@ fn retained(records: &[Record], Kept { bytes, age }: Kept) -> usize {
     let mut left = bytes;
     let fits = |record: &&Record| {
         let size = match &record.change {
-            Change::Upsert { model_version, embedding, .. } => 20 + model_version.len() + 4 * embedding.len(),
+            Change::Upsert { model_version, embedding, values, .. } => {
+                20 + model_version.len() + 4 * embedding.len() + bytes_of_values(values)
+            }
+            Change::SetValues { values, .. } => 24 + bytes_of_values(values),
             Change::Delete { .. } => 20,
         };
         let room = left.checked_sub(size as u64);
@@ -101,6 +114,26 @@ mod tests {
         assert_eq!((positions(&stay), dropped_to), (vec![2, 3, 4, 5, 8], None));
         let (stay, dropped_to) = compact(records(&changes), 4, NOTHING);
         assert_eq!((positions(&stay), dropped_to), (vec![5, 8], Some(4)));
+    }
+
+    #[test]
+    fn the_last_setting_of_the_same_values_stays() {
+        let set = |id, columns: &[&str]| {
+            let values = columns.iter().fold(Values::new(), |values, &name| values.with(name, 1));
+            Change::set_values(id, values)
+        };
+        let changes = [
+            set(1, &["price"]),
+            set(1, &["price", "stock"]),
+            Change::upsert("v1", 1, [1.0]),
+            set(1, &["price"]),
+            set(1, &["price"]),
+            set(2, &["price"]),
+            Change::delete(2),
+            set(2, &["price"]),
+        ];
+        // The second stays for its stock, the last of 2 for items that came after the deletion.
+        assert_eq!(positions(&compact(records(&changes), 0, NOTHING).0), [2, 3, 5, 7, 8]);
     }
 
     #[test]

@@ -5,8 +5,11 @@
 //!          length u64     checksum u64
 //! frame    mark [u8; 8]   length u32   flags u32       time u64   checksum u64     then `length` bytes of records
 //! record   position u64   kind u8      version length u8   dim u16   id u64
-//!          and for an upsert the model version and `dim` values of f32
+//!          and for an upsert the model version and `dim` values of f32,
+//!          and for an upsert with values or a setting of them their length u32 and the values (values.rs)
 //! ```
+//!
+//! The kinds are 1 upsert, 2 deletion, 3 upsert with values, 4 setting of values.
 //!
 //! All little-endian. A frame holds the changes that were made durable together. The header's length is that
 //! of the file when it was written anew: so much of it was on disk before it had its name, and no crash tears
@@ -18,7 +21,9 @@ use std::path::Path;
 use bytemuck::{Pod, Zeroable};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::live::change::{Change, MAX_POSITION, Numbering, seconds};
+use super::values::{read_values, write_values};
+use crate::columns::Values;
+use crate::live::change::{Change, MAX_POSITION, Numbering, bytes_of_values, seconds};
 use crate::vectors::problem_with;
 use crate::{Error, Result};
 
@@ -126,12 +131,21 @@ pub(super) fn frame_of<'a>(
     for (position, change) in changes {
         bytes.extend(position.to_le_bytes());
         match change {
-            Change::Upsert { model_version, id, embedding } => {
-                bytes.extend([1, model_version.len() as u8]);
+            Change::Upsert { model_version, id, embedding, values } => {
+                let kind = if values.is_empty() { 1 } else { 3 };
+                bytes.extend([kind, model_version.len() as u8]);
                 bytes.extend((embedding.len() as u16).to_le_bytes());
                 bytes.extend(id.to_le_bytes());
                 bytes.extend(model_version.as_bytes());
                 embedding.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+                if kind == 3 {
+                    add_values(values, &mut bytes);
+                }
+            }
+            Change::SetValues { id, values } => {
+                bytes.extend([4, 0, 0, 0]);
+                bytes.extend(id.to_le_bytes());
+                add_values(values, &mut bytes);
             }
             Change::Delete { id } => {
                 bytes.extend([2, 0, 0, 0]);
@@ -145,6 +159,11 @@ pub(super) fn frame_of<'a>(
     let checksum = sum(&bytes[..FRAME - 8], &bytes[FRAME..]);
     bytes[FRAME - 8..FRAME].copy_from_slice(&checksum.to_le_bytes());
     bytes
+}
+
+fn add_values(values: &Values, bytes: &mut Vec<u8>) {
+    bytes.extend((bytes_of_values(values) as u32).to_le_bytes());
+    write_values(values, bytes);
 }
 
 fn sum(frame: &[u8], payload: &[u8]) -> u64 {
@@ -271,20 +290,27 @@ fn read_records(mut bytes: &[u8], time: u64, records: &mut Vec<Record>) -> Optio
         let &[kind, version, dim @ ..] = bytes.split_off(..4)?.as_array::<4>()?;
         let id = u64::from_le_bytes(*bytes.split_off(..8)?.as_array()?);
         let change = match kind {
-            1 => {
+            1 | 3 => {
                 let model_version = str::from_utf8(bytes.split_off(..version.into())?).ok()?.to_owned();
                 let values = bytes.split_off(..4 * usize::from(u16::from_le_bytes(dim)))?;
                 let values = values.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
                 let embedding =
                     Some(values.collect()).filter(|values: &Vec<f32>| problem_with(values).is_none())?;
-                Change::Upsert { model_version, id, embedding }
+                let values = if kind == 3 { take_values(&mut bytes)? } else { Values::new() };
+                Change::Upsert { model_version, id, embedding, values }
             }
             2 => Change::Delete { id },
+            4 => Change::SetValues { id, values: take_values(&mut bytes)? },
             _ => return None,
         };
         records.push(Record { position, time, change });
     }
     Some(())
+}
+
+fn take_values(bytes: &mut &[u8]) -> Option<Values> {
+    let length = u32::from_le_bytes(*bytes.split_off(..4)?.as_array()?) as usize;
+    read_values(bytes.split_off(..length)?)
 }
 
 #[cfg(test)]

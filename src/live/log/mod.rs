@@ -10,6 +10,7 @@
 
 mod compaction;
 mod format;
+mod values;
 
 use std::fs::{self, File, TryLockError};
 use std::io;

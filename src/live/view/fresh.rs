@@ -1,8 +1,10 @@
 //! Which fresh items a request may see.
 
 use super::View;
-use crate::columns::{Filter, Values};
+use crate::columns::Filter;
 use crate::index::{Dropped, Items, Reason, Shown};
+use crate::live::change::seconds;
+use crate::live::overlay::Known;
 
 /// Decides of fresh items whether a request may see them.
 pub(super) struct FreshGate<'a> {
@@ -11,6 +13,8 @@ pub(super) struct FreshGate<'a> {
     /// The fresh items among those named by id, ascending.
     denied: Vec<u64>,
     allowed: Vec<u64>,
+    /// The second since 1970 that decides what has expired; `None` where nothing expires.
+    now: Option<i64>,
 }
 
 impl View {
@@ -24,33 +28,46 @@ impl View {
             }
             _ => Vec::new(),
         };
-        FreshGate { view: self, shown: *shown, denied: fresh(shown.deny), allowed: fresh(shown.allow) }
+        let now = self.held.index.columns().expire().then(|| shown.now.unwrap_or_else(|| seconds() as i64));
+        FreshGate { view: self, shown: *shown, denied: fresh(shown.deny), allowed: fresh(shown.allow), now }
     }
 }
 
 impl FreshGate<'_> {
     /// Why an item may not be seen, if it may not.
-    pub fn verdict(&self, id: u64) -> Option<Reason> {
+    fn verdict(&self, id: u64, known: &Known) -> Option<Reason> {
+        if self.now.is_some_and(|now| known.has_expired(now)) {
+            return Some(Reason::Expired);
+        }
         if self.shown.deny.is_some_and(|items| self.names(items, &self.denied, id)) {
             return Some(Reason::Denied);
         }
-        let filtered = self.shown.filter.is_some_and(|filter| !self.keeps(filter, id))
+        let filtered = self.shown.filter.is_some_and(|filter| !filter.accepts(&known.values))
             || self.shown.allow.is_some_and(|items| !self.names(items, &self.allowed, id));
         filtered.then_some(Reason::Filtered)
     }
 
-    pub fn passes(&self, id: u64) -> bool {
-        self.verdict(id).is_none()
+    pub fn passes(&self, id: u64, known: &Known) -> bool {
+        self.verdict(id, known).is_none()
+    }
+
+    /// The same of an item whose id alone is at hand, which costs a look-up.
+    pub fn passes_id(&self, id: u64) -> bool {
+        self.verdict_of_id(id).is_none()
+    }
+
+    fn verdict_of_id(&self, id: u64) -> Option<Reason> {
+        self.view.overlay.known(id).and_then(|known| self.verdict(id, known))
     }
 
     /// Counts a verdict; whether it lets the item pass.
     pub fn note(&self, id: u64, dropped: &mut Dropped) -> bool {
-        dropped.note(self.verdict(id))
+        dropped.note(self.verdict_of_id(id))
     }
 
-    /// Whether a filter keeps an item. Nothing is known of fresh items beside their embeddings.
-    pub fn keeps(&self, filter: &Filter, _id: u64) -> bool {
-        filter.accepts(&Values::new())
+    /// Whether a filter keeps an item.
+    pub fn keeps(&self, filter: &Filter, id: u64) -> bool {
+        self.view.overlay.known(id).is_some_and(|known| filter.accepts(&known.values))
     }
 
     fn names(&self, items: Items<'_>, by_id: &[u64], id: u64) -> bool {

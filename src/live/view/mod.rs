@@ -16,7 +16,7 @@ use fresh::FreshGate;
 use super::catalog::Generation;
 use super::overlay::{Overlay, Said};
 use crate::top::{TopK, keep_best};
-use crate::{Found, Hit, Index, Result, SearchOptions};
+use crate::{Found, Hit, Index, Result, SearchOptions, Values};
 
 /// A generation with the fresh items laid over it, as they were when it was asked for.
 ///
@@ -75,6 +75,27 @@ impl View {
             Said::Deleted => None,
             Said::Nothing => self.held.index.get(id),
         }
+    }
+
+    /// The values of an item, all columns of the generation named; `None` if there is no such item. A fresh
+    /// item has those that it was upserted with or that were set since, as far as the generation has such
+    /// columns; the others are null.
+    pub fn values(&self, id: u64) -> Option<Values> {
+        match self.overlay.find(id) {
+            Said::Present(..) => self.overlay.known(id).map(|known| known.values.clone()),
+            Said::Deleted => None,
+            Said::Nothing => self.held.index.values(id),
+        }
+    }
+
+    /// How many items have expired at a second since 1970, fresh ones included.
+    pub(super) fn expired(&self, now: i64) -> usize {
+        let columns = self.held.index.columns();
+        let mut hidden = Vec::new();
+        self.overlay.hidden_rows(&mut hidden);
+        let hidden = hidden.into_iter().filter(|&row| columns.has_expired(row, now)).count();
+        let fresh = self.overlay.present().filter(|(_, known)| known.has_expired(now)).count();
+        columns.expired(now).len() - hidden + fresh
     }
 
     /// Whether there is such an item.
@@ -154,10 +175,10 @@ impl View {
         let present = overlay.items - overlay.deleted;
         if present > 0 {
             let mut top = TopK::new(k.min(present), std::mem::take(&mut workspace.hits));
-            overlay.search(&workspace.user, |id| fresh.passes(id), &mut top);
+            overlay.search(&workspace.user, |id, known| fresh.passes(id, known), &mut top);
             workspace.hits = top.into_sorted();
             found.hits.extend_from_slice(&workspace.hits);
-            found.matching += overlay.iter().filter(|item| fresh.passes(item.0)).count();
+            found.matching += overlay.present().filter(|(id, known)| fresh.passes(*id, known)).count();
         }
         self.held.put_back(workspace);
         keep_best(&mut found.hits, k, Hit::order);

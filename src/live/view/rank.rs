@@ -172,7 +172,7 @@ impl View {
         let workspace = self.held.workspace_for(user)?;
         let gate = self.fresh_gate(&options.shown);
         self.score_fresh(&workspace.user, candidates, |place, said| match said {
-            Some(Fresh::Score(score)) if gate.passes(candidates[place]) => scores[place] = score,
+            Some(Fresh::Score(score)) if gate.passes_id(candidates[place]) => scores[place] = score,
             Some(_) => scores[place] = f32::NAN,
             None => {}
         });
