@@ -41,6 +41,24 @@
 // such column, and every query heeds it.
 #define ITEMDEX_COLUMN_EXPIRES 4
 
+// No value: what is not known.
+#define ITEMDEX_VALUE_NULL 0
+
+// Tags that are texts.
+#define ITEMDEX_VALUE_TEXTS 1
+
+// Tags that are numbers.
+#define ITEMDEX_VALUE_IDS 2
+
+// A whole number, or the second of an expiry.
+#define ITEMDEX_VALUE_INTEGER 3
+
+// A number that need not be whole.
+#define ITEMDEX_VALUE_REAL 4
+
+// True or false.
+#define ITEMDEX_VALUE_FLAG 5
+
 // A change is on disk before the call returns. Changes made at once share a sync.
 #define ITEMDEX_SYNC_ALWAYS 0
 
@@ -55,6 +73,9 @@
 
 // Takes an item out of every model version.
 #define ITEMDEX_DELETE 2
+
+// Replaces values of an item, in every model version that has it.
+#define ITEMDEX_SET_VALUES 3
 
 // Rows of 8 bits beside those of 32: a quarter more bytes, and faster searches.
 #define ITEMDEX_QUANTIZE_I8 1
@@ -211,11 +232,33 @@ typedef struct itemdex_live_options {
   uint32_t reserved;
 } itemdex_live_options;
 
+// What a fresh item has in one column.
+typedef struct itemdex_value {
+  // sizeof(itemdex_value)
+  size_t size;
+  // The column's name.
+  const char *column;
+  // ITEMDEX_VALUE_...
+  uint32_t kind;
+  // Of ITEMDEX_VALUE_FLAG: 0 for false.
+  uint32_t flag;
+  // Of ITEMDEX_VALUE_TEXTS: count tags.
+  const char *const *texts;
+  // Of ITEMDEX_VALUE_IDS: count tags.
+  const uint64_t *ids;
+  // How many tags there are.
+  size_t count;
+  // Of ITEMDEX_VALUE_INTEGER.
+  int64_t integer;
+  // Of ITEMDEX_VALUE_REAL.
+  double real;
+} itemdex_value;
+
 // A change to the items.
 typedef struct itemdex_change {
   // sizeof(itemdex_change)
   size_t size;
-  // ITEMDEX_UPSERT or ITEMDEX_DELETE
+  // ITEMDEX_UPSERT, ITEMDEX_DELETE or ITEMDEX_SET_VALUES
   uint32_t kind;
   // Leave it 0.
   uint32_t reserved;
@@ -229,6 +272,11 @@ typedef struct itemdex_change {
   const float *embedding;
   // How many values the embedding has.
   size_t dim;
+  // Of an upsert and of ITEMDEX_SET_VALUES: the item's values in columns, all of the same size. After an
+  // upsert, columns that are not named are null; ITEMDEX_SET_VALUES leaves them as they are.
+  const struct itemdex_value *values;
+  // How many there are.
+  size_t value_count;
 } itemdex_change;
 
 // What became of changes.
@@ -522,7 +570,8 @@ enum itemdex_status itemdex_live_for_model(const struct itemdex_live *live,
                                            struct itemdex_index **index);
 
 // Puts an item in, or a new embedding in place of an item's: every index handed out from when this returns
-// has it. For a log that numbers its changes itself.
+// has it. Its values in columns are null; itemdex_live_write takes an upsert with values. For a log that numbers
+// its changes itself.
 //
 // embedding: dim values of the model version. position: the change's position in the log; NULL where it is
 // not wanted. Any number of threads may call it at once; calls made at once share a sync of the disk.
@@ -537,8 +586,20 @@ enum itemdex_status itemdex_live_upsert(const struct itemdex_live *live,
                                         size_t dim,
                                         uint64_t *position);
 
-// Takes an item out of every model version: no index handed out from when this returns has it. An item
-// that is not there is no error. For a log that numbers its changes itself.
+// Replaces values of an item, in every model version that has it: its price, or whether it is in stock. Columns
+// that are not named stay as they are. An item that is not there is no error. For a log that numbers its changes
+// itself.
+//
+// values: value_count of them, all of the same size. position and errors: as in itemdex_live_upsert. Any number
+// of threads may call it at once.
+enum itemdex_status itemdex_live_set_values(const struct itemdex_live *live,
+                                            uint64_t id,
+                                            const struct itemdex_value *values,
+                                            size_t value_count,
+                                            uint64_t *position);
+
+// Takes an item out of every model version: no index handed out from when this returns has it. An item that
+// is not there is no error. For a log that numbers its changes itself.
 //
 // position and errors: as in itemdex_live_upsert. Any number of threads may call it at once.
 enum itemdex_status itemdex_live_delete(const struct itemdex_live *live,
@@ -996,7 +1057,8 @@ enum itemdex_status itemdex_live_for_model(const struct itemdex_live *live,
                                            struct itemdex_index **index);
 
 // Puts an item in, or a new embedding in place of an item's: every index handed out from when this returns
-// has it. For a log that numbers its changes itself.
+// has it. Its values in columns are null; itemdex_live_write takes an upsert with values. For a log that numbers
+// its changes itself.
 //
 // embedding: dim values of the model version. position: the change's position in the log; NULL where it is
 // not wanted. Any number of threads may call it at once; calls made at once share a sync of the disk.
@@ -1011,8 +1073,20 @@ enum itemdex_status itemdex_live_upsert(const struct itemdex_live *live,
                                         size_t dim,
                                         uint64_t *position);
 
-// Takes an item out of every model version: no index handed out from when this returns has it. An item
-// that is not there is no error. For a log that numbers its changes itself.
+// Replaces values of an item, in every model version that has it: its price, or whether it is in stock. Columns
+// that are not named stay as they are. An item that is not there is no error. For a log that numbers its changes
+// itself.
+//
+// values: value_count of them, all of the same size. position and errors: as in itemdex_live_upsert. Any number
+// of threads may call it at once.
+enum itemdex_status itemdex_live_set_values(const struct itemdex_live *live,
+                                            uint64_t id,
+                                            const struct itemdex_value *values,
+                                            size_t value_count,
+                                            uint64_t *position);
+
+// Takes an item out of every model version: no index handed out from when this returns has it. An item that
+// is not there is no error. For a log that numbers its changes itself.
 //
 // position and errors: as in itemdex_live_upsert. Any number of threads may call it at once.
 enum itemdex_status itemdex_live_delete(const struct itemdex_live *live,

@@ -126,9 +126,64 @@ inline itemdex_channel channel(Slice<std::uint64_t> ids, std::size_t at_least = 
     return made;
 }
 
-/// A change that puts an item in. The text and the embedding have to stay until it is written.
+/// What an item has in a column: a number that need not be whole, a whole number, true or false, or tags. The name of
+/// the column and the tags have to stay until the change is written.
+inline itemdex_value value(const char *column, double real) {
+    Sized<itemdex_value> made;
+    made.column = column;
+    made.kind = ITEMDEX_VALUE_REAL;
+    made.real = real;
+    return made;
+}
+
+inline itemdex_value value(const char *column, std::int64_t integer) {
+    Sized<itemdex_value> made;
+    made.column = column;
+    made.kind = ITEMDEX_VALUE_INTEGER;
+    made.integer = integer;
+    return made;
+}
+
+inline itemdex_value value(const char *column, bool flag) {
+    Sized<itemdex_value> made;
+    made.column = column;
+    made.kind = ITEMDEX_VALUE_FLAG;
+    made.flag = flag;
+    return made;
+}
+
+inline itemdex_value value(const char *column, Slice<std::uint64_t> ids) {
+    Sized<itemdex_value> made;
+    made.column = column;
+    made.kind = ITEMDEX_VALUE_IDS;
+    made.ids = ids.data();
+    made.count = ids.size();
+    return made;
+}
+
+inline itemdex_value value(const char *column, Slice<const char *> texts) {
+    Sized<itemdex_value> made;
+    made.column = column;
+    made.kind = ITEMDEX_VALUE_TEXTS;
+    made.texts = texts.data();
+    made.count = texts.size();
+    return made;
+}
+
+/// A change that replaces values of an item. The values have to stay until it is written.
+inline itemdex_change new_values(std::uint64_t id, Slice<itemdex_value> values, std::uint64_t position = 0) {
+    Sized<itemdex_change> made;
+    made.kind = ITEMDEX_SET_VALUES;
+    made.id = id;
+    made.position = position;
+    made.values = values.data();
+    made.value_count = values.size();
+    return made;
+}
+
+/// A change that puts an item in. The text, the embedding and the values have to stay until it is written.
 inline itemdex_change upsert(const char *model_version, std::uint64_t id, Slice<float> embedding,
-                             std::uint64_t position = 0) {
+                             Slice<itemdex_value> values = {}, std::uint64_t position = 0) {
     Sized<itemdex_change> made;
     made.kind = ITEMDEX_UPSERT;
     made.id = id;
@@ -136,6 +191,8 @@ inline itemdex_change upsert(const char *model_version, std::uint64_t id, Slice<
     made.model_version = model_version;
     made.embedding = embedding.data();
     made.dim = embedding.size();
+    made.values = values.data();
+    made.value_count = values.size();
     return made;
 }
 
@@ -425,6 +482,13 @@ public:
     std::uint64_t upsert(const std::string &model_version, std::uint64_t id, Slice<float> embedding) {
         std::uint64_t position = 0;
         check(itemdex_live_upsert(get(), model_version.c_str(), id, embedding.data(), embedding.size(), &position));
+        return position;
+    }
+
+    /// Replaces values of an item, and returns the change's position in the log.
+    std::uint64_t set_values(std::uint64_t id, Slice<itemdex_value> values) {
+        std::uint64_t position = 0;
+        check(itemdex_live_set_values(get(), id, values.data(), values.size(), &position));
         return position;
     }
 

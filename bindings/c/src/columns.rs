@@ -1,11 +1,11 @@
-//! Columns to build into an index.
+//! Columns to build into an index, and the values of fresh items.
 
 use std::ffi::c_char;
 
-use itemdex::{ColumnKind, Value};
+use itemdex::{ColumnKind, Values};
 
 use crate::border::{Failure, Result, text, values};
-use crate::growing::Growing;
+use crate::growing::{Growing, read_all};
 
 /// Tags, one or many an item: all texts or all ids.
 pub const ITEMDEX_COLUMN_TAG: u32 = 1;
@@ -94,16 +94,16 @@ impl Column {
             None => row..row + 1,
         };
         let value = |row: usize| match (present.is_none_or(|present| present[row] != 0), &array) {
-            (false, _) => Ok(Value::Null),
+            (false, _) => Ok(itemdex::Value::Null),
             (true, Array::Texts(texts)) => {
                 // SAFETY: as the caller promised.
                 let tag = |&tag: &*const c_char| unsafe { text(tag, "texts") }.map(str::to_owned);
-                texts[tags(row)].iter().map(tag).collect::<Result<_>>().map(Value::Tags)
+                texts[tags(row)].iter().map(tag).collect::<Result<_>>().map(itemdex::Value::Tags)
             }
-            (true, Array::Ids(ids)) => Ok(Value::Ids(ids[tags(row)].to_vec())),
-            (true, Array::Integers(integers)) => Ok(Value::Integer(integers[row])),
-            (true, Array::Reals(reals)) => Ok(Value::Real(reals[row])),
-            (true, Array::Flags(flags)) => Ok(Value::Flag(flags[row] != 0)),
+            (true, Array::Ids(ids)) => Ok(itemdex::Value::Ids(ids[tags(row)].to_vec())),
+            (true, Array::Integers(integers)) => Ok(itemdex::Value::Integer(integers[row])),
+            (true, Array::Reals(reals)) => Ok(itemdex::Value::Real(reals[row])),
+            (true, Array::Flags(flags)) => Ok(itemdex::Value::Flag(flags[row] != 0)),
         };
         let mut failed = None;
         let read = (0..rows).map_while(|row| value(row).map_err(|failure| failed = Some(failure)).ok());
@@ -141,4 +141,86 @@ impl Column {
             }
         }
     }
+}
+
+/// No value: what is not known.
+pub const ITEMDEX_VALUE_NULL: u32 = 0;
+/// Tags that are texts.
+pub const ITEMDEX_VALUE_TEXTS: u32 = 1;
+/// Tags that are numbers.
+pub const ITEMDEX_VALUE_IDS: u32 = 2;
+/// A whole number, or the second of an expiry.
+pub const ITEMDEX_VALUE_INTEGER: u32 = 3;
+/// A number that need not be whole.
+pub const ITEMDEX_VALUE_REAL: u32 = 4;
+/// True or false.
+pub const ITEMDEX_VALUE_FLAG: u32 = 5;
+
+/// What a fresh item has in one column.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Value {
+    /// sizeof(itemdex_value)
+    size: usize,
+    /// The column's name.
+    column: *const c_char,
+    /// ITEMDEX_VALUE_...
+    kind: u32,
+    /// Of ITEMDEX_VALUE_FLAG: 0 for false.
+    flag: u32,
+    /// Of ITEMDEX_VALUE_TEXTS: count tags.
+    texts: *const *const c_char,
+    /// Of ITEMDEX_VALUE_IDS: count tags.
+    ids: *const u64,
+    /// How many tags there are.
+    count: usize,
+    /// Of ITEMDEX_VALUE_INTEGER.
+    integer: i64,
+    /// Of ITEMDEX_VALUE_REAL.
+    real: f64,
+}
+
+// SAFETY: repr(C), the size first, integers, floats and pointers.
+unsafe impl Growing for Value {
+    const NAME: &str = "itemdex_value";
+    const FIRST: usize = 64;
+}
+
+impl Value {
+    /// # Safety
+    /// The tags are NULL or as the header says.
+    unsafe fn for_library(self) -> Result<itemdex::Value> {
+        // SAFETY: as the caller promised.
+        unsafe {
+            match self.kind {
+                ITEMDEX_VALUE_NULL => Ok(itemdex::Value::Null),
+                ITEMDEX_VALUE_TEXTS => {
+                    let texts = values(self.texts, self.count, "texts")?.iter();
+                    let tags = texts.map(|&tag| text(tag, "texts").map(str::to_owned));
+                    tags.collect::<Result<_>>().map(itemdex::Value::Tags)
+                }
+                ITEMDEX_VALUE_IDS => Ok(itemdex::Value::Ids(values(self.ids, self.count, "ids")?.to_vec())),
+                ITEMDEX_VALUE_INTEGER => Ok(itemdex::Value::Integer(self.integer)),
+                ITEMDEX_VALUE_REAL => Ok(itemdex::Value::Real(self.real)),
+                ITEMDEX_VALUE_FLAG => Ok(itemdex::Value::Flag(self.flag != 0)),
+                other => Err(Failure::option("kind", format!("{other} is no ITEMDEX_VALUE_..."))),
+            }
+        }
+    }
+}
+
+/// The values of an item.
+///
+/// # Safety
+/// The pointer is NULL, not aligned, or points to `count` values, which are as the header says.
+pub(crate) unsafe fn item_values(pointer: *const Value, count: usize) -> Result<Values> {
+    let mut read = Values::new();
+    // SAFETY: as the caller promised.
+    for value in unsafe { read_all(pointer, count, "values") }? {
+        let value: Value = value?;
+        // SAFETY: as the caller promised.
+        let (column, value) = unsafe { (text(value.column, "column")?, value.for_library()?) };
+        read.set(column, value);
+    }
+    Ok(read)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use itemdex::live::{self, Batch, SyncPolicy};
 
 use crate::border::{Failure, Place, Result, call, optional_text, shared, text, values, write_text};
+use crate::columns::{Value, item_values};
 use crate::growing::{Growing, Written, read_all, read_or_default};
 use crate::index::{Index, Source};
 use crate::status::Status;
@@ -103,6 +104,8 @@ impl LiveOptions {
 pub const ITEMDEX_UPSERT: u32 = 1;
 /// Takes an item out of every model version.
 pub const ITEMDEX_DELETE: u32 = 2;
+/// Replaces values of an item, in every model version that has it.
+pub const ITEMDEX_SET_VALUES: u32 = 3;
 
 /// A change to the items.
 #[repr(C)]
@@ -110,7 +113,7 @@ pub const ITEMDEX_DELETE: u32 = 2;
 pub struct Change {
     /// sizeof(itemdex_change)
     size: usize,
-    /// ITEMDEX_UPSERT or ITEMDEX_DELETE
+    /// ITEMDEX_UPSERT, ITEMDEX_DELETE or ITEMDEX_SET_VALUES
     kind: u32,
     /// Leave it 0.
     reserved: u32,
@@ -124,18 +127,25 @@ pub struct Change {
     embedding: *const f32,
     /// How many values the embedding has.
     dim: usize,
+    /// Of an upsert and of ITEMDEX_SET_VALUES: the item's values in columns, all of the same size. After an
+    /// upsert, columns that are not named are null; ITEMDEX_SET_VALUES leaves them as they are.
+    values: *const Value,
+    /// How many there are.
+    value_count: usize,
 }
 
 // SAFETY: repr(C), the size first, integers and pointers.
 unsafe impl Growing for Change {
     const NAME: &str = "itemdex_change";
-    const FIRST: usize = 56;
+    const FIRST: usize = 72;
 }
 
 impl Change {
     /// # Safety
     /// The texts and arrays are NULL or as the header says.
     unsafe fn for_library(self) -> Result<live::Change> {
+        // SAFETY: as the caller promised.
+        let of_columns = || unsafe { item_values(self.values, self.value_count) };
         match self.kind {
             ITEMDEX_UPSERT => {
                 // SAFETY: as the caller promised.
@@ -145,12 +155,11 @@ impl Change {
                         values(self.embedding, self.dim, "embedding")?,
                     )
                 };
-                Ok(live::Change::upsert(version, self.id, embedding))
+                Ok(live::Change::upsert(version, self.id, embedding).with_values(of_columns()?))
             }
             ITEMDEX_DELETE => Ok(live::Change::delete(self.id)),
-            other => {
-                Err(Failure::option("kind", format!("{other} is neither ITEMDEX_UPSERT nor ITEMDEX_DELETE")))
-            }
+            ITEMDEX_SET_VALUES => Ok(live::Change::set_values(self.id, of_columns()?)),
+            other => Err(Failure::option("kind", format!("there is no kind {other} of a change"))),
         }
     }
 }
@@ -256,7 +265,8 @@ pub unsafe extern "C" fn itemdex_live_for_model(
 }
 
 /// Puts an item in, or a new embedding in place of an item's: every index handed out from when this returns
-/// has it. For a log that numbers its changes itself.
+/// has it. Its values in columns are null; itemdex_live_write takes an upsert with values. For a log that numbers
+/// its changes itself.
 ///
 /// embedding: dim values of the model version. position: the change's position in the log; NULL where it is
 /// not wanted. Any number of threads may call it at once; calls made at once share a sync of the disk.
@@ -291,8 +301,35 @@ pub unsafe extern "C" fn itemdex_live_upsert(
     })
 }
 
-/// Takes an item out of every model version: no index handed out from when this returns has it. An item
-/// that is not there is no error. For a log that numbers its changes itself.
+/// Replaces values of an item, in every model version that has it: its price, or whether it is in stock. Columns
+/// that are not named stay as they are. An item that is not there is no error. For a log that numbers its changes
+/// itself.
+///
+/// values: value_count of them, all of the same size. position and errors: as in itemdex_live_upsert. Any number
+/// of threads may call it at once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn itemdex_live_set_values(
+    live: *const LiveIndex,
+    id: u64,
+    values: *const Value,
+    value_count: usize,
+    position: *mut u64,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller keeps the rules of the header.
+        let (live, values, position) = unsafe {
+            (shared(live, "live")?, item_values(values, value_count)?, Place::optional(position, "position")?)
+        };
+        let logged = live.0.set_values(id, values)?;
+        if let Some(position) = position {
+            position.write(logged);
+        }
+        Ok(())
+    })
+}
+
+/// Takes an item out of every model version: no index handed out from when this returns has it. An item that
+/// is not there is no error. For a log that numbers its changes itself.
 ///
 /// position and errors: as in itemdex_live_upsert. Any number of threads may call it at once.
 #[unsafe(no_mangle)]

@@ -693,6 +693,61 @@ static void live(void) {
     itemdex_live_close(live);
 }
 
+/* Values of fresh items, and of items that the generation has. */
+static void fresh_values(void) {
+    itemdex_live *live;
+    OK(itemdex_publish(in_folder("with_values"), in_folder("columns.itemdex"), NULL, NULL));
+    itemdex_live_options options = {.size = sizeof options, .log = in_folder("values.log")};
+    OK(itemdex_live_open(in_folder("with_values"), &options, &live));
+    const char *regions[] = {"FR", "BE"};
+    uint64_t authors[] = {77};
+    itemdex_value values[] = {
+        {.size = sizeof *values, .column = "region", .kind = ITEMDEX_VALUE_TEXTS, .texts = regions, .count = 2},
+        {.size = sizeof *values, .column = "author", .kind = ITEMDEX_VALUE_IDS, .ids = authors, .count = 1},
+        {.size = sizeof *values, .column = "price", .kind = ITEMDEX_VALUE_INTEGER, .integer = 9000},
+        {.size = sizeof *values, .column = "weight", .kind = ITEMDEX_VALUE_REAL, .real = 1.5},
+        {.size = sizeof *values, .column = "new", .kind = ITEMDEX_VALUE_FLAG, .flag = 1},
+        {.size = sizeof *values, .column = "until", .kind = ITEMDEX_VALUE_NULL},
+    };
+    itemdex_change change = {.size = sizeof change, .kind = ITEMDEX_UPSERT, .id = 1, .model_version = "v1"};
+    change.embedding = USER, change.dim = DIM, change.values = values, change.value_count = 6;
+    OK(itemdex_live_write(live, &change, 1, NULL));
+    uint64_t position = 0;
+    OK(itemdex_live_set_values(live, ids[500], values, 1, &position));
+    CHECK(position == 2);
+    change = (itemdex_change){.size = sizeof change, .kind = ITEMDEX_SET_VALUES, .id = ids[501], .values = values, .value_count = 3};
+    OK(itemdex_live_write(live, &change, 1, NULL));
+
+    itemdex_index *index;
+    itemdex_filter *filter;
+    OK(itemdex_live_current(live, &index));
+    OK(itemdex_filter_make(index, "region any (\"FR\") and price < 8000", NULL, 0, &filter));
+    itemdex_shown shown = {.size = sizeof shown, .filter = filter};
+    itemdex_search_options options_shown = {.size = sizeof options_shown, .shown = &shown};
+    uint64_t found[K];
+    itemdex_answer answer = {.size = sizeof answer};
+    OK(itemdex_search(index, USER, DIM, K, &options_shown, found, NULL, &answer));
+    CHECK(answer.count == 1 && found[0] == ids[500]);
+    itemdex_filter_close(filter);
+    OK(itemdex_filter_make(index, "region any (\"FR\") and price = 9000", NULL, 0, &filter));
+    shown.filter = filter;
+    OK(itemdex_search(index, USER, DIM, K, &options_shown, found, NULL, &answer));
+    CHECK(answer.count == 2 && found[0] == 1 && found[1] == ids[501]);
+    itemdex_filter_close(filter);
+    itemdex_close(index);
+
+    INVALID("live", itemdex_live_set_values(NULL, 1, values, 1, NULL));
+    INVALID("values", itemdex_live_set_values(live, 1, NULL, 1, NULL));
+    values[0].kind = 9;
+    FAILS(ITEMDEX_BAD_OPTION, "kind", itemdex_live_set_values(live, 1, values, 1, NULL));
+    values[0].kind = ITEMDEX_VALUE_TEXTS;
+    regions[1] = NULL;
+    INVALID("texts", itemdex_live_set_values(live, 1, values, 1, NULL));
+    values[0].column = NULL;
+    INVALID("column", itemdex_live_set_values(live, 1, values, 1, NULL));
+    itemdex_live_close(live);
+}
+
 int main(int count, char **arguments) {
     CHECK(count == 2);
     snprintf(folder, sizeof folder, "%s", arguments[1]);
@@ -710,6 +765,7 @@ int main(int count, char **arguments) {
     itemdex_close(index);
     publish();
     live();
+    fresh_values();
     puts("every call did what it should");
     return 0;
 }

@@ -121,6 +121,14 @@ int main(int count, char **arguments) {
         const std::vector<itemdex_change> changes = {itemdex::upsert("v1", 8888, user), itemdex::removal(7777)};
         CHECK(live.write(changes).applied == 2);
         CHECK(!live.current().contains(7777) && live.current().contains(8888));
+        const std::vector<itemdex_value> values = {itemdex::value("price", std::int64_t{5000})};
+        live.set_values(8888, values);
+        const itemdex::Index now = live.current();
+        const itemdex::Filter dear = now.filter("price > 4000");
+        shown = itemdex::Shown();
+        shown.filter = dear.get();
+        exact.shown = &shown;
+        CHECK(now.search(user, 10, exact).ids == std::vector<std::uint64_t>{8888});
         fails(ITEMDEX_UNKNOWN_MODEL, [&] { live.for_model("v2"); });
         CHECK(!live.refresh());
         CHECK(live.status().find("\"fresh\":2") != std::string::npos);
