@@ -52,7 +52,6 @@ fn a_warm_build_finds_as_much_as_a_cold_one() {
     let cold = build_with(&builder().augmentation(report.augmentation), &tomorrow);
     let users = users(200, DIM, 5);
     let [warm, cold] = [&warm, &cold].map(|built| found_of_10(built, &tomorrow, &users, 40));
-    eprintln!("warm {warm} cold {cold}");
     assert!(warm + 20 >= cold, "{warm} of 2,000 by the warm build, {cold} by the cold one");
 }
 

@@ -136,12 +136,12 @@ mod tests {
         users.iter().map(found).sum()
     }
 
-    /// Repair in the space of the graph, as it once was, took the links that walks follow.
-    #[test]
-    fn links_to_secluded_rows_cost_no_recall_where_repair_in_their_space_did() {
+    /// What walks find before rows are linked in, after secluded rows are, and after repair in the space of the
+    /// graph alone; and how many rows were secluded and how many were left to repair then.
+    fn compare(augmentation: f32, m: usize, spread: f32) -> ([usize; 3], [usize; 2]) {
         let values: Vec<f32> = (0..ROWS as u64)
             .flat_map(|row| {
-                let norm = (0.25 * normal([row, 5000])).exp();
+                let norm = (spread * normal([row, 5000])).exp();
                 direction(row).into_iter().map(move |value| value * norm)
             })
             .collect();
@@ -150,9 +150,9 @@ mod tests {
         let norms: Vec<f32> =
             values.chunks_exact(DIM).map(|row| row.iter().map(|value| value * value).sum()).collect();
         let members: Vec<u32> = (0..ROWS as u32).collect();
-        let parameters = Parameters { m: 6, ef_construction: 80, threads: 1 };
+        let parameters = Parameters { m, ef_construction: 80, threads: 1 };
         let watch = Watch::new(None, None);
-        let space = Augmented::new(rows, None, &norms, 0.1);
+        let space = Augmented::new(rows, None, &norms, augmentation);
         let bare = native::build(&space, &members, None, &parameters, &watch).unwrap();
         let copy = || OwnedGraph {
             base: bare.base.clone(),
@@ -160,19 +160,21 @@ mod tests {
             layer_nodes: bare.layer_nodes.clone(),
             ..bare
         };
-
-        let mut as_before = copy();
-        let repaired = connect(&mut as_before, &space, &watch).unwrap();
+        let mut repaired = copy();
+        connect(&mut repaired, &space, &watch).unwrap();
         let space = space.at(1.0);
         let mut graph = copy();
         let secluded = link(&mut graph, &space, &members, 1, &watch).unwrap();
         let linked = connect(&mut graph, &space, &watch).unwrap();
         graph.view().verify().unwrap();
+        ([&bare, &graph, &repaired].map(|graph| found(graph, rows, &users)), [secluded, linked])
+    }
 
-        let [bare, before, now] = [&bare, &as_before, &graph].map(|graph| found(graph, rows, &users));
-        eprintln!(
-            "repaired {repaired} secluded {secluded} linked {linked} bare {bare} before {before} now {now} of {}",
-            users.len() * K
-        );
+    #[test]
+    fn links_to_secluded_rows_cost_no_recall_and_leave_little_to_repair() {
+        let ([bare, now, _], [secluded, linked]) = compare(0.1, 6, 0.25);
+        assert!(secluded > ROWS / 20, "{secluded} secluded");
+        assert!(now + 20 >= bare, "{now} of {} found, {bare} before", 200 * K);
+        assert!(linked < ROWS / 100, "{linked} left to repair");
     }
 }
