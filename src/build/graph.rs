@@ -1,5 +1,6 @@
 //! The graph of an index: its space, its links, and what was measured of it.
 
+use super::grow::{Grown, grow};
 use super::measure::{self, GroundTruth};
 use super::previous::{Previous, Start};
 use super::space::{self, Choice, Trial};
@@ -8,13 +9,14 @@ use crate::Result;
 use crate::calibration::Calibration;
 #[cfg(feature = "hnsw_rs")]
 use crate::graph::hnsw_rs;
-use crate::graph::repair::{Copies, connect};
-use crate::graph::seeds::Seeds;
-use crate::graph::{OwnedGraph, Parameters, native, secluded, users};
+use crate::graph::repair::Copies;
+#[cfg(feature = "hnsw_rs")]
+use crate::graph::repair::connect;
+use crate::graph::{OwnedGraph, Parameters};
 use crate::ids::IdMap;
 use crate::index::Builder;
 use crate::progress::Watch;
-use crate::vectors::{Augmented, Quantized, QuantizedRows, Rows};
+use crate::vectors::{Augmented, QuantizedRows, Rows};
 
 /// A graph, and how it was made.
 pub(super) struct Made {
@@ -29,13 +31,6 @@ pub(super) struct Made {
     /// Rows that started with links of the previous index, and why there are none.
     pub renewed: usize,
     pub cold: Option<String>,
-}
-
-/// A graph that reaches every row.
-pub(super) struct Grown {
-    pub graph: OwnedGraph,
-    pub secluded: usize,
-    pub linked: usize,
 }
 
 impl IndexBuilder {
@@ -108,24 +103,4 @@ impl IndexBuilder {
         };
         Ok((quantized, made))
     }
-}
-
-/// The graph of the native builder over the rows of `space`, with links for `users`, in which every row is
-/// reached.
-pub(super) fn grow(
-    space: Augmented<'_>,
-    copies: &Copies,
-    seeds: Option<&Seeds<'_>>,
-    (rows, quantized, users): (Rows<'_>, Option<Quantized<'_>>, &[&[f32]]),
-    parameters: &Parameters,
-    watch: &Watch<'_>,
-) -> Result<Grown> {
-    let originals = copies.originals(rows.len() as u32);
-    let mut graph = native::build(&space, &originals, seeds, parameters, watch)?;
-    let space = space.at(1.0);
-    let secluded = secluded::link(&mut graph, &space, &originals, parameters.threads, watch)?;
-    users::link(&mut graph, rows, quantized, users, parameters.threads, watch)?;
-    copies.attach(&mut graph);
-    let linked = connect(&mut graph, &space, watch)?;
-    Ok(Grown { graph, secluded, linked })
 }

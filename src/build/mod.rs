@@ -6,6 +6,7 @@
 
 mod assemble;
 mod graph;
+mod grow;
 mod measure;
 mod order;
 mod previous;

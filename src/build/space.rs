@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::graph::{Grown, grow};
+use super::grow::{Grown, grow};
 use super::measure::{GroundTruth, Users};
 use crate::Result;
 use crate::graph::Parameters;
