@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimeUnit, UInt64Type};
 use itemdex::dump::read_column;
-use itemdex::{Column, ColumnKind, Error, Result, Value, Values};
+use itemdex::{Column, ColumnInfo, ColumnKind, Error, Result, Value, Values};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -199,6 +199,20 @@ fn as_type(array: &ArrayRef, kind: DataType) -> Result<ArrayRef> {
         true => Ok(found),
         false => Err(bad(format!("a value of type {} does not fit into {kind}", array.data_type()))),
     }
+}
+
+/// The values of an item from a dict. What kind a column has where `known` tells of it decides what a value of
+/// it is, and otherwise the value.
+pub fn values_of(values: &Bound<'_, PyMapping>, known: &[ColumnInfo]) -> PyResult<Values> {
+    let mut found = Values::new();
+    for pair in values.items()? {
+        let (name, value): (String, Bound<'_, PyAny>) = pair.extract()?;
+        let kind = known.iter().find(|column| column.name == name).map(|column| column.kind);
+        let value = value_of(&value, kind)
+            .map_err(|error| PyTypeError::new_err(format!("column {name}: {}", error.value(values.py()))))?;
+        found.set(name, value);
+    }
+    Ok(found)
 }
 
 /// The values of an item as a dict.

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use itemdex::live::{self, Applied, Batch, Change, LiveOptions, Status, SyncPolicy};
+use itemdex::{ColumnInfo, Values};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyMapping, PyTuple};
 
 use crate::answers::APPLIED;
 use crate::arrays::{Ids, Users};
 use crate::catalog::{described, seconds};
+use crate::columns::values_of;
 use crate::errors::raised;
 use crate::index::Residence;
 use crate::items::{Items, Target, one};
@@ -72,6 +74,20 @@ impl LiveIndex {
     fn live(&self) -> PyResult<Arc<live::LiveIndex>> {
         let live = self.live.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         live.clone().ok_or_else(|| PyValueError::new_err("the LiveIndex is closed"))
+    }
+
+    /// The columns of the current generation.
+    fn columns(&self) -> PyResult<Vec<ColumnInfo>> {
+        Ok(self.live()?.current().index().info().columns)
+    }
+
+    /// One dict of values by column, or a list of them.
+    fn values(&self, values: &Bound<'_, PyAny>) -> PyResult<Vec<Values>> {
+        let columns = self.columns()?;
+        match values.cast::<PyMapping>() {
+            Ok(one) => Ok(vec![values_of(one, &columns)?]),
+            Err(_) => values.try_iter()?.map(|one| values_of(one?.cast()?, &columns)).collect(),
+        }
     }
 
     fn send(&self, py: Python<'_>, batch: impl Into<Batch> + Send) -> PyResult<Applied> {
@@ -171,17 +187,21 @@ impl LiveIndex {
     ///     model_version: the version that the embeddings are of; only its generation gets them.
     ///     ids: an int, or item ids of shape (n,).
     ///     embeddings: shape (dim,) for an int, (n, dim) for n ids.
+    ///     values: for an int a dict of values by column, for n ids a list of n such dicts. A column that a
+    ///         dict does not name is null from then on, and so are all without a dict.
     ///
     /// Returns:
     ///     Applied(position, applied, already_there, retired).
+    #[pyo3(signature = (model_version, ids, embeddings, values=None))]
     fn upsert<'py>(
         &self,
         py: Python<'py>,
         model_version: &str,
         ids: &Bound<'py, PyAny>,
         embeddings: &Bound<'py, PyAny>,
+        values: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let changes: Vec<Change> = match (ids.extract::<u64>(), Users::of(embeddings)?) {
+        let mut changes: Vec<Change> = match (ids.extract::<u64>(), Users::of(embeddings)?) {
             (Ok(id), Users::One(embedding)) => vec![Change::upsert(model_version, id, embedding)],
             (_, Users::Many(embeddings)) => {
                 let ids = Ids::of(ids)?;
@@ -199,7 +219,35 @@ impl LiveIndex {
                 ));
             }
         };
+        if let Some(values) = values {
+            let values = self.values(values)?;
+            if values.len() != changes.len() {
+                let problem = format!("{} dicts of values for {} items", values.len(), changes.len());
+                return Err(PyValueError::new_err(problem));
+            }
+            changes =
+                changes.into_iter().zip(values).map(|(change, values)| change.with_values(values)).collect();
+        }
         applied(py, self.send(py, changes)?)
+    }
+
+    /// Replaces values of an item in every model version that has it, without an embedding: its price, or
+    /// whether it is in stock. Columns that are not named keep theirs. An item that is not there is no error.
+    ///
+    /// Args:
+    ///     id: the item.
+    ///     values: a dict of values by column; None is null.
+    ///
+    /// Returns:
+    ///     Applied(position, applied, already_there, retired).
+    fn set_values<'py>(
+        &self,
+        py: Python<'py>,
+        id: u64,
+        values: &Bound<'py, PyMapping>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let values = values_of(values, &self.columns()?)?;
+        applied(py, self.send(py, Change::set_values(id, values))?)
     }
 
     /// Takes items out of every model version, in one write. An item that is not there is no error.

@@ -114,6 +114,34 @@ def test_fresh_items(data, catalog, tmp_path):
         assert 9 in live.current()
 
 
+def test_values_of_fresh_items(data, tmp_path):
+    catalog = itemdex.Catalog(tmp_path / "catalog")
+    columns = {
+        "price": np.arange(len(data.items)),
+        "author": itemdex.Column(np.arange(len(data.items)), "tag"),
+        "region": ["JP"] * len(data.items),
+    }
+    catalog.publish_made(
+        lambda path: itemdex.build(data.items, out=path, model_version="v1", columns=columns)
+    )
+    user = data.users[0]
+    with itemdex.LiveIndex.open(catalog.folder, log=tmp_path / "log", sync="never") as live:
+        live.upsert("v1", 900_001, user * 100, {"price": 3, "author": 17, "region": ["JP", "US"]})
+        two = [{"price": 4, "region": "US"}, {"author": [17, 18]}]
+        live.upsert("v1", [900_002, 900_003], np.stack([user * 90, user * 80]), two)
+        view = live.current()
+        assert view.values(900_001) == {"price": 3, "author": [17], "region": ["JP", "US"]}
+        assert view.search(user, 3, filter='region = "US"').ids.tolist()[:2] == [900_001, 900_002]
+        assert view.search(user, 2, filter="author = 17").ids.tolist()[:2] == [900_001, 900_003]
+        assert live.set_values(900_002, {"price": 5, "region": None}).applied == 1
+        assert live.current().search(user, 1, filter='region = "US"').ids.tolist() == [900_001]
+        assert live.current().search(user, 1, filter="price = 5 and region is null").ids.tolist() == [900_002]
+        with pytest.raises(ValueError, match="1 dicts of values for 2 items"):
+            live.upsert("v1", [1, 2], np.stack([user, user]), [{}])
+        with pytest.raises(TypeError, match="column price"):
+            live.set_values(1, {"price": object()})
+
+
 def test_a_log_that_is_fed(data, catalog, tmp_path):
     with itemdex.LiveIndex.open(catalog.folder, fed_log=tmp_path / "log", sync=0.05) as live:
         changes = [(41, itemdex.Upsert("v1", 8, data.users[0])), (44, itemdex.Delete(5))]
