@@ -54,7 +54,6 @@
 mod bloom;
 mod build;
 mod calibration;
-#[allow(dead_code, reason = "searches by filters are under way")]
 mod columns;
 pub mod dump;
 mod error;
@@ -68,7 +67,6 @@ pub mod live;
 mod partitions;
 mod progress;
 mod ranking;
-#[allow(dead_code, reason = "searches by filters are under way")]
 mod row_set;
 mod top;
 mod vectors;
