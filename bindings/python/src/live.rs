@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyMapping, PyTuple};
 use crate::answers::APPLIED;
 use crate::arrays::{Ids, Users};
 use crate::catalog::{described, seconds};
-use crate::columns::values_of;
+use crate::columns::{self, values_of};
 use crate::errors::raised;
 use crate::index::Residence;
 use crate::items::{Items, Target, one};
@@ -34,6 +34,17 @@ impl View {
             unreachable!("it was made with a view")
         };
         described(slf.py(), view.generation(), None)
+    }
+
+    /// What an item has in the columns, fresh or not, as `Index.values` says it. None if there is no such item.
+    ///
+    /// Args:
+    ///     id: an int.
+    fn values<'py>(slf: &Bound<'py, Self>, id: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Target::View(view) = slf.as_super().get().target()? else {
+            unreachable!("it was made with a view")
+        };
+        view.values(id).map(|values| columns::described(slf.py(), &values)).transpose()
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {

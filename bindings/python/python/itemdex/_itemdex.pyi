@@ -163,6 +163,7 @@ class Index(Items):
 class View(Items):
     @property
     def generation(self) -> Generation: ...
+    def values(self, id: int) -> dict[str, list[str] | list[int] | float | bool | None] | None: ...
 
 @final
 class Catalog:
