@@ -23,20 +23,22 @@ pub(crate) struct RowSet {
 impl RowSet {
     /// No row of `rows`.
     pub fn none(rows: usize) -> RowSet {
-        RowSet { words: vec![0; rows.div_ceil(64)], rows, count: 0 }
+        let mut none = RowSet::default();
+        none.clear(rows);
+        none
     }
 
     /// All `rows`.
     pub fn all(rows: usize) -> RowSet {
-        RowSet::from_words(vec![u64::MAX; rows.div_ceil(64)], rows)
+        let mut all = RowSet::default();
+        all.fill(rows);
+        all
     }
 
     /// The rows whose bits are set, row 0 in the lowest bit of the first word. Bits past the last row do not count.
     pub fn from_words(mut words: Vec<u64>, rows: usize) -> RowSet {
         words.resize(rows.div_ceil(64), 0);
-        if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
-            *last &= (1 << (rows % 64)) - 1;
-        }
+        drop_past(&mut words, rows);
         let count = count(&words);
         RowSet { words, rows, count }
     }
@@ -114,9 +116,7 @@ impl RowSet {
     pub fn fill(&mut self, rows: usize) {
         self.words.clear();
         self.words.resize(rows.div_ceil(64), u64::MAX);
-        if let Some(last) = self.words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
-            *last = (1 << (rows % 64)) - 1;
-        }
+        drop_past(&mut self.words, rows);
         (self.rows, self.count) = (rows, rows);
     }
 
@@ -140,6 +140,13 @@ impl RowSet {
                 .take_while(|&rest| rest != 0)
                 .map(move |rest| at as u32 * 64 + rest.trailing_zeros())
         })
+    }
+}
+
+/// Takes out the bits past the last row.
+fn drop_past(words: &mut [u64], rows: usize) {
+    if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
+        *last &= (1 << (rows % 64)) - 1;
     }
 }
 

@@ -212,13 +212,10 @@ impl BitAnd for Expression {
     type Output = Expression;
 
     fn bitand(self, other: Expression) -> Expression {
-        let mut nodes = Vec::new();
-        for node in [self.0, other.0] {
-            match node {
-                Node::And(inner) => nodes.extend(inner),
-                node => nodes.push(node),
-            }
-        }
+        let nodes = chained(self.0, other.0, |node| match node {
+            Node::And(inner) => Ok(inner),
+            node => Err(node),
+        });
         Expression(Node::And(nodes).bounded())
     }
 }
@@ -227,15 +224,19 @@ impl BitOr for Expression {
     type Output = Expression;
 
     fn bitor(self, other: Expression) -> Expression {
-        let mut nodes = Vec::new();
-        for node in [self.0, other.0] {
-            match node {
-                Node::Or(inner) => nodes.extend(inner),
-                node => nodes.push(node),
-            }
-        }
+        let nodes = chained(self.0, other.0, |node| match node {
+            Node::Or(inner) => Ok(inner),
+            node => Err(node),
+        });
         Expression(Node::Or(nodes).bounded())
     }
+}
+
+/// The two nodes, those of a chain by themselves, so that long chains do not nest.
+fn chained(first: Node, second: Node, links: impl Fn(Node) -> Result<Vec<Node>, Node>) -> Vec<Node> {
+    let mut nodes = links(first).unwrap_or_else(|node| vec![node]);
+    nodes.extend(links(second).unwrap_or_else(|node| vec![node]));
+    nodes
 }
 
 impl Expression {

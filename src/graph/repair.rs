@@ -132,10 +132,13 @@ impl Tree {
 
     /// The slot of `from` that a new link may take: a free one, or that of its last link outside the tree.
     fn spare_slot(&self, graph: Graph<'_>, from: u32) -> Option<usize> {
-        let slots = graph.slots(from);
-        let spare = |&link: &u32| link == NONE || self.parent[link as usize] != from;
-        slots.iter().position(|&link| link == NONE).or_else(|| slots.iter().rposition(spare))
+        free_or_spare(graph.slots(from), |link| self.parent[link as usize] != from)
     }
+}
+
+/// A free slot, or else that of the last link that is to spare.
+pub(super) fn free_or_spare(slots: &[u32], is_spare: impl Fn(u32) -> bool) -> Option<usize> {
+    slots.iter().position(|&link| link == NONE).or_else(|| slots.iter().rposition(|&link| is_spare(link)))
 }
 
 fn link_in(graph: &mut OwnedGraph, tree: &mut Tree, scratch: &mut Scratch, space: &Augmented<'_>, row: u32) {

@@ -9,6 +9,7 @@
 
 use std::thread;
 
+use super::repair::free_or_spare;
 use super::{Beam, Graph, NONE, OwnedGraph, Scratch};
 use crate::Result;
 use crate::progress::{Stage, Watch};
@@ -82,11 +83,7 @@ fn neighbours(
 /// Links `from` to `row`, if a slot of `from` is free or its link leads to a row that others lead to as well.
 fn take_slot(graph: &mut OwnedGraph, leading: &mut [u32], from: u32, row: u32) -> bool {
     let slots = graph.slots_mut(from);
-    let spare = |&link: &u32| leading[link as usize] > 1;
-    let Some(slot) = slots.iter().position(|&link| link == NONE).or_else(|| slots.iter().rposition(spare))
-    else {
-        return false;
-    };
+    let Some(slot) = free_or_spare(slots, |link| leading[link as usize] > 1) else { return false };
     let before = std::mem::replace(&mut slots[slot], row);
     if before != NONE {
         leading[before as usize] -= 1;

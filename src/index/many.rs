@@ -10,7 +10,7 @@ use super::workspace::Workspace;
 use super::{Candidates, Index, Ranked};
 use crate::partitions::{self, Wanted};
 use crate::ranking::{ScanUser, Scope, Source};
-use crate::row_set::{Excluded, Selection};
+use crate::row_set::Excluded;
 use crate::top::Hit;
 use crate::{Error, Matrix, Result};
 
@@ -54,7 +54,7 @@ impl Index {
         let Sieve { named, passing } = &mut sieve;
         let gate = self.gate(&options.shown, &[], named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
-        let matching = among.map_or(self.len(), Selection::count);
+        let matching = self.count_among(among);
         let planned = self.plan(options, among).route;
         let k = options.k().min(matching);
         let plan = planned.plan();

@@ -81,7 +81,7 @@ impl Index {
         let Sieve { named, passing } = &mut sieve;
         let gate = self.gate(&options.shown, hidden, named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
-        let matching = among.map_or(self.len(), Selection::count);
+        let matching = self.count_among(among);
         let plan = self.find_passing(user, options, among, &gate, &mut workspace);
         workspace.sieve = sieve;
         Ok(Found { hits: self.answer(workspace), plan, matching })
@@ -112,7 +112,7 @@ impl Index {
         workspace: &mut Workspace,
     ) -> Plan {
         let Planned { route, .. } = self.plan(options, among);
-        let k = options.k().min(among.map_or(self.len(), Selection::count));
+        let k = options.k().min(self.count_among(among));
         let found = match route {
             _ if k == 0 => {
                 workspace.hits.clear();
@@ -158,7 +158,7 @@ impl Index {
         passes: &(dyn Fn(u64) -> bool + Sync),
         workspace: &mut Workspace,
     ) -> Plan {
-        let (k, count) = (options.k(), among.map_or(self.len(), Selection::count));
+        let (k, count) = (options.k(), self.count_among(among));
         let mut asked = k.saturating_add(k / SPARE + SPARE).min(count);
         let mut spent = 0.0;
         loop {
@@ -193,7 +193,7 @@ impl Index {
     ) {
         let Workspace { scan, hits, .. } = workspace;
         let scope = scope_of(among);
-        let k = options.k().min(scope.count(self.len()));
+        let k = options.k().min(self.count_among(among));
         scan[0].set_user(user);
         self.ranking().scan(scope, (k, options.bounding()), passes, scan);
         std::mem::swap(hits, &mut scan[0].hits);
@@ -274,13 +274,18 @@ impl Index {
         found
     }
 
+    /// How many rows an answer is among: those selected, or all.
+    pub(super) fn count_among(&self, among: Option<&Selection>) -> usize {
+        among.map_or(self.len(), Selection::count)
+    }
+
     /// What partitions are asked for.
     pub(super) fn wanted<'a>(
         &'a self,
         options: &SearchOptions<'_>,
         among: Option<&'a Selection>,
     ) -> Wanted<'a> {
-        let k = options.k().min(among.map_or(self.len(), Selection::count));
+        let k = options.k().min(self.count_among(among));
         let approximate = options.approximate();
         let among = among.map(|among| Among {
             words: among.set().words(),
