@@ -81,7 +81,7 @@ pub use error::{Error, Result};
 pub use half::f16;
 pub use index::{
     Builder, Candidates, Channel, ChannelHit, Dropped, Found, Index, Info, ItemSet, Items, MAX_CHANNELS,
-    OpenOptions, Plan, RankOptions, Ranked, RankedChannels, Residency, RowHandles, SearchOptions,
+    OpenOptions, Plan, RankOptions, Ranked, RankedChannels, Residency, RowHandles, SearchOptions, Shown,
 };
 pub use limits::MAX_DIM;
 pub use progress::{Progress, Stage};

@@ -190,7 +190,7 @@ pub(crate) fn search(args: &Search) -> Done {
     let shown = args.shown.read(&index, users.len())?;
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
-        let options = shown.search(user, options);
+        let options = options.shown(shown.to(user));
         let found = index.search_with(embedding, &options).map_err(|error| Failure::OfUser(user, error))?;
         let (plan, matching) = (found.plan.name(), found.matching);
         print_hits(&mut out, UserJson::new(user, None, (matching, plan), &found.hits), args.json)?;
@@ -212,7 +212,7 @@ pub(crate) fn rank(args: &Rank) -> Done {
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
         let list = candidates.list(user);
-        let options = shown.rank(user, RankOptions::new(args.k));
+        let options = RankOptions::new(args.k).shown(shown.to(user));
         let ranked =
             index.rank_with(embedding, list, &options).map_err(|error| Failure::OfUser(user, error))?;
         let (unknown, dropped) = (ranked.unknown.len(), ranked.dropped);

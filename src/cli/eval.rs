@@ -41,14 +41,14 @@ pub(crate) fn eval(args: &Eval) -> Done {
     let (asked, shown) = (asked(&index, args), args.shown.read(&index, users.len())?);
     // Before the exact answers, which take long: whether all of it can be asked.
     for &(options, _) in &asked {
-        index.search_with(users.row(0), &shown.search(0, options))?;
+        index.search_with(users.row(0), &options.shown(shown.to(0)))?;
     }
     let truth = match shown.is_all() {
         true => truth(&index, &users, args.k)?,
         false => truth_shown(&index, &users, args.k, &shown)?,
     };
     let points = asked.into_iter().map(|(options, target)| {
-        let each = |user| shown.search(user, options);
+        let each = |user| options.shown(shown.to(user));
         Ok((measure_each(&index, &users, &truth, each, args.threads)?, target))
     });
     let points = points.collect::<Result<Vec<Measured>, Failure>>()?;
@@ -97,7 +97,7 @@ pub(crate) fn truth(index: &Index, users: &Matrix, k: usize) -> Result<Vec<Vec<H
 /// The exact answers among what each user may see.
 fn truth_shown(index: &Index, users: &Matrix, k: usize, shown: &Shown) -> Result<Vec<Vec<Hit>>, Failure> {
     let answer = |(user, embedding)| {
-        let options = shown.search(user, SearchOptions::new(k).recall(1.0));
+        let options = SearchOptions::new(k).recall(1.0).shown(shown.to(user));
         Ok(index.search_with(embedding, &options)?.hits)
     };
     users.rows().enumerate().map(answer).collect()

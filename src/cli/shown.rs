@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use itemdex::dump::IdLists;
-use itemdex::{Expression, Filter, Index, Parameters, RankOptions, SearchOptions};
+use itemdex::{Expression, Filter, Index, Parameters};
 
 use crate::commands::Failure;
 
@@ -56,25 +56,9 @@ impl Shown {
         self.filter.is_none() && self.deny.is_none() && self.now.is_none()
     }
 
-    /// The options of a search, for one of the users.
-    pub fn search<'a>(&'a self, user: usize, mut options: SearchOptions<'a>) -> SearchOptions<'a> {
-        if let Some(filter) = &self.filter {
-            options = options.filter(filter);
-        }
-        if let Some(deny) = &self.deny {
-            options = options.deny(deny.list(user));
-        }
-        self.now.map_or(options, |now| options.now(now))
-    }
-
-    /// The options of a rank, for one of the users.
-    pub fn rank<'a>(&'a self, user: usize, mut options: RankOptions<'a>) -> RankOptions<'a> {
-        if let Some(filter) = &self.filter {
-            options = options.filter(filter);
-        }
-        if let Some(deny) = &self.deny {
-            options = options.deny(deny.list(user));
-        }
-        self.now.map_or(options, |now| options.now(now))
+    /// What one of the users may see.
+    pub fn to(&self, user: usize) -> itemdex::Shown<'_> {
+        let deny = self.deny.as_ref().map(|deny| deny.list(user).into());
+        itemdex::Shown { filter: self.filter.as_ref(), deny, allow: None, now: self.now }
     }
 }

@@ -8,19 +8,33 @@ use crate::columns::Filter;
 /// The recall of a search that does not name one.
 const DEFAULT_RECALL: f32 = 0.95;
 
-/// What of the items a request may see.
+/// What of the items a request may see: everything that has not expired, unless it says otherwise.
+///
+/// [`SearchOptions`] and [`RankOptions`] have a method for each part. Make one of these where a request
+/// searches and ranks, so that it sees the same items in both.
+///
+/// ```
+/// use itemdex::{RankOptions, SearchOptions, Shown};
+///
+/// let seen = [31, 62];
+/// let shown = Shown { deny: Some((&seen).into()), ..Shown::default() };
+/// let (found, ranked) = (SearchOptions::new(100).shown(shown), RankOptions::new(10).shown(shown));
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Shown<'a> {
+pub struct Shown<'a> {
+    /// Only items that this keeps.
     pub filter: Option<&'a Filter>,
+    /// None of these items.
     pub deny: Option<Items<'a>>,
+    /// Only these items.
     pub allow: Option<Items<'a>>,
-    /// Seconds since 1970.
+    /// The second since 1970 that decides what has expired; without it, that of the call.
     pub now: Option<i64>,
 }
 
 impl Shown<'_> {
     /// The same, at one second throughout.
-    pub fn at_one_second(mut self) -> Self {
+    pub(crate) fn at_one_second(mut self) -> Self {
         self.now.get_or_insert_with(seconds_now);
         self
     }
@@ -157,6 +171,12 @@ impl<'a> SearchOptions<'a> {
         self
     }
 
+    /// Finds no other items than a request may see. Replaces what was said of that before.
+    pub fn shown(mut self, shown: Shown<'a>) -> SearchOptions<'a> {
+        self.shown = shown;
+        self
+    }
+
     /// The same, at one second throughout.
     pub(crate) fn at_one_second(mut self) -> SearchOptions<'a> {
         self.shown = self.shown.at_one_second();
@@ -249,6 +269,12 @@ impl<'a> RankOptions<'a> {
     /// the second of the call.
     pub fn now(mut self, seconds: i64) -> RankOptions<'a> {
         self.shown.now = Some(seconds);
+        self
+    }
+
+    /// Leaves out the candidates that a request may not see. Replaces what was said of that before.
+    pub fn shown(mut self, shown: Shown<'a>) -> RankOptions<'a> {
+        self.shown = shown;
         self
     }
 

@@ -4,7 +4,7 @@ use itemdex::Plan;
 
 use crate::border::{Failure, Result, values};
 use crate::growing::{Growing, read};
-use crate::shown::{Filter, Seen, Shown};
+use crate::shown::{Filter, Shown};
 
 /// A walk over the graph: approximate. Fast for few items.
 pub const ITEMDEX_PLAN_GRAPH: u32 = 1;
@@ -64,12 +64,8 @@ impl SearchOptions {
     /// What is shown is NULL or as the header says, and stays for `'a`.
     pub unsafe fn for_k<'a>(self, k: usize) -> Result<itemdex::SearchOptions<'a>> {
         // SAFETY: as the caller promised.
-        let Seen { filter, deny, allow, now } = unsafe { seen(self.shown) }?;
-        let mut options = itemdex::SearchOptions::new(k);
-        options = filter.into_iter().fold(options, itemdex::SearchOptions::filter);
-        options = deny.into_iter().fold(options, itemdex::SearchOptions::deny);
-        options = allow.into_iter().fold(options, itemdex::SearchOptions::allow);
-        options = now.into_iter().fold(options, itemdex::SearchOptions::now);
+        let shown = unsafe { seen(self.shown) }?;
+        let mut options = itemdex::SearchOptions::new(k).shown(shown);
         if self.recall != 0.0 {
             options = options.recall(self.recall);
         }
@@ -122,12 +118,8 @@ impl RankOptions {
     /// What is shown is NULL or as the header says, and stays for `'a`.
     pub unsafe fn for_k<'a>(self, k: usize) -> Result<itemdex::RankOptions<'a>> {
         // SAFETY: as the caller promised.
-        let Seen { filter, deny, allow, now } = unsafe { seen(self.shown) }?;
-        let mut options = itemdex::RankOptions::new(k);
-        options = filter.into_iter().fold(options, itemdex::RankOptions::filter);
-        options = deny.into_iter().fold(options, itemdex::RankOptions::deny);
-        options = allow.into_iter().fold(options, itemdex::RankOptions::allow);
-        options = now.into_iter().fold(options, itemdex::RankOptions::now);
+        let shown = unsafe { seen(self.shown) }?;
+        let options = itemdex::RankOptions::new(k).shown(shown);
         Ok(if self.exact != 0 { options.exact() } else { options })
     }
 }
@@ -136,9 +128,9 @@ impl RankOptions {
 ///
 /// # Safety
 /// As for [`Shown::seen`].
-unsafe fn seen<'a>(shown: *const Shown) -> Result<Seen<'a>> {
+unsafe fn seen<'a>(shown: *const Shown) -> Result<itemdex::Shown<'a>> {
     match shown.is_null() {
-        true => Ok(Seen::default()),
+        true => Ok(itemdex::Shown::default()),
         // SAFETY: as the caller promised.
         false => unsafe { read(shown, "shown")?.seen() },
     }

@@ -200,22 +200,15 @@ unsafe impl Growing for Shown {
     const FIRST: usize = 72;
 }
 
-/// The same as the library takes it.
-#[derive(Default)]
-pub(crate) struct Seen<'a> {
-    pub filter: Option<&'a itemdex::Filter>,
-    pub deny: Option<Items<'a>>,
-    pub allow: Option<Items<'a>>,
-    pub now: Option<i64>,
-}
-
 impl Shown {
+    /// The same as the library takes it.
+    ///
     /// # Safety
     /// The handles and arrays are NULL, or stay for `'a`.
-    pub unsafe fn seen<'a>(self) -> Result<Seen<'a>> {
+    pub unsafe fn seen<'a>(self) -> Result<itemdex::Shown<'a>> {
         // SAFETY: as the caller promised.
         unsafe {
-            Ok(Seen {
+            Ok(itemdex::Shown {
                 filter: Filter::optional(self.filter)?,
                 deny: items(self.deny, self.deny_count, self.deny_set, "deny")?,
                 allow: items(self.allow, self.allow_count, self.allow_set, "allow")?,

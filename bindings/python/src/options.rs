@@ -29,7 +29,8 @@ impl Asked<'_> {
         if let Some(name) = self.plan {
             options = options.plan(plan_named(name)?);
         }
-        shown.of_search(if self.approximate_scores { options.approximate_scores() } else { options })
+        let options = options.shown(shown.to_library()?);
+        Ok(if self.approximate_scores { options.approximate_scores() } else { options })
     }
 }
 
@@ -41,8 +42,8 @@ pub fn plan_named(name: &str) -> PyResult<Plan> {
 }
 
 pub fn rank_options<'s>(k: usize, exact: bool, shown: &'s Shown<'_>) -> PyResult<RankOptions<'s>> {
-    let options = RankOptions::new(k);
-    shown.of_rank(if exact { options.exact() } else { options })
+    let options = RankOptions::new(k).shown(shown.to_library()?);
+    Ok(if exact { options.exact() } else { options })
 }
 
 /// All cores where the caller names no number.

@@ -1,6 +1,6 @@
 //! What of the items a request may see: filters, and items that are denied or allowed.
 
-use itemdex::{Expression, Index, Items, Literal, Parameters, RankOptions, SearchOptions};
+use itemdex::{Expression, Index, Items, Literal, Parameters};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
@@ -147,29 +147,10 @@ impl<'py> Shown<'py> {
         Ok(Shown { filter: filter.transpose()?, deny: deny?, allow: allow?, now })
     }
 
-    pub fn of_search<'a>(&'a self, mut options: SearchOptions<'a>) -> PyResult<SearchOptions<'a>> {
-        if let Some(filter) = &self.filter {
-            options = options.filter(filter);
-        }
-        if let Some(deny) = &self.deny {
-            options = options.deny(deny.items()?);
-        }
-        if let Some(allow) = &self.allow {
-            options = options.allow(allow.items()?);
-        }
-        Ok(self.now.map_or(options, |now| options.now(now)))
-    }
-
-    pub fn of_rank<'a>(&'a self, mut options: RankOptions<'a>) -> PyResult<RankOptions<'a>> {
-        if let Some(filter) = &self.filter {
-            options = options.filter(filter);
-        }
-        if let Some(deny) = &self.deny {
-            options = options.deny(deny.items()?);
-        }
-        if let Some(allow) = &self.allow {
-            options = options.allow(allow.items()?);
-        }
-        Ok(self.now.map_or(options, |now| options.now(now)))
+    /// The same as the library takes it.
+    pub fn to_library(&self) -> PyResult<itemdex::Shown<'_>> {
+        let [deny, allow] =
+            [&self.deny, &self.allow].map(|items| items.as_ref().map(Named::items).transpose());
+        Ok(itemdex::Shown { filter: self.filter.as_ref(), deny: deny?, allow: allow?, now: self.now })
     }
 }
