@@ -202,12 +202,7 @@ pub(crate) fn rank(args: &Rank) -> Done {
     let index = Index::open(&args.index)?;
     let users = read_users(&args.users)?;
     let candidates = IdLists::open(&args.candidates)?;
-    if let Some(lists) = candidates.lists().filter(|&lists| lists != users.len()) {
-        let (path, users) = (args.candidates.display(), users.len());
-        return Err(Failure::Said(format!(
-            "{path}: {lists} rows of candidates for {users} users; give one row a user"
-        )));
-    }
+    check_lists(&args.candidates, &candidates, "candidates", users.len())?;
     let shown = args.shown.read(&index, users.len())?;
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
@@ -235,6 +230,18 @@ impl UserJson {
     ) -> UserJson {
         let hits = hits.iter().map(|&Hit { id, score }| HitJson { id, score }).collect();
         UserJson { user, candidates, matching, plan, hits }
+    }
+}
+
+/// Refuses lists that are neither one for all users nor one for each.
+pub(crate) fn check_lists(path: &Path, lists: &IdLists, of: &str, users: usize) -> Done {
+    match lists.lists().filter(|&lists| lists != users) {
+        None => Ok(()),
+        Some(lists) => {
+            let path = path.display();
+            let problem = format!("{path}: {lists} rows of {of} for {users} users; give one row a user");
+            Err(Failure::Said(problem))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use itemdex::dump::IdLists;
 use itemdex::{Expression, Filter, Index, Parameters};
 
-use crate::commands::Failure;
+use crate::commands::{Failure, check_lists};
 
 #[derive(Args)]
 pub(crate) struct ShownArgs {
@@ -41,13 +41,8 @@ impl ShownArgs {
 
 fn read_denied(path: &Path, users: usize) -> Result<IdLists, Failure> {
     let denied = IdLists::open_filled(path)?;
-    match denied.lists() {
-        Some(lists) if lists != users => Err(Failure::Said(format!(
-            "{}: {lists} rows of items to deny for {users} users; give one row a user",
-            path.display()
-        ))),
-        _ => Ok(denied),
-    }
+    check_lists(path, &denied, "items to deny", users)?;
+    Ok(denied)
 }
 
 impl Shown {
