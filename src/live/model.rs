@@ -44,6 +44,15 @@ struct Dump {
     items: Items,
 }
 
+/// A copy of the log, with what is known of it.
+#[derive(Clone)]
+struct SavedLog {
+    bytes: Vec<u8>,
+    truth: Changes,
+    logged: Changes,
+    unsure: Vec<Changes>,
+}
+
 struct World {
     kind: Kind,
     folder: TempDir,
@@ -56,7 +65,7 @@ struct World {
     /// Batches of which the log may have one or none: there was an error, and no change since.
     unsure: Vec<Changes>,
     dumps: BTreeMap<String, Dump>,
-    saved_log: Option<(Vec<u8>, Changes, Changes)>,
+    saved_log: Option<SavedLog>,
     saved_catalog: bool,
     reserved: Vec<u64>,
     /// The highest position up to which the log may have dropped changes.
@@ -157,19 +166,13 @@ impl World {
             }
             Step::SaveLog => {
                 // Between changes, so that a copy is whole.
-                let bytes = fs::read(self.log()).unwrap();
-                self.saved_log = Some((bytes, self.truth.clone(), self.logged.clone()));
+                self.saved_log = self.copy_of_log();
             }
             Step::RestoreLog { lose } => {
-                let Some((bytes, truth, logged)) = self.saved_log.clone() else { return };
+                let Some(saved) = self.saved_log.clone() else { return };
                 self.live = None;
-                let newer =
-                    fs::read(self.log()).ok().map(|now| (now, self.truth.clone(), self.logged.clone()));
-                fs::write(self.log(), bytes).unwrap();
-                if !self.kind.fed {
-                    self.truth = truth;
-                }
-                (self.logged, self.unsure) = (logged, Vec::new());
+                let newer = self.copy_of_log();
+                self.put_log(saved);
                 self.reserved.clear();
                 self.reopen(lose, newer);
             }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Changes, HEADER, VERSIONS, World};
+use super::{Changes, HEADER, SavedLog, VERSIONS, World};
 use crate::live::{LiveIndex, LiveOptions, log};
 use crate::{Error, Result};
 
@@ -20,7 +20,7 @@ impl World {
     }
 
     /// Opens what is on disk, with the remedies that the errors name.
-    pub fn reopen(&mut self, lose: bool, newer: Option<(Vec<u8>, Changes, Changes)>) {
+    pub fn reopen(&mut self, lose: bool, newer: Option<SavedLog>) {
         self.live = None;
         self.mend();
         self.note_floor();
@@ -38,10 +38,7 @@ impl World {
             Err(Error::LogBehind { log, catalog, .. }) => {
                 assert!(!self.kind.fed && log < catalog && catalog == self.highest());
                 match newer.filter(|_| !lose) {
-                    Some((bytes, truth, logged)) => {
-                        fs::write(self.log(), bytes).unwrap();
-                        (self.truth, self.logged) = (truth, logged);
-                    }
+                    Some(newer) => self.put_log(newer),
                     None => self.lose_log(),
                 }
                 self.reopen(true, None);
@@ -79,6 +76,21 @@ impl World {
         self.unsure.clear();
         let last = self.logged.last().map_or(0, |change| change.0);
         assert!(position >= last, "the log ends at {position}, and {last} was acknowledged");
+    }
+
+    /// A copy of the log as it is, which may hold a batch that failed.
+    pub fn copy_of_log(&self) -> Option<SavedLog> {
+        let bytes = fs::read(self.log()).ok()?;
+        let (truth, logged, unsure) = (self.truth.clone(), self.logged.clone(), self.unsure.clone());
+        Some(SavedLog { bytes, truth, logged, unsure })
+    }
+
+    pub fn put_log(&mut self, copy: SavedLog) {
+        fs::write(self.log(), copy.bytes).unwrap();
+        if !self.kind.fed {
+            self.truth = copy.truth;
+        }
+        (self.logged, self.unsure) = (copy.logged, copy.unsure);
     }
 
     pub fn lose_log(&mut self) {
