@@ -86,7 +86,7 @@ pub use index::{
 pub use limits::MAX_DIM;
 pub use progress::{Progress, Stage};
 pub use top::Hit;
-pub use vectors::{EmbeddingValue, MAX_NORM, Matrix};
+pub use vectors::{EmbeddingValue, MAX_NORM, Matrix, RowFormat};
 
 /// The programs in the guides, compiled and run as tests.
 #[cfg(doctest)]

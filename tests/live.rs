@@ -431,7 +431,7 @@ fn fresh_items_and_deletions_are_seen_by_the_next_request() {
             }
         };
         assert_eq!(position, step + 1);
-        assert_eq!(live.current().get(id), all.get(&id).map(|row| &row[..]));
+        assert_eq!(live.current().get(id).as_deref(), all.get(&id).map(|row| &row[..]));
     }
     assert_serves(&live.current(), &all.clone().into_iter().collect(), &gone);
     assert_eq!(before.len(), 300, "a view stays what it was");
@@ -659,7 +659,7 @@ fn kill_upserters(times: usize) {
         let live = place.open();
         let view = live.current();
         for &id in &ids {
-            assert_eq!(view.get(id), Some(&[id as f32; DIM][..]), "{id} was acknowledged");
+            assert_eq!(view.get(id).as_deref(), Some(&[id as f32; DIM][..]), "{id} was acknowledged");
         }
         assert!(view.len() >= 50 + ids.len());
     }

@@ -17,7 +17,7 @@ use crate::ids::{Duplicate, IdTable};
 use crate::index::Plan;
 use crate::partitions::{self, Clustering, OwnedPartitions, Searched, clusters_for, section_sizes};
 use crate::progress::{Stage, Watch};
-use crate::vectors::{QuantizedRows, Rows, stride_of};
+use crate::vectors::{QuantizedRows, Rows};
 use crate::{Error, Result};
 
 impl IndexBuilder {
@@ -29,13 +29,14 @@ impl IndexBuilder {
         started: Instant,
     ) -> Result<BuildReport> {
         let watch = self.watch();
+        let format = written.format;
         let Placed { mut file, dim, ids, table, squared_norms, counts, order } =
             self.place(written.finish()?, &watch)?;
         let rows_time = started.elapsed();
         let total = ids.len();
         let out = file.out().to_owned();
-        let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
-        let rows = Rows::new(mapped.values(), dim);
+        let mapped = map_rows(file.flushed()?, total * format.row_bytes(dim), &out)?;
+        let rows = Rows::stored(mapped.bytes(), format, dim);
         let (measuring, linked_for) = measure::split(self.users.as_ref(), total);
         let users = Users { measuring: &measuring, linked_for: &linked_for };
         let (quantized, made) = match self.builds_graph() {
@@ -57,6 +58,7 @@ impl IndexBuilder {
 
         watch.tick(Stage::Publish, 0, total)?;
         let mut header = Header::new(&self.model_version)?;
+        header.set_row_format(format);
         header.dim = dim as u32;
         header.rows = total as u64;
         header.m = self.m as u32;
@@ -103,11 +105,11 @@ impl IndexBuilder {
 
     /// Writes the rows once more, in the order in which the index is to hold them.
     fn place(&self, mut written: RowWriter, watch: &Watch<'_>) -> Result<Placed> {
-        let (dim, total) = (written.dim, written.ids.len());
+        let (dim, total, format) = (written.dim, written.ids.len(), written.format);
         let mut file = FileWriter::create(written.file.out())?;
         let out = file.out().to_owned();
-        let mapped = map_rows(written.file.flushed()?, total * stride_of(dim), &out)?;
-        let rows = Rows::new(mapped.values(), dim);
+        let mapped = map_rows(written.file.flushed()?, total * format.row_bytes(dim), &out)?;
+        let rows = Rows::stored(mapped.bytes(), format, dim);
         self.columns.iter().try_for_each(|column| column.check_rows(total))?;
         watch.tick(Stage::Order, 0, total)?;
         let (order, counts) = match self.builds_partitions(total) {
@@ -124,7 +126,7 @@ impl IndexBuilder {
         })?;
         for (number, chunk) in order.chunks(ROWS_A_TICK).enumerate() {
             watch.tick(Stage::Order, number * ROWS_A_TICK, total)?;
-            chunk.iter().try_for_each(|&row| file.write(rows.padded(row)))?;
+            chunk.iter().try_for_each(|&row| file.write(rows.bytes(row)))?;
         }
         watch.tick(Stage::Order, total, total)?;
         file.end_section()?;

@@ -30,7 +30,7 @@ use crate::dump::Dump;
 use crate::index::{Builder, Plan};
 use crate::limits::{MAX_DIM, MAX_M, MIN_M, check_model_version};
 use crate::progress::{Progress, ProgressFn, Watch};
-use crate::vectors::{EmbeddingValue, Matrix, problem_with};
+use crate::vectors::{EmbeddingValue, Matrix, RowFormat, problem_with};
 use crate::{Error, Result};
 
 /// Builds index files.
@@ -49,6 +49,7 @@ use crate::{Error, Result};
 pub struct IndexBuilder {
     model_version: String,
     builder: Builder,
+    rows: Option<RowFormat>,
     quantization: Option<Quantization>,
     plans: Option<Vec<Plan>>,
     m: usize,
@@ -62,13 +63,13 @@ pub struct IndexBuilder {
     cancel: Option<Arc<AtomicBool>>,
 }
 
-/// Which rows a walk reads. What a search finds is scored in `f32` either way.
+/// Which rows a walk reads. What a search finds is scored by its embedding either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Quantization {
-    /// `i8` rows beside the `f32` ones: a quarter more bytes, and faster walks.
+    /// `i8` rows beside the embeddings: a byte more a value, and faster walks.
     I8,
-    /// The `f32` rows.
+    /// The embeddings.
     None,
 }
 
@@ -79,6 +80,7 @@ impl IndexBuilder {
         IndexBuilder {
             model_version: model_version.into(),
             builder: Builder::Native,
+            rows: None,
             quantization: None,
             plans: None,
             m: 16,
@@ -96,6 +98,16 @@ impl IndexBuilder {
     /// What builds the graph, by default [`Builder::Native`].
     pub fn builder(mut self, builder: Builder) -> Self {
         self.builder = builder;
+        self
+    }
+
+    /// How the index keeps its embeddings. By default as `f16` what was handed over as `f16`, and as `f32` all
+    /// else. Rows of `f16` take half the bytes, and their scores are those of the same values in `f32`.
+    ///
+    /// Values that an `f16` cannot hold are rounded to the nearest that it can. A build fails, with
+    /// [`Error::BadDump`] and the row, where one is beyond 65,504.
+    pub fn rows(mut self, format: RowFormat) -> Self {
+        self.rows = Some(format);
         self
     }
 
@@ -208,7 +220,8 @@ impl IndexBuilder {
         }
         let origins = [dump.path(), dump.id_path()].map(|path| path.display().to_string());
         let previous = self.open_previous()?;
-        let mut rows = RowWriter::create(out.as_ref(), dump.dim(), origins)?;
+        let mut rows =
+            RowWriter::create(out.as_ref(), (dump.dim(), self.rows.unwrap_or(dump.format())), origins)?;
         rows.write_dump(dump, &self.watch())?;
         self.finish(rows, previous.as_ref(), started)
     }
@@ -238,7 +251,11 @@ impl IndexBuilder {
         let dim = items.peek().map_or(1, |(_, embedding)| embedding.as_ref().len());
         self.check(dim)?;
         let previous = self.open_previous()?;
-        let mut rows = RowWriter::create(out.as_ref(), dim, ["the items given"; 2].map(str::to_owned))?;
+        let mut rows = RowWriter::create(
+            out.as_ref(),
+            (dim, self.rows.unwrap_or(T::FORMAT)),
+            ["the items given"; 2].map(str::to_owned),
+        )?;
         rows.write_items(items, &self.watch())?;
         self.finish(rows, previous.as_ref(), started)
     }

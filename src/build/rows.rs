@@ -7,7 +7,7 @@ use crate::dump::{Batch, Dump};
 use crate::file::FileWriter;
 use crate::limits::MAX_ROWS;
 use crate::progress::{Stage, Watch};
-use crate::vectors::{EmbeddingValue, Rows, pad, problem_with};
+use crate::vectors::{EmbeddingValue, RowFormat, Rows, pad, problem_with};
 use crate::{Error, Result};
 
 /// Batches that the reader may be ahead of the writer.
@@ -20,19 +20,25 @@ pub(super) const ROWS_A_TICK: usize = 4096;
 pub(super) struct RowWriter {
     pub file: FileWriter,
     pub dim: usize,
+    pub format: RowFormat,
     /// What the rows come from, and what their ids come from, for errors.
     origin: String,
     pub id_origin: String,
     pub ids: Vec<u64>,
     pub squared_norms: Vec<f32>,
     padded: Vec<f32>,
+    bytes: Vec<u8>,
 }
 
 impl RowWriter {
-    pub fn create(out: &Path, dim: usize, [origin, id_origin]: [String; 2]) -> Result<RowWriter> {
+    pub fn create(
+        out: &Path,
+        (dim, format): (usize, RowFormat),
+        [origin, id_origin]: [String; 2],
+    ) -> Result<RowWriter> {
         let file = FileWriter::create(out)?;
-        let (ids, squared_norms, padded) = Default::default();
-        Ok(RowWriter { file, dim, origin, id_origin, ids, squared_norms, padded })
+        let (ids, squared_norms, padded, bytes) = Default::default();
+        Ok(RowWriter { file, dim, format, origin, id_origin, ids, squared_norms, padded, bytes })
     }
 
     /// Writes a whole dump, which a thread of its own reads ahead.
@@ -93,12 +99,18 @@ impl RowWriter {
         if self.ids.len() as u64 == MAX_ROWS {
             return Err(self.bad_row("an index holds at most 2^31 - 1 rows; split the dump".to_owned()));
         }
-        self.ids.push(id);
         pad(embedding, &mut self.padded);
+        if let Err(at) = self.format.encode(&mut self.padded, &mut self.bytes) {
+            let (value, format) = (embedding[at], self.format.name());
+            let problem =
+                format!("value {at} is {value}, beyond what {format} holds; build with rows of f32");
+            return Err(self.bad_row(problem));
+        }
+        self.ids.push(id);
         let mut squared_norm = [0.0];
         Rows::new(&self.padded, self.dim).scores(&self.padded, &[0], &mut squared_norm);
         self.squared_norms.extend(squared_norm);
-        self.file.write(&self.padded)
+        self.file.write(&self.bytes)
     }
 
     fn bad_row(&self, problem: String) -> Error {

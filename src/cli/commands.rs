@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use itemdex::dump::{Dump, IdLists};
 use itemdex::live::Catalog;
 use itemdex::{
-    Builder, Dropped, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, RankOptions, SearchOptions,
+    Builder, Dropped, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, RankOptions, RowFormat,
+    SearchOptions,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -110,6 +111,11 @@ pub(crate) fn build(args: &Build) -> Done {
     if let Some(plans) = &args.plans {
         builder = builder.plans(plans.iter().map(|&plan| plan.into()).collect::<Vec<_>>());
     }
+    builder = match args.rows {
+        crate::RowsChoice::F16 => builder.rows(RowFormat::F16),
+        crate::RowsChoice::F32 => builder.rows(RowFormat::F32),
+        crate::RowsChoice::Auto => builder,
+    };
     if let Some(quantize) = args.quantize {
         builder = builder.quantize(match quantize {
             crate::Quantize::I8 => Quantization::I8,

@@ -100,6 +100,9 @@ struct Build {
     /// What builds the graph
     #[arg(long, value_enum, default_value_t = Builder::Native)]
     builder: Builder,
+    /// How the index keeps the embeddings [default: f16 if the dump holds f16, else f32]
+    #[arg(long, value_enum, default_value_t = RowsChoice::Auto, hide_default_value = true)]
+    rows: RowsChoice,
     /// Over what a search walks [default: i8 rows if that costs no recall]
     #[arg(long, value_enum)]
     quantize: Option<Quantize>,
@@ -250,10 +253,20 @@ impl From<Plan> for itemdex::Plan {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum RowsChoice {
+    /// Two bytes a value, rounded to the nearest that fits
+    F16,
+    /// Four bytes a value
+    F32,
+    /// f16 if the dump holds f16, else f32
+    Auto,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Quantize {
-    /// Rows of i8; what is found is scored in f32
+    /// Rows of i8; what is found is scored by its embedding
     I8,
-    /// Rows of f32
+    /// The embeddings
     None,
 }
 

@@ -33,7 +33,7 @@ pub use columns::read_column;
 use records::Records;
 
 use crate::limits::{MAX_DIM, MAX_ROWS};
-use crate::{Error, Matrix, Result};
+use crate::{Error, Matrix, Result, RowFormat};
 
 /// Reads take about this many bytes of `f32` at once, in whole rows.
 const BATCH_BYTES: usize = 1 << 20;
@@ -236,6 +236,15 @@ impl Dump {
     /// How many values an embedding has, 1 to [`MAX_DIM`].
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// How an index is to keep the embeddings unless it is told: `f16` if the dump holds `f16`, else `f32`.
+    pub fn format(&self) -> RowFormat {
+        match &self.embeddings {
+            Embeddings::Records(records) => records.format(),
+            #[cfg(feature = "parquet")]
+            Embeddings::Parquet(columns) => columns.format(),
+        }
     }
 
     /// How many rows the whole dump has, at least 1.

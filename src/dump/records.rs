@@ -6,7 +6,7 @@ use bytemuck::AnyBitPattern;
 use half::f16;
 
 use crate::limits::MAX_DIM;
-use crate::{Error, Result};
+use crate::{Error, Result, RowFormat};
 
 /// How a value is stored, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,13 @@ impl Records {
 
     pub fn width(&self) -> usize {
         self.layout.width
+    }
+
+    pub fn format(&self) -> RowFormat {
+        match self.layout.value {
+            Value::F16 => RowFormat::F16,
+            _ => RowFormat::F32,
+        }
     }
 
     pub fn rows(&self) -> u64 {

@@ -41,6 +41,8 @@ pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};
 pub use rank::Ranked;
 pub use search::Found;
 
+use std::borrow::Cow;
+
 use workspace::Workspaces;
 
 use crate::columns::ExpiredRows;
@@ -97,8 +99,9 @@ impl Index {
         self.file.header().model_version()
     }
 
-    /// The embedding of an item, in place. Costs one look-up and allocates nothing.
-    pub fn get(&self, id: u64) -> Option<&[f32]> {
+    /// The embedding of an item. Costs one look-up. Rows of `f32` are borrowed in place; rows of `f16` are
+    /// converted into a copy.
+    pub fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {
         self.id_map().row(id).map(|row| self.rows().get(row))
     }
 
@@ -112,8 +115,8 @@ impl Index {
         self.file.section(Section::Ids)
     }
 
-    /// Every item id with its embedding, in the file's order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, &[f32])> {
+    /// Every item id with its embedding, in the file's order; the embeddings as [`Index::get`] gives them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, Cow<'_, [f32]>)> {
         let rows = self.rows();
         self.ids().iter().enumerate().map(move |(row, &id)| (id, rows.get(row as u32)))
     }
@@ -145,7 +148,7 @@ impl Index {
     }
 
     fn rows(&self) -> Rows<'_> {
-        Rows::new(self.file.section(Section::Rows), self.dim())
+        Rows::stored(self.file.section(Section::Rows), self.file.header().row_format(), self.dim())
     }
 
     fn quantized(&self) -> Option<Quantized<'_>> {

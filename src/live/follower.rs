@@ -305,7 +305,7 @@ impl Follower {
         }
         index.verify_unless(&|| self.serving.is_shutting_down(), |_| ())?;
         for (_, row) in index.iter().take(SELF_CHECKS) {
-            index.search(row, SELF_CHECKS)?;
+            index.search(&row, SELF_CHECKS)?;
         }
         Ok(index)
     }

@@ -1,5 +1,6 @@
 //! What an index and a view are asked.
 
+use std::borrow::Cow;
 use std::sync::{Arc, RwLock};
 
 use itemdex::live;
@@ -313,14 +314,14 @@ impl Items {
     fn get<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let target = self.target()?;
         if let Ok(id) = ids.extract::<u64>() {
-            return Ok(target.get(id).map(|embedding| handed(py, embedding.to_vec()).into_any()));
+            return Ok(target.get(id).map(|embedding| handed(py, embedding.into_owned()).into_any()));
         }
         let ids = Ids::of(ids)?;
         let (ids, dim) = (ids.list()?, target.dim());
         let mut values = reserved((ids.len(), dim))?;
         py.detach(|| {
             for (row, &id) in ids.iter().enumerate() {
-                values.extend_from_slice(target.get(id).unwrap_or_default());
+                values.extend_from_slice(&target.get(id).unwrap_or_default());
                 values.resize((row + 1) * dim, f32::NAN);
             }
         });
@@ -416,7 +417,7 @@ impl Target {
         }
     }
 
-    fn get(&self, id: u64) -> Option<&[f32]> {
+    fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {
         match self {
             Target::Index(index) => index.get(id),
             Target::View(view) => view.get(id),
