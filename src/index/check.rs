@@ -100,7 +100,8 @@ impl Info {
         let (least, mean, most) = self.degree;
         let document = json!({
             "rows": self.rows, "dim": self.dim, "model_version": self.model_version, "bytes": self.bytes,
-            "sections": sections, "row_format": self.row_format.name(), "quantized": self.quantized, "builder": self.builder, "m": self.m,
+            "sections": sections, "row_format": self.row_format.name(), "quantized": self.quantized,
+            "builder": self.builder, "m": self.m,
             "ef_construction": self.ef_construction, "layers": self.layers,
             "format_version": self.format_version, "clusters": self.clusters,
             "plans": self.plans.iter().map(|plan| plan.name()).collect::<Vec<_>>(),

@@ -446,7 +446,8 @@ mod tests {
         let portable: KernelF16 =
             |query, data, rows, scores| converted(query, data, rows, scores, portable::inner_products);
         let mut kernels: Vec<(KernelF16, Kernel<f32, f32>)> =
-            vec![(inner_products_f16, inner_products), (portable, portable::inner_products)];
+            vec![(inner_products_f16 as KernelF16, inner_products as Kernel<f32, f32>)];
+        kernels.push((portable, portable::inner_products));
         kernels.push((
             |query, data, rows, scores| converted(query, data, rows, scores, inner_products),
             inner_products,
