@@ -11,7 +11,8 @@ use std::time::Duration;
 use common::{Items, Random};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use itemdex::{
-    Channel, Index, IndexBuilder, Matrix, Plan, Quantization, RankOptions, RowHandles, SearchOptions,
+    Channel, Column, ColumnKind, Index, IndexBuilder, Matrix, Plan, Quantization, RankOptions, RowHandles,
+    SearchOptions, number,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -207,6 +208,53 @@ fn many(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Searches that see a part of the items: filters that keep one share or another, and items of a user denied.
+fn filters(criterion: &mut Criterion) {
+    let mut world = World::new();
+    let (items, users) = (world.items(400_000), world.users(USERS));
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("items.itemdex");
+    let draws = items.iter().map(|_| world.random.below(10_000) as i64);
+    let builder = IndexBuilder::new("bench").plans(&[Plan::Partitions]);
+    let column = |name, kind, values: Vec<i64>| Column::new(name, kind, values).unwrap();
+    let draw = column("draw", ColumnKind::Number, draws.collect());
+    build(builder.column(draw), &items, &path);
+    let index = Index::open(&path).unwrap();
+    let options = SearchOptions::new(100).now(0);
+
+    let mut group = criterion.benchmark_group("filtered search 400,000, k 100");
+    let mut bench = |name: String, options: &SearchOptions| {
+        let mut users = users.iter().cycle();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| index.search_with(users.next().unwrap(), options).unwrap());
+        });
+    };
+    bench("all".into(), &options);
+    for kept in [9_000, 5_000, 2_000, 500, 100, 10, 1] {
+        let filter = index.filter(&number("draw").below(kept)).unwrap();
+        bench(format!("{kept} of 10,000"), &options.filter(&filter));
+    }
+    for denied in [100, 10_000] {
+        let denied: Vec<u64> = items.iter().step_by(items.len() / denied).map(|item| item.0).collect();
+        let set = index.item_set(&denied);
+        bench(format!("{} denied", denied.len()), &options.deny(&denied));
+        bench(format!("{} denied, prepared", denied.len()), &options.deny(&set));
+    }
+    group.finish();
+
+    let half = index.filter(&number("draw").below(5_000)).unwrap();
+    let ids: Vec<u64> = (0..100_000).map(|_| items[world.random.below(items.len())].0).collect();
+    let options = RankOptions::new(1_000).now(0);
+    let mut group = criterion.benchmark_group("rank 100,000 out of 400,000, k 1000");
+    for (name, options) in [("all", options), ("half", options.filter(&half))] {
+        let mut users = users.iter().cycle();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| index.rank_with(users.next().unwrap(), &ids, &options).unwrap());
+        });
+    }
+    group.finish();
+}
+
 /// Scans beside a plain read of the bytes that they stream over, and a walk.
 fn scan(criterion: &mut Criterion) {
     let Ready { users, folder, index, .. } =
@@ -245,5 +293,5 @@ fn scan(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, search_and_build, rank, channels, many, scan);
+criterion_group!(benches, search_and_build, rank, channels, many, filters, scan);
 criterion_main!(benches);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use itemdex::dump::{Batch, Dump, IdLists};
 use itemdex::{
-    Channel, ColumnInfo, ColumnKind, Expression, Hit, Index, Matrix, Parameters, Plan, RankOptions,
-    SearchOptions, Value, flag, is_null, number, tag,
+    BloomFilter, Channel, ColumnInfo, ColumnKind, Expression, Hit, Index, Matrix, Parameters, Plan,
+    RankOptions, SearchOptions, Value, flag, is_null, number, tag,
 };
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
@@ -117,6 +117,18 @@ pub fn filter(bytes: &[u8]) {
             }
         });
     }
+}
+
+/// The bytes of a Bloom filter: denied, it hides what it may hold and nothing else.
+pub fn bloom(bytes: &[u8]) {
+    thread_local!(static ASKED: (TempDir, Index) = with_columns());
+    let Ok(bloom) = BloomFilter::new(bytes) else { return };
+    ASKED.with(|(_, index)| {
+        let found = index.search_with(&[1.0, 0.5], &SearchOptions::new(9).deny(&bloom)).unwrap().hits;
+        let hidden = index.ids().iter().filter(|&&id| bloom.may_contain(id)).count();
+        assert!(found.iter().all(|hit| !bloom.may_contain(hit.id)));
+        assert_eq!(found.len() + hidden, index.len());
+    });
 }
 
 fn with_columns() -> (TempDir, Index) {
