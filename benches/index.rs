@@ -1,65 +1,17 @@
 //! `cargo bench`: the operations of an index on generated items of dim 64.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
+mod world;
 
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::path::Path;
 use std::time::Duration;
 
-use common::{Items, Random};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use itemdex::{
-    Channel, Column, ColumnKind, Index, IndexBuilder, Matrix, Plan, Quantization, RankOptions, RowHandles,
-    SearchOptions, number,
+    Channel, Index, IndexBuilder, Matrix, Plan, Quantization, RankOptions, RowHandles, SearchOptions,
 };
 use tempfile::{TempDir, tempdir};
-
-const DIM: usize = 64;
-const TOPICS: usize = 200;
-const USERS: usize = 256;
-
-/// Embeddings around topics, items with uneven norms, users as a mixture of two topics.
-struct World {
-    random: Random,
-    topics: Vec<Vec<f32>>,
-}
-
-impl World {
-    fn new() -> World {
-        let mut random = Random(7);
-        let topics = (0..TOPICS).map(|_| random.embedding(DIM)).collect();
-        World { random, topics }
-    }
-
-    fn near(&mut self, topic: usize, noise: f32) -> Vec<f32> {
-        let jitter = self.random.embedding(DIM);
-        self.topics[topic].iter().zip(jitter).map(|(centre, jitter)| centre + noise * jitter).collect()
-    }
-
-    fn items(&mut self, rows: usize) -> Items {
-        let item = |row| {
-            let topic = self.random.below(TOPICS);
-            let norm = (0.3 * self.random.normal()).exp();
-            let embedding = self.near(topic, 0.7).iter().map(|value| value * norm).collect();
-            (row as u64 * 7919, embedding)
-        };
-        (0..rows).map(item).collect()
-    }
-
-    fn users(&mut self, rows: usize) -> Vec<Vec<f32>> {
-        let user = |_| {
-            let (first, second) = (self.random.below(TOPICS), self.random.below(TOPICS));
-            self.near(first, 0.5).iter().zip(self.near(second, 0.5)).map(|(a, b)| a + 0.5 * b).collect()
-        };
-        (0..rows).map(user).collect()
-    }
-}
-
-fn build(builder: IndexBuilder, items: &Items, path: &Path) {
-    builder.build_from(items.iter().map(|(id, row)| (*id, row)), path).unwrap();
-}
+use world::{DIM, Items, USERS, World, build};
 
 /// An index with `i8` rows, what it was built of, and users.
 struct Ready {
@@ -208,53 +160,6 @@ fn many(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Searches that see a part of the items: filters that keep one share or another, and items of a user denied.
-fn filters(criterion: &mut Criterion) {
-    let mut world = World::new();
-    let (items, users) = (world.items(400_000), world.users(USERS));
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("items.itemdex");
-    let draws = items.iter().map(|_| world.random.below(10_000) as i64);
-    let builder = IndexBuilder::new("bench").plans(&[Plan::Partitions]);
-    let column = |name, kind, values: Vec<i64>| Column::new(name, kind, values).unwrap();
-    let draw = column("draw", ColumnKind::Number, draws.collect());
-    build(builder.column(draw), &items, &path);
-    let index = Index::open(&path).unwrap();
-    let options = SearchOptions::new(100).now(0);
-
-    let mut group = criterion.benchmark_group("filtered search 400,000, k 100");
-    let mut bench = |name: String, options: &SearchOptions| {
-        let mut users = users.iter().cycle();
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| index.search_with(users.next().unwrap(), options).unwrap());
-        });
-    };
-    bench("all".into(), &options);
-    for kept in [9_000, 5_000, 2_000, 500, 100, 10, 1] {
-        let filter = index.filter(&number("draw").below(kept)).unwrap();
-        bench(format!("{kept} of 10,000"), &options.filter(&filter));
-    }
-    for denied in [100, 10_000] {
-        let denied: Vec<u64> = items.iter().step_by(items.len() / denied).map(|item| item.0).collect();
-        let set = index.item_set(&denied);
-        bench(format!("{} denied", denied.len()), &options.deny(&denied));
-        bench(format!("{} denied, prepared", denied.len()), &options.deny(&set));
-    }
-    group.finish();
-
-    let half = index.filter(&number("draw").below(5_000)).unwrap();
-    let ids: Vec<u64> = (0..100_000).map(|_| items[world.random.below(items.len())].0).collect();
-    let options = RankOptions::new(1_000).now(0);
-    let mut group = criterion.benchmark_group("rank 100,000 out of 400,000, k 1000");
-    for (name, options) in [("all", options), ("half", options.filter(&half))] {
-        let mut users = users.iter().cycle();
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| index.rank_with(users.next().unwrap(), &ids, &options).unwrap());
-        });
-    }
-    group.finish();
-}
-
 /// Scans beside a plain read of the bytes that they stream over, and a walk.
 fn scan(criterion: &mut Criterion) {
     let Ready { users, folder, index, .. } =
@@ -293,5 +198,5 @@ fn scan(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, search_and_build, rank, channels, many, filters, scan);
+criterion_group!(benches, search_and_build, rank, channels, many, scan);
 criterion_main!(benches);
