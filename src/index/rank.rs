@@ -117,7 +117,11 @@ impl Index {
         let gate = self.gate(&options.shown, &[], named);
         let mut dropped = Dropped::default();
         if !gate.is_open() {
-            let note = |row| _ = dropped.note(gate.verdict(row, ranking.ids));
+            let only_reason = gate.only_reason();
+            let note = |row| match only_reason {
+                Some(reason) => dropped.count(reason),
+                None => _ = dropped.note(gate.verdict(row, ranking.ids)),
+            };
             // For few candidates, bits of all rows would take longer than to ask of each.
             let many = rank.visits.len() > self.len() / FEW && !gate.asks();
             let selected = if many { gate.select(passing) } else { None };
