@@ -1,5 +1,6 @@
 //! The files of a catalog: reading its newest list, adding one, and sweeping what no list names.
 
+use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,8 @@ use tempfile::NamedTempFile;
 use tracing::{debug, warn};
 
 use super::Catalog;
-use super::list::{Affixes, GENERATION, List, number_in};
+use super::list::{Affixes, GENERATION, Generation, List, number_in};
+use super::staged::{StagedName, is_old};
 use super::staging::{STAGING, Staging};
 use crate::live::faults;
 use crate::{Error, Result};
@@ -50,7 +52,7 @@ impl Catalog {
         Ok(self.names()?.iter().filter_map(|name| number_in(name, LIST)).max())
     }
 
-    fn names(&self) -> Result<Vec<String>> {
+    pub(super) fn names(&self) -> Result<Vec<String>> {
         let entries = fs::read_dir(&self.folder).map_err(Error::io("open", &self.folder))?;
         let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
         let names = names.map_err(Error::io("list", &self.folder))?;
@@ -92,20 +94,35 @@ impl Catalog {
         synced.map_err(Error::io("sync", &self.folder))
     }
 
+    /// Removes the shards of generations that a list dropped. What cannot be removed is swept when it is old.
+    pub(super) fn remove_shards(&self, dropped: &[Generation]) {
+        for shard in dropped.iter().flat_map(|generation| &generation.shards) {
+            let path = self.folder.join(&shard.file);
+            if let Err(error) = faults::before(&path).and_then(|()| fs::remove_file(&path)) {
+                warn!(file = shard.file, %error, "cannot remove a shard; it will be swept when it is old");
+            }
+        }
+    }
+
     /// Removes what no list can name any more. What cannot be removed is left for the next time.
     pub(super) fn sweep(&self, list: &List) {
+        let files = list.files();
+        let keys: HashSet<&str> =
+            files.iter().filter_map(|name| Some(StagedName::parse(name)?.key)).collect();
         for name in self.names().unwrap_or_default() {
             let path = self.folder.join(&name);
-            let listed = list.generations.iter().any(|generation| generation.file == name);
+            let listed = files.contains(&*name);
             let old_file =
                 number_in(&name, GENERATION).is_some_and(|number| number <= list.number) && !listed;
+            let old_shard = !listed
+                && StagedName::parse(&name).is_some_and(|staged| keys.contains(staged.key) || is_old(&path));
             let old_list = number_in(&name, LIST).is_some_and(|number| number + HISTORY <= list.number);
             let unfinished = name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1);
             if faults::before(&path).is_err() {
                 return;
             }
             let removed = match () {
-                () if old_file || old_list || unfinished => fs::remove_file(&path),
+                () if old_file || old_shard || old_list || unfinished => fs::remove_file(&path),
                 () if name.starts_with(STAGING) && Staging::is_abandoned(&path) => fs::remove_dir_all(&path),
                 () => continue,
             };
