@@ -70,7 +70,7 @@ mod partitions;
 mod progress;
 mod ranking;
 mod row_set;
-// pub mod shards;
+pub mod shards;
 mod top;
 mod vectors;
 

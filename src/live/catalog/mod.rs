@@ -36,7 +36,7 @@ pub(crate) use shards::{check_alike, check_ids};
 use super::change::seconds;
 use super::lock::Locked;
 use crate::assignment::Shard;
-use crate::{Error, Result};
+use crate::{Error, Index, OpenOptions, Result};
 
 /// A folder of generations, of which one is current.
 ///
@@ -96,6 +96,19 @@ impl Catalog {
     /// Where a generation's files are, a path for each shard.
     pub fn paths_of(&self, generation: &Generation) -> Vec<PathBuf> {
         generation.files().map(|(name, _)| self.folder.join(name)).collect()
+    }
+
+    /// Opens all files of a generation, and checks that they are those that were published.
+    pub(crate) fn open_generation(&self, generation: &Generation, options: OpenOptions) -> Result<Vec<Index>> {
+        let open = |(name, fingerprint): (&str, u64)| {
+            let path = self.folder.join(name);
+            let index = options.open(&path)?;
+            match index.fingerprint() == fingerprint {
+                true => Ok(index),
+                false => Err(other_file(path)),
+            }
+        };
+        generation.files().map(open).collect()
     }
 
     /// The file of one shard of a generation, with its fingerprint.
@@ -251,4 +264,9 @@ impl Catalog {
             }
         }
     }
+}
+
+/// The error for a file that has the name of one that was published, and is another.
+pub(in crate::live) fn other_file(path: PathBuf) -> Error {
+    Error::Damaged { path, offset: 0, problem: "it is not the file that was published".to_owned() }
 }
