@@ -87,7 +87,8 @@ impl FromStr for Shard {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Shard> {
-        let parts = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        let parts =
+            text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
         let Some((number, of)) = parts else {
             let problem = format!("{text:?} is no shard; give its number and how many there are, as 2/8");
             return Err(Error::BadOption { option: "shard", problem });
@@ -117,7 +118,10 @@ mod tests {
         assert_eq!("2/8".parse::<Shard>().unwrap(), Shard::new(2, 8).unwrap());
         assert_eq!(Shard::new(2, 8).unwrap().to_string(), "2/8");
         for wrong in ["", "2", "8/8", "-1/8", "0/0", "1/5000", "a/b"] {
-            assert!(matches!(wrong.parse::<Shard>(), Err(Error::BadOption { option: "shard", .. })), "{wrong}");
+            assert!(
+                matches!(wrong.parse::<Shard>(), Err(Error::BadOption { option: "shard", .. })),
+                "{wrong}"
+            );
         }
     }
 }

@@ -132,12 +132,11 @@ impl LiveOptions {
         if !(0.0..=1.0).contains(&self.sample) {
             return bad("sample_recall", format!("{} is not within 0 to 1", self.sample));
         }
-        if self.shard.is_some_and(|shard| shard.of() > 1)
-            && matches!(self.log, Some((_, Numbering::Own)))
-        {
-            let problem = "a shard needs a log that is fed, so that positions mean the same on every shard; give \
+        if self.shard.is_some_and(|shard| shard.of() > 1) && matches!(self.log, Some((_, Numbering::Own))) {
+            let problem =
+                "a shard needs a log that is fed, so that positions mean the same on every shard; give \
                            LiveOptions::fed_log a path"
-                .to_owned();
+                    .to_owned();
             return bad("log", problem);
         }
         if self.poll < Duration::from_millis(1) {

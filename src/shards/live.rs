@@ -150,8 +150,9 @@ impl ShardedLive {
         for _ in 0..TRIES {
             let common = self.all_common();
             self.hold(&common);
-            let of_version =
-                |views: &Vec<Arc<View>>| model_version.is_none_or(|version| views[0].model_version() == version);
+            let of_version = |views: &Vec<Arc<View>>| {
+                model_version.is_none_or(|version| views[0].model_version() == version)
+            };
             if let Some(views) = common.into_iter().find(of_version) {
                 return Ok(Sharded::of(views).threads(self.threads));
             }

@@ -172,7 +172,8 @@ impl<P: Part> Sharded<P> {
         if count == self.parts.len() {
             return Ok(());
         }
-        let problem = format!("it was made for {count} shards, and there are {}; make it anew", self.parts.len());
+        let problem =
+            format!("it was made for {count} shards, and there are {}; make it anew", self.parts.len());
         Err(Error::BadOption { option, problem })
     }
 }
@@ -208,8 +209,7 @@ impl<P: Part> Sharded<P> {
             None => options,
         };
         let share = share_of(k, self.parts.len());
-        let mut found =
-            self.each(|number, part| part.search_with(user, &of_shard(number).for_k(share)))?;
+        let mut found = self.each(|number, part| part.search_with(user, &of_shard(number).for_k(share)))?;
         for number in to_ask_again(&found, share, k) {
             found[number] = self.parts[number].search_with(user, &of_shard(number))?;
         }

@@ -261,7 +261,11 @@ impl List {
             |error: serde_json::Error| damaged(format!("it is not a list of generations: {error}"));
         let Format { format } = serde_json::from_str(list).map_err(not_a_list)?;
         if ![FORMAT, WITH_SHARDS].contains(&format) {
-            return Err(Error::UnknownFormat { path: path.to_owned(), found: format, supported: WITH_SHARDS });
+            return Err(Error::UnknownFormat {
+                path: path.to_owned(),
+                found: format,
+                supported: WITH_SHARDS,
+            });
         }
         let list: List = serde_json::from_str(list).map_err(not_a_list)?;
         let leads_out = |generation: &Generation| {

@@ -99,7 +99,11 @@ impl Catalog {
     }
 
     /// Opens all files of a generation, and checks that they are those that were published.
-    pub(crate) fn open_generation(&self, generation: &Generation, options: OpenOptions) -> Result<Vec<Index>> {
+    pub(crate) fn open_generation(
+        &self,
+        generation: &Generation,
+        options: OpenOptions,
+    ) -> Result<Vec<Index>> {
         let open = |(name, fingerprint): (&str, u64)| {
             let path = self.folder.join(name);
             let index = options.open(&path)?;

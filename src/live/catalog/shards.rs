@@ -167,7 +167,9 @@ impl Catalog {
         let names: Vec<String> = self.names()?.into_iter().filter(of_key).collect();
         for name in &names {
             let path = self.folder().join(name);
-            faults::before(&path).and_then(|()| fs::remove_file(&path)).map_err(Error::io("remove", &path))?;
+            faults::before(&path)
+                .and_then(|()| fs::remove_file(&path))
+                .map_err(Error::io("remove", &path))?;
         }
         Ok(names.len())
     }
@@ -215,7 +217,8 @@ impl Catalog {
                 continue;
             };
             let path = self.folder().join(&name);
-            let written = path.metadata().and_then(|file| file.modified()).map_err(Error::io("read", &path))?;
+            let written =
+                path.metadata().and_then(|file| file.modified()).map_err(Error::io("read", &path))?;
             let entry = latest.entry((shard.of(), shard.number())).or_insert((written, path.clone()));
             if *entry < (written, path.clone()) {
                 *entry = (written, path);
@@ -307,8 +310,10 @@ pub(crate) fn check_alike(first: Option<&Index>, index: &Index, path: &Path) -> 
 /// The columns of an index, by name, with what they hold.
 fn columns(index: &Index) -> String {
     let info = index.columns().info();
-    let mut columns: Vec<String> =
-        info.iter().map(|column| format!("{} ({:?} of {})", column.name, column.kind, column.type_name)).collect();
+    let mut columns: Vec<String> = info
+        .iter()
+        .map(|column| format!("{} ({:?} of {})", column.name, column.kind, column.type_name))
+        .collect();
     columns.sort_unstable();
     format!("[{}]", columns.join(", "))
 }

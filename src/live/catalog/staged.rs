@@ -47,8 +47,9 @@ pub(super) fn check_key(key: &str) -> Result<()> {
     if (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(letter) {
         return Ok(());
     }
-    let problem =
-        format!("{key:?} is no key; give 1 to {MAX_KEY} letters, digits, '-', '_' and '.', such as a job's id");
+    let problem = format!(
+        "{key:?} is no key; give 1 to {MAX_KEY} letters, digits, '-', '_' and '.', such as a job's id"
+    );
     Err(Error::BadOption { option: "key", problem })
 }
 
@@ -69,7 +70,12 @@ mod tests {
             let name = StagedName { shard, key };
             assert_eq!(StagedName::parse(&name.with("Xy3Zq1")), Some(name));
         }
-        for wrong in ["shard-2-of-8-a.itemdex", "shard-8-of-8-a-b.itemdex", "shard-x-of-8-a-b.itemdex", "generation-1.itemdex"] {
+        for wrong in [
+            "shard-2-of-8-a.itemdex",
+            "shard-8-of-8-a-b.itemdex",
+            "shard-x-of-8-a-b.itemdex",
+            "generation-1.itemdex",
+        ] {
             assert_eq!(StagedName::parse(wrong), None, "{wrong}");
         }
         for wrong in ["", "a/b", "..é", &"k".repeat(101)] {
