@@ -69,7 +69,9 @@ impl Part {
             [_] => None,
             [users, _] => Some(users),
             ref shape => {
-                return Err(PyValueError::new_err(format!("ids are of shape {shape:?}; give (h,) or (n, k)")));
+                return Err(PyValueError::new_err(format!(
+                    "ids are of shape {shape:?}; give (h,) or (n, k)"
+                )));
             }
         };
         let plan = part.getattr(intern!(py, "plan"))?.extract()?;

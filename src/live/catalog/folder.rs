@@ -107,8 +107,7 @@ impl Catalog {
     /// Removes what no list can name any more. What cannot be removed is left for the next time.
     pub(super) fn sweep(&self, list: &List) {
         let files = list.files();
-        let keys: HashSet<&str> =
-            files.iter().filter_map(|name| Some(StagedName::parse(name)?.key)).collect();
+        let keys: HashSet<&str> = list.generations.iter().filter_map(Generation::key).collect();
         for name in self.names().unwrap_or_default() {
             let path = self.folder.join(&name);
             let listed = files.contains(&*name);

@@ -77,6 +77,13 @@ impl Generation {
         self.shards.len().max(1) as u32
     }
 
+    /// The key that it was staged under. One that was not staged has a name that no key is likely to be.
+    pub(super) fn key(&self) -> Option<&str> {
+        let middle = self.file.strip_prefix(GENERATION.0)?;
+        let middle = middle.strip_suffix(GENERATION.1).or_else(|| middle.strip_suffix(SHARDED.1))?;
+        Some(middle.split_once('-')?.1)
+    }
+
     /// The names of its files, and what tells each from any other.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, u64)> {
         let whole = self.shards.is_empty().then_some((&*self.file, self.fingerprint));
@@ -84,10 +91,10 @@ impl Generation {
     }
 
     /// The name and the fingerprint of a sharded generation.
-    pub(super) fn name_shards(&mut self, unique: &str) {
+    pub(super) fn name_shards(&mut self, key: &str) {
         let fingerprints: Vec<u8> =
             self.shards.iter().flat_map(|shard| shard.fingerprint.to_le_bytes()).collect();
-        self.file = format!("{}{:010}-{unique}{}", SHARDED.0, self.number, SHARDED.1);
+        self.file = format!("{}{:010}-{key}{}", SHARDED.0, self.number, SHARDED.1);
         self.fingerprint = xxh3_64(&fingerprints);
     }
 

@@ -189,7 +189,8 @@ impl Catalog {
 
 /// Makes a file read-only and brings it to the disk.
 pub(super) fn protect(file: &Path) -> Result<()> {
-    fs::set_permissions(file, Permissions::from_mode(0o444)).map_err(Error::io("protect", file))?;
+    let set = faults::before(file).and_then(|()| fs::set_permissions(file, Permissions::from_mode(0o444)));
+    set.map_err(Error::io("protect", file))?;
     let synced = File::open(file).and_then(|file| file.sync_all());
     synced.map_err(Error::io("sync", file))
 }

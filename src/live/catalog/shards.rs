@@ -12,6 +12,7 @@ use super::publish::{PublishOptions, protect};
 use super::staged::{StagedName, check_key};
 use super::staging::Staging;
 use crate::assignment::{Shard, shard_of};
+use crate::columns::ColumnInfo;
 use crate::live::faults;
 use crate::{Error, Index, Result};
 
@@ -259,8 +260,7 @@ impl Catalog {
 
 /// The generation that a key was published as.
 fn published<'a>(key: &str, list: &'a List) -> Option<&'a Generation> {
-    let of_key = |name: &str| StagedName::parse(name).is_some_and(|staged| staged.key == key);
-    list.generations.iter().find(|generation| generation.shards.iter().any(|shard| of_key(&shard.file)))
+    list.generations.iter().find(|generation| generation.key() == Some(key))
 }
 
 fn staged(index: &Index, shard: Shard, path: PathBuf) -> StagedShard {
@@ -300,20 +300,106 @@ pub(crate) fn check_alike(first: Option<&Index>, index: &Index, path: &Path) -> 
     if index.dim() != first.dim() {
         return differs("dim", &index.dim().to_string(), &first.dim().to_string());
     }
-    let [of_this, of_first] = [index, first].map(columns);
-    if of_this != of_first {
-        return differs("list of columns", &of_this, &of_first);
-    }
-    Ok(())
+    check_columns(&first.columns().info(), &index.columns().info())
+        .map_or(Ok(()), |(this, first)| differs("column", &this, &first))
 }
 
-/// The columns of an index, by name, with what they hold.
-fn columns(index: &Index) -> String {
-    let info = index.columns().info();
-    let mut columns: Vec<String> = info
-        .iter()
-        .map(|column| format!("{} ({:?} of {})", column.name, column.kind, column.type_name))
-        .collect();
-    columns.sort_unstable();
-    format!("[{}]", columns.join(", "))
+/// The first column that two indexes differ in, as each has it. One whose rows are all null may be of any type.
+fn check_columns(first: &[ColumnInfo], this: &[ColumnInfo]) -> Option<(String, String)> {
+    let described =
+        |column: &ColumnInfo| format!("{} ({} of {})", column.name, column.kind.name(), column.type_name);
+    let named =
+        |columns: &[ColumnInfo], name: &str| columns.iter().find(|column| column.name == name).cloned();
+    let missing = || "missing".to_owned();
+    for column in first {
+        let Some(other) = named(this, &column.name) else { return Some((missing(), described(column))) };
+        let typed = column.distinct > 0 && other.distinct > 0;
+        if column.kind != other.kind || (typed && column.type_name != other.type_name) {
+            return Some((described(&other), described(column)));
+        }
+    }
+    let more = this.iter().find(|column| named(first, &column.name).is_none())?;
+    Some((described(more), missing()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::IndexBuilder;
+    use crate::live::faults::armed;
+
+    fn stage(catalog: &Catalog, key: &str, number: u32, shards: u32) -> Result<StagedShard> {
+        let shard = Shard::new(number, shards)?;
+        let items = (0..20).map(|id| (id, [id as f32, 1.0]));
+        let make = |path: &Path| IndexBuilder::new("v1").threads(1).shard(shard).build_from(items, path);
+        Ok(catalog.stage_shard_made(key, shard, make)?.0)
+    }
+
+    fn stage_and_publish(catalog: &Catalog, key: &str, shards: u32) -> Result<Generation> {
+        (0..shards).try_for_each(|number| stage(catalog, key, number, shards).map(drop))?;
+        catalog.publish_shards(key, shards, &PublishOptions::new())
+    }
+
+    fn files(catalog: &Catalog) -> Vec<String> {
+        let mut names = catalog.names().unwrap();
+        names.retain(|name| !name.starts_with("catalog"));
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether something was made to fail.
+    fn crash(folder: &TempDir, catalog: &Catalog, key: &str, shards: u32, after: usize) -> bool {
+        let before = catalog.current().unwrap().unwrap();
+        armed::crash_after(folder.path(), after);
+        let published = stage_and_publish(catalog, key, shards);
+        let crashed = armed::mend(folder.path());
+        let current = catalog.current().unwrap().unwrap();
+        if current.number != before.number {
+            assert_eq!(current.number, before.number + 1);
+            for (path, (_, fingerprint)) in catalog.paths_of(&current).iter().zip(current.files()) {
+                let index = Index::open(path).unwrap();
+                index.verify(|_| ()).unwrap();
+                assert_eq!(index.fingerprint(), fingerprint);
+            }
+            assert_eq!(current.rows, 20);
+        } else {
+            assert!(published.is_err(), "after {after}");
+        }
+        for path in catalog.paths_of(&before) {
+            assert!(path.exists(), "after {after}");
+        }
+        crashed
+    }
+
+    #[test]
+    fn a_crash_at_any_write_leaves_the_old_or_the_new_generation() {
+        for shards in [1, 3] {
+            let folder = tempfile::tempdir().unwrap();
+            let catalog = Catalog::open(folder.path()).unwrap();
+            stage_and_publish(&catalog, "first", shards).unwrap();
+            let mut after = 1;
+            while crash(&folder, &catalog, &format!("job-{after}"), shards, after) {
+                // The job begins anew, under its key where that was not published.
+                let key = format!("job-{after}");
+                let list = catalog.read().unwrap();
+                if published(&key, &list).is_none() {
+                    stage_and_publish(&catalog, &key, shards).unwrap();
+                }
+                let last = stage_and_publish(&catalog, &format!("next-{after}"), shards).unwrap();
+                let list = catalog.read().unwrap();
+                assert_eq!(list.current(), Some(&last));
+                let mut listed: Vec<String> = list.files().into_iter().map(str::to_owned).collect();
+                listed.sort_unstable();
+                let left = files(&catalog);
+                // What a crash kept from being removed is swept when it is old.
+                assert!(listed.iter().all(|name| left.contains(name)));
+                assert!(left.len() <= listed.len() + shards as usize, "after {after}: {left:?} {listed:?}");
+                assert!(left.iter().all(|name| !name.starts_with("staging-")), "{left:?}");
+                after += 1;
+            }
+            assert!(after > 8, "{after}");
+        }
+    }
 }
