@@ -23,7 +23,7 @@ pub const MAX_SHARDS: u32 = 4096;
 /// ```
 /// use itemdex::shard_of;
 ///
-/// assert_eq!([7, 8, 9, 10].map(|id| shard_of(id, 4)), [2, 1, 0, 2]);
+/// assert_eq!([7, 8, 9, 10].map(|id| shard_of(id, 4)), [2, 2, 0, 3]);
 /// ```
 pub fn shard_of(id: u64, shards: u32) -> u32 {
     assert!(shards > 0, "there is one shard at least");

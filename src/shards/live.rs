@@ -1,7 +1,9 @@
 //! All shards of a catalog in service in one process.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use super::sharded::{Sharded, ShardedView};
 use crate::assignment::{Shard, shard_of};
@@ -45,7 +47,7 @@ pub struct ShardedLive {
     folder: PathBuf,
     threads: usize,
     /// The generations that every shard holds, until all have a newer one.
-    held: Mutex<Vec<u64>>,
+    held: ArcSwap<Vec<u64>>,
 }
 
 impl ShardedLive {
@@ -60,7 +62,7 @@ impl ShardedLive {
         let folder = catalog.as_ref().to_owned();
         let open = |number| options.for_shard(Shard::new(number, shards)?).open(&folder);
         let lives = (0..shards).map(open).collect::<Result<Vec<_>>>()?;
-        let live = ShardedLive { lives, folder, threads: 1, held: Mutex::default() };
+        let live = ShardedLive { lives, folder, threads: 1, held: ArcSwap::default() };
         live.current()?;
         Ok(live)
     }
@@ -180,10 +182,9 @@ impl ShardedLive {
     /// Has all shards hold these generations.
     fn hold(&self, common: &[Vec<Arc<View>>]) {
         let numbers: Vec<u64> = common.iter().map(|views| views[0].generation().number).collect();
-        let mut held = self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !numbers.is_empty() && *held != numbers {
+        if !numbers.is_empty() && **self.held.load() != numbers {
             self.lives.iter().for_each(|live| live.hold(&numbers));
-            *held = numbers;
+            self.held.store(Arc::new(numbers));
         }
     }
 }

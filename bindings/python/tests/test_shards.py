@@ -29,9 +29,9 @@ def catalog(data, tmp_path):
 
 
 def test_which_shard():
-    assert [itemdex.shard_of(id, 4) for id in (7, 8, 9, 10)] == [2, 1, 0, 2]
+    assert [itemdex.shard_of(id, 4) for id in (7, 8, 9, 10)] == [2, 2, 0, 3]
     of_array = itemdex.shard_of(np.arange(7, 11, dtype=np.uint64), 4)
-    assert of_array.dtype == np.uint32 and of_array.tolist() == [2, 1, 0, 2]
+    assert of_array.dtype == np.uint32 and of_array.tolist() == [2, 2, 0, 3]
     with pytest.raises(itemdex.InputError, match="shards"):
         itemdex.shard_of(7, 0)
     assert itemdex.share_of(100, 4) == 39 and itemdex.share_of(100, 1) == 100

@@ -94,27 +94,36 @@ impl Catalog {
         synced.map_err(Error::io("sync", &self.folder))
     }
 
-    /// Removes the shards of generations that a list dropped. What cannot be removed is swept when it is old.
-    pub(super) fn remove_shards(&self, dropped: &[Generation]) {
-        for shard in dropped.iter().flat_map(|generation| &generation.shards) {
-            let path = self.folder.join(&shard.file);
-            if let Err(error) = faults::before(&path).and_then(|()| fs::remove_file(&path)) {
-                warn!(file = shard.file, %error, "cannot remove a shard; it will be swept when it is old");
-            }
-        }
+    /// The files that lists in the folder name.
+    fn files_of_lists(&self, names: &[String]) -> HashSet<String> {
+        let numbers = names.iter().filter_map(|name| number_in(name, LIST));
+        let lists = numbers.filter_map(|number| {
+            let path = self.list_path(number);
+            List::parse(&fs::read_to_string(&path).ok()?, number, &path).ok()
+        });
+        lists.flat_map(|list| list.files().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
     /// Removes what no list can name any more. What cannot be removed is left for the next time.
     pub(super) fn sweep(&self, list: &List) {
         let files = list.files();
         let keys: HashSet<&str> = list.generations.iter().filter_map(Generation::key).collect();
-        for name in self.names().unwrap_or_default() {
+        let names = self.names().unwrap_or_default();
+        let is_unlisted_shard = |name: &String| !files.contains(&**name) && StagedName::parse(name).is_some();
+        // A shard that no list names yet waits for its publication; one that a list dropped does not.
+        let named = match names.iter().any(is_unlisted_shard) {
+            true => self.files_of_lists(&names),
+            false => HashSet::new(),
+        };
+        for name in names {
             let path = self.folder.join(&name);
             let listed = files.contains(&*name);
             let old_file =
                 number_in(&name, GENERATION).is_some_and(|number| number <= list.number) && !listed;
             let old_shard = !listed
-                && StagedName::parse(&name).is_some_and(|staged| keys.contains(staged.key) || is_old(&path));
+                && StagedName::parse(&name).is_some_and(|staged| {
+                    named.contains(&name) || keys.contains(staged.key) || is_old(&path)
+                });
             let old_list = number_in(&name, LIST).is_some_and(|number| number + HISTORY <= list.number);
             let unfinished = name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1);
             if faults::before(&path).is_err() {

@@ -200,7 +200,6 @@ impl Catalog {
             list.number += 1;
             self.commit(&list)?;
         }
-        self.remove_shards(&dropped);
         self.sweep(&list);
         Ok(dropped)
     }

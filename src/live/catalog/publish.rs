@@ -168,7 +168,7 @@ impl Catalog {
         options: &PublishOptions,
     ) -> Result<Generation> {
         list.generations.push(generation.clone());
-        let dropped = list.cut(options.retention);
+        list.cut(options.retention);
         list.release(options.log_position, seconds());
         if let Err(error) = self.commit(&list) {
             // Where only the folder could not be synced, the list holds.
@@ -180,7 +180,6 @@ impl Catalog {
             }
             return Err(error);
         }
-        self.remove_shards(&dropped);
         self.sweep(&list);
         info!(number = generation.number, model_version = generation.model_version, "published a generation");
         Ok(generation)

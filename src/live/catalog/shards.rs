@@ -392,11 +392,7 @@ mod tests {
                 assert_eq!(list.current(), Some(&last));
                 let mut listed: Vec<String> = list.files().into_iter().map(str::to_owned).collect();
                 listed.sort_unstable();
-                let left = files(&catalog);
-                // What a crash kept from being removed is swept when it is old.
-                assert!(listed.iter().all(|name| left.contains(name)));
-                assert!(left.len() <= listed.len() + shards as usize, "after {after}: {left:?} {listed:?}");
-                assert!(left.iter().all(|name| !name.starts_with("staging-")), "{left:?}");
+                assert_eq!(files(&catalog), listed, "after {after}: leftovers are swept");
                 after += 1;
             }
             assert!(after > 8, "{after}");
