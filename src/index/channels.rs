@@ -118,7 +118,7 @@ impl Index {
         k: usize,
     ) -> Result<[Source<'a>; MAX_CHANNELS]> {
         self.check_user(user)?;
-        check(channels, k)?;
+        check_quotas(channels, k)?;
         let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
         for (source, channel) in sources.iter_mut().zip(channels) {
             *source = self.source(channel.candidates)?;
@@ -129,7 +129,7 @@ impl Index {
 }
 
 /// Checks that quotas do not contradict each other or `k`.
-fn check(channels: &[Channel<'_>], k: usize) -> Result<()> {
+pub(crate) fn check_quotas(channels: &[Channel<'_>], k: usize) -> Result<()> {
     let wrong = |option, problem| Err(Error::BadOption { option, problem });
     if channels.len() > MAX_CHANNELS {
         return wrong("channels", format!("there are {}, and {MAX_CHANNELS} at most", channels.len()));

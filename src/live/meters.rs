@@ -21,7 +21,15 @@ pub(super) struct Meters {
 impl Meters {
     pub fn set(&mut self, serving: &Serving, held: &[Arc<Held>]) {
         let status = Status::of(serving);
-        status.generations.iter().for_each(set_generation);
+        // The newest of each model version comes first, and those that are held do not count.
+        let newest = |at: usize| {
+            let version = |one: &GenerationStatus| one.generation.model_version.clone();
+            let this = version(&status.generations[at]);
+            status.generations[..at].iter().all(|before| version(before) != this)
+        };
+        (0..status.generations.len())
+            .filter(|&at| newest(at))
+            .for_each(|at| set_generation(&status.generations[at]));
         let serves =
             |version: &String| status.generations.iter().any(|one| one.generation.model_version == *version);
         self.versions.drain(..).filter(|version| !serves(version)).for_each(clear);

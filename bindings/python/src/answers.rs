@@ -29,3 +29,4 @@ pub static BUILD_REPORT: Answer = Answer::new("BuildReport");
 pub static GENERATION: Answer = Answer::new("Generation");
 pub static RESERVATION: Answer = Answer::new("Reservation");
 pub static APPLIED: Answer = Answer::new("Applied");
+pub static STAGED_SHARD: Answer = Answer::new("StagedShard");

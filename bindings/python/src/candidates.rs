@@ -106,6 +106,14 @@ impl<'py> Quoted<'py> {
         }
     }
 
+    /// Its ids and quotas; none where it brings row handles.
+    pub fn ids(&self) -> PyResult<Option<(&[u64], usize, Option<usize>)>> {
+        match &self.candidates {
+            Given::Ids(ids) => Ok(Some((ids.list()?, self.at_least, self.at_most))),
+            Given::Rows(_) => Ok(None),
+        }
+    }
+
     pub fn channel(&self) -> PyResult<Channel<'_>> {
         let channel = Channel::new(self.candidates.list()?).at_least(self.at_least);
         Ok(self.at_most.map_or(channel, |hits| channel.at_most(hits)))

@@ -3,16 +3,18 @@
 use std::sync::{Arc, RwLock};
 
 use itemdex::live;
-use itemdex::{Candidates, Channel, ChannelHit, Dropped, Found, Plan, Ranked, RankedChannels};
+use itemdex::shards::Part;
+use itemdex::{Candidates, Channel, Dropped, Found, Plan, Ranked};
 use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::answers::{DROPPED, FOUND, RANKED, RANKED_CHANNELS};
+use crate::answers::{DROPPED, FOUND, RANKED};
 use crate::arrays::{Ids, Users, handed, matrix, reserved, split, split_all, users_of_dim};
 use crate::candidates::{Given, Lists, Quoted};
 use crate::errors::raised;
+use crate::merge::ranked_channels;
 use crate::options::{Asked, rank_options, threads_or_all};
 use crate::shown::{Filter, ItemSet, Shown};
 
@@ -245,12 +247,38 @@ impl Items {
             Target::Index(index) => index.rank_channels(&user, &channels, &options),
             Target::View(view) => view.rank_channels(&user, &channels, &options),
         });
-        let RankedChannels { hits, unknown, dropped, .. } = ranked.map_err(raised)?;
-        let (ids, scores): (Vec<u64>, Vec<f32>) = hits.iter().map(|hit| (hit.id, hit.score)).unzip();
-        let bits: Vec<u32> = hits.iter().map(|&ChannelHit { channels, .. }| channels).collect();
-        let (ids, scores, bits) = (handed(py, ids), handed(py, scores), handed(py, bits));
-        let dropped = dropped_of(py, [dropped].into_iter())?;
-        RANKED_CHANNELS.of(py, (ids, scores, bits, handed(py, unknown), dropped))
+        ranked_channels(py, ranked.map_err(raised)?)
+    }
+
+    /// What this shard contributes to a rank of channels over all shards, which `merge_channels` merges: its hits
+    /// before the quotas, of each set of channels the best `k`. Arguments and answer are those of `rank_channels`,
+    /// where the candidates are those that belong to this shard.
+    #[pyo3(signature = (user, channels, k, *, filter=None, deny=None, allow=None, now=None, exact=false))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
+    fn rank_channels_part<'py>(
+        &self,
+        py: Python<'py>,
+        user: &Bound<'py, PyAny>,
+        channels: &Bound<'py, PyAny>,
+        k: usize,
+        filter: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        now: Option<i64>,
+        exact: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let target = self.target()?;
+        let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
+        let user = one(user)?;
+        let given = channels.try_iter()?.map(|channel| Quoted::of(&channel?));
+        let given: Vec<Quoted<'_>> = given.collect::<PyResult<_>>()?;
+        let channels: Vec<Channel<'_>> = given.iter().map(Quoted::channel).collect::<PyResult<_>>()?;
+        let options = rank_options(k, exact, &shown)?;
+        let ranked = py.detach(|| match &target {
+            Target::Index(index) => index.rank_channels_part(&user, &channels, &options),
+            Target::View(view) => view.rank_channels_part(&user, &channels, &options),
+        });
+        ranked_channels(py, ranked.map_err(raised)?)
     }
 
     /// The exact score of every candidate, in the order of the candidates.
@@ -450,7 +478,7 @@ fn length(candidates: &Candidates<'_>) -> usize {
 }
 
 /// The plan that found the answers of several users.
-fn plan_of(found: &[Found]) -> &'static str {
+pub fn plan_of(found: &[Found]) -> &'static str {
     match found.split_first() {
         None => Plan::Scan.name(),
         Some((first, others)) if others.iter().all(|other| other.plan == first.plan) => first.plan.name(),
@@ -467,7 +495,10 @@ fn unknown_of(ranked: &[Ranked]) -> Vec<u64> {
 }
 
 /// How many candidates of all lists were left out, by the reason.
-fn dropped_of<'py>(py: Python<'py>, dropped: impl Iterator<Item = Dropped>) -> PyResult<Bound<'py, PyAny>> {
+pub fn dropped_of<'py>(
+    py: Python<'py>,
+    dropped: impl Iterator<Item = Dropped>,
+) -> PyResult<Bound<'py, PyAny>> {
     let (mut expired, mut denied, mut filtered) = (0, 0, 0);
     for of_list in dropped {
         expired += of_list.expired;

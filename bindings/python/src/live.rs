@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use itemdex::live::{self, Applied, Batch, Change, LiveOptions, Status, SyncPolicy};
-use itemdex::{ColumnInfo, Values};
+use itemdex::{ColumnInfo, Shard, Values};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -120,6 +120,8 @@ impl LiveIndex {
     ///     poll: seconds between looks at the catalog where no notice of a change comes.
     ///     fresh_limit: the most fresh or deleted items of a model version.
     ///     sample_recall: the share of searches that are compared with the exact answer, 0 to 1.
+    ///     shard: a pair (number, shards): serves this shard of the catalog's generations only. Its log has to be
+    ///         one that is fed, with a file of its own; it takes the changes of its items.
     ///     resident, prefault, lock: how index files are opened, as in `Index.open`.
     ///
     /// Raises:
@@ -128,7 +130,7 @@ impl LiveIndex {
     #[staticmethod]
     #[pyo3(signature = (
         catalog, *, log=None, fed_log=None, sync=None, poll=2.0, fresh_limit=100_000, sample_recall=0.0,
-        resident=false, prefault=false, lock=false,
+        shard=None, resident=false, prefault=false, lock=false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn open(
@@ -140,6 +142,7 @@ impl LiveIndex {
         poll: f64,
         fresh_limit: usize,
         sample_recall: f64,
+        shard: Option<(u32, u32)>,
         resident: bool,
         prefault: bool,
         lock: bool,
@@ -160,6 +163,9 @@ impl LiveIndex {
             (None, Some(path)) => options.fed_log(path),
             (None, None) => options,
         };
+        if let Some((number, shards)) = shard {
+            options = options.shard(Shard::new(number, shards).map_err(raised)?);
+        }
         if let Some(sync) = sync {
             options = options.sync(policy(sync)?);
         }
@@ -178,6 +184,40 @@ impl LiveIndex {
     ///     LiveError: where none serves (kind "UnknownModel"); its message names the versions that do.
     fn for_model(&self, py: Python<'_>, model_version: &str) -> PyResult<Py<View>> {
         view(py, self.live()?.for_model(model_version).map_err(raised)?)
+    }
+
+    /// The View of a generation by its number, for a request that asks several shards of one generation.
+    ///
+    /// Raises:
+    ///     LiveError: where it does not serve (kind "NoGeneration"); its message names those that do.
+    fn generation(&self, py: Python<'_>, number: u64) -> PyResult<Py<View>> {
+        view(py, self.live()?.generation(number).map_err(raised)?)
+    }
+
+    /// The numbers of the generations that serve: the newest of each model version, the current one first, and
+    /// behind them those that are held.
+    fn generations(&self) -> PyResult<Vec<u64>> {
+        Ok(self.live()?.generations())
+    }
+
+    /// Has generations serve beside the newest, from the next look at the catalog on, until this is called again.
+    ///
+    /// Processes that share the shards of a catalog take up a new generation one after the other. Whoever spreads
+    /// requests over them holds the generation that all have, asks for it by its number (`generation`), and holds
+    /// the next one when all have that.
+    ///
+    /// Args:
+    ///     generations: a list of numbers.
+    fn hold(&self, generations: Vec<u64>) -> PyResult<()> {
+        self.live()?.hold(&generations);
+        Ok(())
+    }
+
+    /// Which shard this serves, of how many: a pair (number, shards).
+    #[getter]
+    fn shard(&self) -> PyResult<(u32, u32)> {
+        let shard = self.live()?.shard();
+        Ok((shard.number(), shard.of()))
     }
 
     /// The model versions that serve, that of the current generation first.
@@ -365,7 +405,8 @@ fn change(change: &Bound<'_, PyAny>) -> PyResult<Change> {
 }
 
 fn applied<'py>(py: Python<'py>, applied: Applied) -> PyResult<Bound<'py, PyAny>> {
-    APPLIED.of(py, (applied.position, applied.applied, applied.already_there, applied.retired))
+    let Applied { position, applied, already_there, retired, elsewhere, .. } = applied;
+    APPLIED.of(py, (position, applied, already_there, retired, elsewhere))
 }
 
 fn told<'py>(py: Python<'py>, status: &Status) -> PyResult<Bound<'py, PyDict>> {
