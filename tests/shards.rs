@@ -525,65 +525,59 @@ fn answers_of_shards_can_be_merged_elsewhere() {
 /// What asking each shard for its share saves against asking each for all `k`: prints microseconds a search on one
 /// thread, and the recall.
 #[test]
-#[ignore = "measures: cargo test --release --test shards -- --ignored --nocapture share"]
+#[ignore = "measures: cargo test --test shards -- --ignored --nocapture share"]
 fn asking_each_shard_for_its_share() {
     let (rows, dim) = (100_000, 64);
     let items = items(rows, dim, 5);
     let users = users(200, dim, 5);
-    for shards in [4u32, 16] {
-        let place = Place::new();
-        let builder = IndexBuilder::new("v1").plans([Plan::Graph, Plan::Partitions]);
-        for number in 0..shards {
-            let shard = Shard::new(number, shards).unwrap();
-            let own = items.iter().filter(|(id, _)| shard.holds(*id)).map(|(id, row)| (*id, row));
-            place.catalog.stage_shard_made("job", shard, |path| builder.build_from(own, path)).unwrap();
-        }
-        let generation = place.catalog.publish_shards("job", shards, &PublishOptions::new()).unwrap();
-        let sharded = ShardedIndex::open(&place.catalog, &generation, OpenOptions::new()).unwrap();
-        for k in [100, 1000] {
-            let options = SearchOptions::new(k).recall(0.95);
-            let all = |user: &Vec<f32>| {
-                let found = sharded.parts().iter().map(|part| part.search_with(user, &options).unwrap());
-                merge_found(found.collect::<Vec<_>>(), k)
+    let shards = 4;
+    let place = Place::new();
+    let builder = IndexBuilder::new("v1").plans([Plan::Graph, Plan::Partitions]);
+    for number in 0..shards {
+        let shard = Shard::new(number, shards).unwrap();
+        let own = items.iter().filter(|(id, _)| shard.holds(*id)).map(|(id, row)| (*id, row));
+        place.catalog.stage_shard_made("job", shard, |path| builder.build_from(own, path)).unwrap();
+    }
+    let generation = place.catalog.publish_shards("job", shards, &PublishOptions::new()).unwrap();
+    let sharded = ShardedIndex::open(&place.catalog, &generation, OpenOptions::new()).unwrap();
+    for k in [100, 1000] {
+        let options = SearchOptions::new(k).recall(0.95);
+        let all = |user: &Vec<f32>| {
+            let found = sharded.parts().iter().map(|part| part.search_with(user, &options).unwrap());
+            merge_found(found.collect::<Vec<_>>(), k)
+        };
+        let share = |user: &Vec<f32>| sharded.search_with(user, &options, None).unwrap();
+        let timed = |search: &dyn Fn(&Vec<f32>) -> itemdex::Found| {
+            users.iter().for_each(|user| drop(search(user)));
+            let started = std::time::Instant::now();
+            users.iter().for_each(|user| drop(search(user)));
+            started.elapsed().as_micros() / users.len() as u128
+        };
+        let recall = |search: &dyn Fn(&Vec<f32>) -> itemdex::Found| {
+            let exact = SearchOptions::new(k).recall(1.0);
+            let of_user = |user: &Vec<f32>| {
+                let best: std::collections::HashSet<u64> =
+                    sharded.search_with(user, &exact, None).unwrap().hits.iter().map(|hit| hit.id).collect();
+                search(user).hits.iter().filter(|hit| best.contains(&hit.id)).count()
             };
-            let share = |user: &Vec<f32>| sharded.search_with(user, &options, None).unwrap();
-            let timed = |search: &dyn Fn(&Vec<f32>) -> itemdex::Found| {
-                users.iter().for_each(|user| drop(search(user)));
-                let started = std::time::Instant::now();
-                users.iter().for_each(|user| drop(search(user)));
-                started.elapsed().as_micros() / users.len() as u128
-            };
-            let recall = |search: &dyn Fn(&Vec<f32>) -> itemdex::Found| {
-                let exact = SearchOptions::new(k).recall(1.0);
-                let of_user = |user: &Vec<f32>| {
-                    let best: std::collections::HashSet<u64> = sharded
-                        .search_with(user, &exact, None)
-                        .unwrap()
-                        .hits
-                        .iter()
-                        .map(|hit| hit.id)
-                        .collect();
-                    search(user).hits.iter().filter(|hit| best.contains(&hit.id)).count()
-                };
-                users[..50].iter().map(of_user).sum::<usize>() as f64 / (50 * k) as f64
-            };
-            let asked = share_of(k, shards as usize);
-            let again = users.iter().filter(|user| {
-                let options = options_of(asked);
-                let found: Vec<_> =
-                    sharded.parts().iter().map(|part| part.search_with(user, &options).unwrap()).collect();
-                !to_ask_again(&found, asked, k).is_empty()
-            });
-            println!(
-                "{shards} shards, k {k}: each asked for {asked}: {} us, recall {:.3}, {} of {} asked again; for all: {} us, recall {:.3}",
-                timed(&share),
-                recall(&share),
-                again.count(),
-                users.len(),
-                timed(&all),
-                recall(&all),
-            );
-        }
+            users[..50].iter().map(of_user).sum::<usize>() as f64 / (50 * k) as f64
+        };
+        let asked = share_of(k, shards as usize);
+        let again = users.iter().filter(|user| {
+            let options = options_of(asked);
+            let found: Vec<_> =
+                sharded.parts().iter().map(|part| part.search_with(user, &options).unwrap()).collect();
+            !to_ask_again(&found, asked, k).is_empty()
+        });
+        println!(
+            "{shards} shards, k {k}: each asked for {asked}: {} us, recall {:.3}, {} of {} asked again; for all: {} us, recall {:.3}",
+            timed(&share),
+            recall(&share),
+            again.count(),
+            users.len(),
+            timed(&all),
+            recall(&all),
+        );
     }
 }
 

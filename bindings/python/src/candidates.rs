@@ -106,12 +106,17 @@ impl<'py> Quoted<'py> {
         }
     }
 
-    /// Its ids and quotas; none where it brings row handles.
-    pub fn ids(&self) -> PyResult<Option<(&[u64], usize, Option<usize>)>> {
+    /// Its ids; none where it brings row handles.
+    pub fn ids(&self) -> PyResult<Option<&[u64]>> {
         match &self.candidates {
-            Given::Ids(ids) => Ok(Some((ids.list()?, self.at_least, self.at_most))),
+            Given::Ids(ids) => ids.list().map(Some),
             Given::Rows(_) => Ok(None),
         }
+    }
+
+    /// How many hits it is to have at least, and at most.
+    pub fn quotas(&self) -> (usize, Option<usize>) {
+        (self.at_least, self.at_most)
     }
 
     pub fn channel(&self) -> PyResult<Channel<'_>> {

@@ -263,9 +263,10 @@ impl ShardedIndex {
 
 impl Quoted<'_> {
     fn sharded(&self) -> PyResult<ShardedChannel<'_>> {
-        let (ids, at_least, at_most) = self.ids()?.ok_or_else(|| {
-            PyTypeError::new_err("row handles are of one shard; give ids to a ShardedIndex")
-        })?;
+        let Some(ids) = self.ids()? else {
+            return Err(PyTypeError::new_err("row handles are of one shard; give ids to a ShardedIndex"));
+        };
+        let (at_least, at_most) = self.quotas();
         let channel = ShardedChannel::new(ids).at_least(at_least);
         Ok(at_most.map_or(channel, |hits| channel.at_most(hits)))
     }
