@@ -45,6 +45,7 @@ from ._itemdex import (
     LiveIndex,
     RowHandles,
     View,
+    ViewRows,
     __version__,
     build,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "Status",
     "Upsert",
     "View",
+    "ViewRows",
     "__version__",
     "build",
 ]
