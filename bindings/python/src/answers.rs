@@ -1,5 +1,6 @@
 //! Answers as the named tuples of `itemdex._answers`.
 
+use itemdex::{Dropped, Found, Plan, Ranked};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -30,3 +31,34 @@ pub static GENERATION: Answer = Answer::new("Generation");
 pub static RESERVATION: Answer = Answer::new("Reservation");
 pub static APPLIED: Answer = Answer::new("Applied");
 pub static STAGED_SHARD: Answer = Answer::new("StagedShard");
+
+/// The plan that found the answers of several users.
+pub fn plan_of(found: &[Found]) -> &'static str {
+    match found.split_first() {
+        None => Plan::Scan.name(),
+        Some((first, others)) if others.iter().all(|other| other.plan == first.plan) => first.plan.name(),
+        Some(_) => "mixed",
+    }
+}
+
+/// The unknown candidates of all lists together.
+pub fn unknown_of(ranked: &[Ranked]) -> Vec<u64> {
+    let mut unknown: Vec<u64> = ranked.iter().flat_map(|ranked| &ranked.unknown).copied().collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    unknown
+}
+
+/// How many candidates of all lists were left out, by the reason.
+pub fn dropped_of<'py>(
+    py: Python<'py>,
+    dropped: impl Iterator<Item = Dropped>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (mut expired, mut denied, mut filtered) = (0, 0, 0);
+    for of_list in dropped {
+        expired += of_list.expired;
+        denied += of_list.denied;
+        filtered += of_list.filtered;
+    }
+    DROPPED.of(py, (expired, denied, filtered))
+}

@@ -4,13 +4,13 @@ use std::sync::{Arc, RwLock};
 
 use itemdex::live;
 use itemdex::shards::Part;
-use itemdex::{Candidates, Channel, Dropped, Found, Plan, Ranked};
+use itemdex::{Candidates, Channel, Found, RankOptions, Ranked};
 use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::answers::{DROPPED, FOUND, RANKED};
+use crate::answers::{FOUND, RANKED, dropped_of, plan_of, unknown_of};
 use crate::arrays::{Ids, Users, handed, matrix, reserved, split, split_all, users_of_dim};
 use crate::candidates::{Given, Lists, Quoted};
 use crate::errors::raised;
@@ -286,25 +286,35 @@ impl Items {
     /// Args:
     ///     users: shape (dim,) for one user, or (n, dim).
     ///     candidates: item ids of shape (m,), or for n users also of shape (n, m).
+    ///     filter, deny, allow, now: leave candidates out, as in `search`.
     ///
     /// Returns:
-    ///     float32 of shape (m,), or (n, m) for n users; NaN where a candidate is not in the index.
+    ///     float32 of shape (m,), or (n, m) for n users; NaN where a candidate is not in the index or is left
+    ///     out.
     ///
     /// Raises:
     ///     InputError: for users of another dim or with values that are not finite.
+    #[pyo3(signature = (users, candidates, *, filter=None, deny=None, allow=None, now=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn score<'py>(
         &self,
         py: Python<'py>,
         users: &Bound<'py, PyAny>,
         candidates: &Bound<'py, PyAny>,
+        filter: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        now: Option<i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
+        let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
+        let options = rank_options(0, false, &shown)?;
         let ids = Ids::of(candidates)?;
         match Users::of(users)? {
             Users::One(user) => {
                 let ids = ids.list()?;
                 let mut scores = vec![0.0; ids.len()];
-                py.detach(|| target.score(&user, ids, &mut scores)).map_err(raised)?;
+                py.detach(|| target.score(&user, ids, &options, &mut scores)).map_err(raised)?;
                 Ok(handed(py, scores).into_any())
             }
             Users::Many(users) => {
@@ -319,7 +329,7 @@ impl Items {
                     let places = scores.chunks_mut(columns.max(1));
                     for ((number, user), places) in users.rows().enumerate().zip(places) {
                         if let Candidates::Ids(ids) = lists[number.min(lists.len() - 1)] {
-                            target.score(user, ids, places)?;
+                            target.score(user, ids, &options, places)?;
                         }
                     }
                     Ok(())
@@ -451,10 +461,16 @@ impl Target {
         }
     }
 
-    fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> itemdex::Result<usize> {
+    fn score(
+        &self,
+        user: &[f32],
+        candidates: &[u64],
+        options: &RankOptions<'_>,
+        scores: &mut [f32],
+    ) -> itemdex::Result<usize> {
         match self {
-            Target::Index(index) => index.score(user, candidates, scores),
-            Target::View(view) => view.score(user, candidates, scores),
+            Target::Index(index) => index.score_with(user, candidates, options, scores),
+            Target::View(view) => view.score_with(user, candidates, options, scores),
         }
     }
 }
@@ -475,35 +491,4 @@ fn length(candidates: &Candidates<'_>) -> usize {
         Candidates::Ids(ids) => ids.len(),
         _ => 0,
     }
-}
-
-/// The plan that found the answers of several users.
-pub fn plan_of(found: &[Found]) -> &'static str {
-    match found.split_first() {
-        None => Plan::Scan.name(),
-        Some((first, others)) if others.iter().all(|other| other.plan == first.plan) => first.plan.name(),
-        Some(_) => "mixed",
-    }
-}
-
-/// The unknown candidates of all lists together.
-fn unknown_of(ranked: &[Ranked]) -> Vec<u64> {
-    let mut unknown: Vec<u64> = ranked.iter().flat_map(|ranked| &ranked.unknown).copied().collect();
-    unknown.sort_unstable();
-    unknown.dedup();
-    unknown
-}
-
-/// How many candidates of all lists were left out, by the reason.
-pub fn dropped_of<'py>(
-    py: Python<'py>,
-    dropped: impl Iterator<Item = Dropped>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (mut expired, mut denied, mut filtered) = (0, 0, 0);
-    for of_list in dropped {
-        expired += of_list.expired;
-        denied += of_list.denied;
-        filtered += of_list.filtered;
-    }
-    DROPPED.of(py, (expired, denied, filtered))
 }

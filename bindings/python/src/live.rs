@@ -13,63 +13,16 @@ use pyo3::types::{PyDict, PyMapping, PyTuple};
 use crate::answers::APPLIED;
 use crate::arrays::{Ids, Users};
 use crate::catalog::{described, seconds};
-use crate::columns::{self, values_of};
+use crate::columns::values_of;
 use crate::errors::raised;
 use crate::index::Residence;
-use crate::items::{Items, Target, one};
-
-/// What one request sees: a generation with the fresh items laid over it, as they were when it was asked for.
-///
-/// Made by `LiveIndex.current` and `LiveIndex.for_model`. It never changes. Keep it for a request, and let it
-/// go then: as a context manager it closes itself.
-#[pyclass(frozen, extends = Items, module = "itemdex")]
-pub struct View;
-
-#[pymethods]
-impl View {
-    /// The Generation, as its catalog listed it when it was taken up; its path is None.
-    #[getter]
-    fn generation<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let Target::View(view) = slf.as_super().get().target()? else {
-            unreachable!("it was made with a view")
-        };
-        described(slf.py(), view.generation(), None)
-    }
-
-    /// What an item has in the columns, fresh or not, as `Index.values` says it. None if there is no such item.
-    ///
-    /// Args:
-    ///     id: an int.
-    fn values<'py>(slf: &Bound<'py, Self>, id: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Target::View(view) = slf.as_super().get().target()? else {
-            unreachable!("it was made with a view")
-        };
-        view.values(id).map(|values| columns::described(slf.py(), &values)).transpose()
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
-        match slf.as_super().get().target() {
-            Ok(Target::View(view)) => {
-                let (number, version) = (view.generation().number, view.model_version());
-                format!(
-                    "<itemdex.View of generation {number}, model version {version:?}: {} items>",
-                    view.len()
-                )
-            }
-            _ => "<itemdex.View: closed>".to_owned(),
-        }
-    }
-}
-
-fn view(py: Python<'_>, view: Arc<live::View>) -> PyResult<Py<View>> {
-    Py::new(py, PyClassInitializer::from(Items::new(Target::View(view))).add_subclass(View))
-}
+use crate::items::one;
+use crate::view::{View, view};
 
 /// A catalog in service: follows it in the background, answers from what is current, and takes fresh items.
 ///
 /// As a context manager it stops its threads on leaving; views that were handed out stay. A process that
-/// forks
-/// has the threads in the parent only: open a LiveIndex in the child.
+/// forks has the threads in the parent only: open a LiveIndex in the child.
 ///
 /// >>> with itemdex.LiveIndex.open("/srv/catalog", log="fresh.log") as live:
 /// ...     live.upsert("2026-11-24", 7, embedding)

@@ -8,10 +8,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use crate::answers::dropped_of;
 use crate::answers::{FOUND, RANKED, RANKED_CHANNELS};
 use crate::arrays::{Floats, Ids, NO_ITEM, handed, split, split_all};
 use crate::errors::raised;
-use crate::items::dropped_of;
 use crate::options::plan_named;
 
 /// The shard that each item belongs to, of so many: a fixed hash of its id.

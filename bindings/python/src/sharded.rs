@@ -8,12 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::answers::FOUND;
+use crate::answers::plan_of;
 use crate::arrays::{Ids, Users, handed, split, split_all, users_of_dim};
 use crate::candidates::Quoted;
 use crate::catalog::Catalog;
 use crate::errors::raised;
 use crate::index::Residence;
-use crate::items::{one, plan_of};
+use crate::items::one;
 use crate::merge::{ranked, ranked_channels};
 use crate::options::{Asked, rank_options};
 use crate::shown::{Shown, parameters_of};

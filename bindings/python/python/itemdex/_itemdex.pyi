@@ -42,6 +42,7 @@ __all__ = [
     "merge_found",
     "merge_ranked",
     "merge_channels",
+    "ViewRows",
     "build",
     "_open",
     "_run",
@@ -130,7 +131,16 @@ class Items:
         now: int | None = None,
         exact: bool = False,
     ) -> RankedChannels: ...
-    def score(self, users: ArrayLike, candidates: ArrayLike) -> NDArray[np.float32]: ...
+    def score(
+        self,
+        users: ArrayLike,
+        candidates: ArrayLike,
+        *,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+    ) -> NDArray[np.float32]: ...
     @overload
     def get(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]: ...
     @overload
@@ -185,6 +195,29 @@ class View(Items):
     @property
     def generation(self) -> Generation: ...
     def values(self, id: int) -> dict[str, list[str] | list[int] | float | bool | None] | None: ...
+    def look_up(self, ids: ArrayLike) -> ViewRows: ...
+    def search_rows(
+        self,
+        user: ArrayLike,
+        k: int,
+        *,
+        recall: float | None = None,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+        ef: int | None = None,
+        plan: _Plan | None = None,
+        approximate_scores: bool = False,
+    ) -> ViewRows: ...
+
+@final
+class ViewRows:
+    @property
+    def rows(self) -> RowHandles: ...
+    @property
+    def fresh(self) -> NDArray[np.uint64]: ...
+    def __len__(self) -> int: ...
 
 @final
 class Catalog:
