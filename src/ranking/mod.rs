@@ -2,7 +2,7 @@
 //!
 //! A candidate costs a cache miss in the id table and one or more in the rows, and little else beside. So
 //! rows are visited in the order of their addresses, near enough that pages repeat, and are asked for ahead
-//! of their use, into the second cache, which takes more misses at once than the first. Where there are `i8`
+//! of their use, into the second cache, which measures faster than the first. Where there are `i8`
 //! rows, they bound the scores of all candidates first, in a quarter of the cache lines, and only rows that
 //! may be among the best `k` are scored in `f32`: the answer is the same, bit for bit.
 //!

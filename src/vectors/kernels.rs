@@ -253,7 +253,7 @@ pub(crate) fn prefetch<T>(data: &[T], start: usize, count: usize) {
 }
 
 /// Asks for the cache lines of `count` values from `start` on to come near, though not into the nearest cache.
-/// A processor has more of these misses under way at once.
+/// Of many scattered lines, more seem to be under way at once.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) fn prefetch_far<T>(data: &[T], start: usize, count: usize) {
