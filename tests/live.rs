@@ -1544,7 +1544,7 @@ fn after_a_fork_the_child_is_told_and_does_not_hang() {
 /// The change at a position of the stream that the killed processes below share.
 fn change_at(position: u64) -> Change {
     let id = position * 7 % 53;
-    let price = (position % 3 > 0).then_some(position as i64);
+    let price = (!position.is_multiple_of(3)).then_some(position as i64);
     match position % 5 {
         0 => Change::delete(id),
         1 => Change::set_values(position * 11 % 53, Values::new().with("price", price)),
