@@ -165,7 +165,7 @@ def test_looked_up_items_of_a_view(data, catalog, tmp_path):
         live.upsert("v1", 1, user * 100)
         live.delete(int(data.ids[0]))
         view = live.current()
-        items = view.look_up([1, data.ids[0], data.ids[1], 4])
+        items = view.look_up([1, int(data.ids[0]), int(data.ids[1]), 4])
         assert (len(items), len(items.rows), items.fresh.tolist()) == (2, 1, [1])
         assert "1 of them fresh" in repr(items)
         merged = view.rank_channels(user, [items.rows, items.fresh], 10)
