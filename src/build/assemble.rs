@@ -130,7 +130,7 @@ impl IndexBuilder {
         file.end_section()?;
         let squared_norms = order.iter().map(|&row| written.squared_norms[row as usize]).collect();
         // A column has as many values as the dump has rows, and its rows are numbered by 32 bits.
-        let order = order.iter().map(|&row| written.place_in_dump(row) as u32).collect();
+        let order = order.into_iter().map(|row| written.place_in_dump(row) as u32).collect();
         Ok(Placed { file, dim, ids, table, squared_norms, counts, order })
     }
 

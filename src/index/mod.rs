@@ -41,6 +41,7 @@ pub use options::{Plan, RankOptions, SearchOptions, Shown};
 pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};
 pub(crate) use quotas::{choose, keep_best_of_each_set};
 pub use rank::Ranked;
+pub(crate) use rank::check_places;
 pub use search::Found;
 
 use workspace::Workspaces;

@@ -118,10 +118,7 @@ impl ChannelHit {
 
 /// Leaves in `hits` the best `k` that the quotas allow, best first.
 pub(crate) fn choose(hits: &mut Vec<ChannelHit>, k: usize, channels: &[Channel<'_>]) {
-    match channels.iter().any(|channel| channel.has_quota(k)) {
-        true => Chooser::default().choose(hits, k, channels),
-        false => keep_best(hits, k, ChannelHit::order),
-    }
+    Chooser::default().choose(hits, k, channels);
 }
 
 /// Leaves of hits in order the first `k` that the same channels brought, for all sets of channels. Whatever the quotas,
@@ -155,6 +152,9 @@ impl Chooser {
     /// First each channel, in order, gets the best of its own until it has its least; then the best of all
     /// fill up. No hit is taken that would give a channel more than its most.
     pub fn choose(&mut self, hits: &mut Vec<ChannelHit>, k: usize, channels: &[Channel<'_>]) {
+        if !channels.iter().any(|channel| channel.has_quota(k)) {
+            return keep_best(hits, k, ChannelHit::order);
+        }
         let Chooser { all, own, taken } = self;
         taken.clear();
         taken.resize(hits.len(), false);

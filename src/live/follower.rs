@@ -11,7 +11,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, error, info, info_span, warn};
 
-use super::catalog::{Generation, List, other_file};
+use super::catalog::{Generation, List, open_published};
 use super::change::{Numbering, seconds};
 use super::fresh::{Waiting, Writer, known, locked, replayed, with_records};
 use super::log::{Kept, Record, Snapshot};
@@ -320,10 +320,7 @@ impl Follower {
     fn open(&self, generation: &Generation) -> Result<Index> {
         let (path, fingerprint) = self.serving.catalog.file_of(generation, self.serving.shard)?;
         let _span = info_span!("open", number = generation.number).entered();
-        let index = self.open.open(&path)?;
-        if index.fingerprint() != fingerprint {
-            return Err(other_file(path));
-        }
+        let index = open_published(&path, fingerprint, self.open)?;
         index.verify_unless(&|| self.serving.is_shutting_down(), |_| ())?;
         for (_, row) in index.iter().take(SELF_CHECKS) {
             index.search(row, SELF_CHECKS)?;

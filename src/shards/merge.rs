@@ -1,6 +1,6 @@
 //! Merging what shards answer.
 
-use crate::index::{Channel, ChannelHit, check_quotas, choose};
+use crate::index::{Candidates, Channel, ChannelHit, check_quotas, choose};
 use crate::top::keep_best;
 use crate::{Found, Hit, Plan, Ranked, RankedChannels, Result};
 
@@ -110,6 +110,18 @@ impl Default for Quota {
     }
 }
 
+impl Quota {
+    /// A channel of one shard, with the quota of all shards.
+    pub(super) fn of<'a>(self, candidates: impl Into<Candidates<'a>>) -> Channel<'a> {
+        Channel::new(candidates).at_least(self.at_least).at_most(self.at_most)
+    }
+
+    /// Channels that bring nothing, for what looks at their quotas only.
+    pub(super) fn channels(quotas: &[Quota]) -> Vec<Channel<'static>> {
+        quotas.iter().map(|quota| quota.of(&[])).collect()
+    }
+}
+
 /// The best `k` that the quotas allow of what shards ranked, each asked about those candidates of each channel that
 /// belong to it. The answer is that of [`Index::rank_channels`](crate::Index::rank_channels) for one index with
 /// all items, if each shard answered by [`Part::rank_channels_part`](super::Part::rank_channels_part).
@@ -122,8 +134,7 @@ pub fn merge_channels(
     k: usize,
     quotas: &[Quota],
 ) -> Result<RankedChannels> {
-    let channel = |quota: &Quota| Channel::new(&[]).at_least(quota.at_least).at_most(quota.at_most);
-    let channels: Vec<Channel<'_>> = quotas.iter().map(channel).collect();
+    let channels = Quota::channels(quotas);
     check_quotas(&channels, k)?;
     let mut all = RankedChannels::default();
     for part in parts {

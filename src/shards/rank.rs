@@ -5,8 +5,8 @@ use super::part::Part;
 use super::request::{ShardedCandidates, ShardedChannel, ShardedFilter};
 use super::sharded::Sharded;
 use crate::assignment::{shard_of, split_by_shard};
-use crate::index::{Candidates, check_quotas};
-use crate::{Channel, Error, RankOptions, Ranked, RankedChannels, Result};
+use crate::index::{Candidates, check_places, check_quotas};
+use crate::{RankOptions, Ranked, RankedChannels, Result};
 
 /// Candidates divided among the shards.
 enum Divided<'a> {
@@ -73,16 +73,14 @@ impl<P: Part> Sharded<P> {
         filter: Option<&ShardedFilter>,
     ) -> Result<RankedChannels> {
         let quotas: Vec<Quota> = channels.iter().map(|channel| channel.quota).collect();
-        let empty = |quota: &Quota| Channel::new(&[]).at_least(quota.at_least).at_most(quota.at_most);
-        check_quotas(&quotas.iter().map(empty).collect::<Vec<_>>(), options.k())?;
+        check_quotas(&Quota::channels(&quotas), options.k())?;
         channels.iter().try_for_each(|channel| self.check_filter(channel.filter))?;
         let divided: Vec<Divided<'_>> =
             channels.iter().map(|channel| self.divide(channel.candidates)).collect::<Result<_>>()?;
         let of_shard = self.rank_options(options, filter)?;
         let ranked = self.each(|number, part| {
             let own = channels.iter().zip(&divided).map(|(channel, divided)| {
-                let Quota { at_least, at_most } = channel.quota;
-                let own = Channel::new(divided.of_shard(number)).at_least(at_least).at_most(at_most);
+                let own = channel.quota.of(divided.of_shard(number));
                 channel.filter.map_or(own, |filter| own.filter(&filter.filters[number]))
             });
             part.rank_channels_part(user, &own.collect::<Vec<_>>(), &of_shard(number))
@@ -112,11 +110,7 @@ impl<P: Part> Sharded<P> {
         filter: Option<&ShardedFilter>,
         scores: &mut [f32],
     ) -> Result<usize> {
-        if scores.len() != candidates.len() {
-            let problem =
-                format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
-            return Err(Error::BadOption { option: "scores", problem });
-        }
+        check_places(candidates, scores)?;
         let lists = split_by_shard(candidates, self.shards());
         let of_shard = self.rank_options(options, filter)?;
         let scored = self.each(|number, part| {

@@ -202,12 +202,7 @@ impl<P: Part> Sharded<P> {
         options: &SearchOptions<'_>,
         filter: Option<&ShardedFilter>,
     ) -> Result<Found> {
-        self.check_filter(filter)?;
-        let (options, k) = (options.at_one_second(), options.k());
-        let of_shard = |number: usize| match filter {
-            Some(filter) => options.filter(&filter.filters[number]),
-            None => options,
-        };
+        let (of_shard, k) = (self.search_options(options, filter)?, options.k());
         let share = share_of(k, self.parts.len());
         let mut found = self.each(|number, part| part.search_with(user, &of_shard(number).for_k(share)))?;
         for number in to_ask_again(&found, share, k) {
@@ -227,12 +222,7 @@ impl<P: Part> Sharded<P> {
         options: &SearchOptions<'_>,
         filter: Option<&ShardedFilter>,
     ) -> Result<Vec<Found>> {
-        self.check_filter(filter)?;
-        let (options, k) = (options.at_one_second(), options.k());
-        let of_shard = |number: usize| match filter {
-            Some(filter) => options.filter(&filter.filters[number]),
-            None => options,
-        };
+        let (of_shard, k) = (self.search_options(options, filter)?, options.k());
         let share = share_of(k, self.parts.len());
         let mut by_user: Vec<Vec<Found>> = (0..users.len()).map(|_| Vec::new()).collect();
         for (number, part) in self.parts.iter().enumerate() {
@@ -247,6 +237,20 @@ impl<P: Part> Sharded<P> {
             answers.push(merge_found(found, k));
         }
         Ok(answers)
+    }
+
+    /// The options for each shard.
+    fn search_options<'s>(
+        &self,
+        options: &SearchOptions<'s>,
+        filter: Option<&'s ShardedFilter>,
+    ) -> Result<impl Fn(usize) -> SearchOptions<'s> + Sync> {
+        self.check_filter(filter)?;
+        let options = options.at_one_second();
+        Ok(move |number: usize| match filter {
+            Some(filter) => options.filter(&filter.filters[number]),
+            None => options,
+        })
     }
 
     pub(super) fn check_filter(&self, filter: Option<&ShardedFilter>) -> Result<()> {

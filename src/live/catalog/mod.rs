@@ -104,14 +104,8 @@ impl Catalog {
         generation: &Generation,
         options: OpenOptions,
     ) -> Result<Vec<Index>> {
-        let open = |(name, fingerprint): (&str, u64)| {
-            let path = self.folder.join(name);
-            let index = options.open(&path)?;
-            match index.fingerprint() == fingerprint {
-                true => Ok(index),
-                false => Err(other_file(path)),
-            }
-        };
+        let open =
+            |(name, fingerprint): (&str, u64)| open_published(&self.folder.join(name), fingerprint, options);
         generation.files().map(open).collect()
     }
 
@@ -269,7 +263,12 @@ impl Catalog {
     }
 }
 
-/// The error for a file that has the name of one that was published, and is another.
-pub(in crate::live) fn other_file(path: PathBuf) -> Error {
-    Error::Damaged { path, offset: 0, problem: "it is not the file that was published".to_owned() }
+/// Opens a file, and checks that it is the one that was published under its name.
+pub(in crate::live) fn open_published(path: &Path, fingerprint: u64, options: OpenOptions) -> Result<Index> {
+    let index = options.open(path)?;
+    if index.fingerprint() == fingerprint {
+        return Ok(index);
+    }
+    let problem = "it is not the file that was published".to_owned();
+    Err(Error::Damaged { path: path.to_owned(), offset: 0, problem })
 }
