@@ -208,7 +208,7 @@ pub unsafe extern "C" fn itemdex_rank(
 ) -> Status {
     call(|| {
         // SAFETY: the caller keeps the rules of the header.
-        let (index, user, candidates, options, buffers, mut answer) = unsafe {
+        let (index, user, candidates, options, buffers, answer) = unsafe {
             (
                 shared(index, "index")?,
                 values(user, dim, "user")?,
@@ -219,11 +219,7 @@ pub unsafe extern "C" fn itemdex_rank(
             )
         };
         let ranked = index.source.rank(user, candidates, &options)?;
-        write_others(&mut answer.value, &ranked.unknown, ranked.dropped)?;
-        buffers.write(0, ranked.hits.iter().copied());
-        answer.value.count = ranked.hits.len();
-        answer.write();
-        Ok(())
+        write_ranked(answer, buffers, &ranked.hits, &ranked.unknown, ranked.dropped)
     })
 }
 
@@ -358,9 +354,24 @@ pub unsafe extern "C" fn itemdex_rank_channels(
     })
 }
 
+/// Writes the answer of a rank for one user.
+pub(crate) fn write_ranked(
+    mut answer: Written<Answer>,
+    buffers: Buffers,
+    hits: &[Hit],
+    unknown: &[u64],
+    dropped: Dropped,
+) -> Result<()> {
+    write_others(&mut answer.value, unknown, dropped)?;
+    buffers.write(0, hits.iter().copied());
+    answer.value.count = hits.len();
+    answer.write();
+    Ok(())
+}
+
 /// Says which candidates are not among the hits: writes unknown ids into the caller's buffer, as many as
 /// fit.
-pub(crate) fn write_others(answer: &mut Answer, unknown: &[u64], dropped: Dropped) -> Result<()> {
+fn write_others(answer: &mut Answer, unknown: &[u64], dropped: Dropped) -> Result<()> {
     answer.unknown = unknown.len();
     (answer.expired, answer.denied, answer.filtered) = (dropped.expired, dropped.denied, dropped.filtered);
     // SAFETY: the answer has a buffer of `unknown_room` ids or NULL, as the caller promised.

@@ -6,7 +6,7 @@ use crate::border::{Place, Result, call, shared, values};
 use crate::growing::{Written, read_or_default};
 use crate::index::{Index, Source};
 use crate::options::{Answer, RankOptions, SearchOptions};
-use crate::query::{Buffers, write_others};
+use crate::query::{Buffers, write_ranked};
 use crate::status::Status;
 
 /// Items of one index by their rows, for ranks that look no id up.
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn itemdex_rank_rows(
 ) -> Status {
     call(|| {
         // SAFETY: the caller keeps the rules of the header.
-        let (index, user, rows, options, buffers, mut answer) = unsafe {
+        let (index, user, rows, options, buffers, answer) = unsafe {
             (
                 shared(index, "index")?,
                 values(user, dim, "user")?,
@@ -136,11 +136,7 @@ pub unsafe extern "C" fn itemdex_rank_rows(
             )
         };
         let (hits, unknown, dropped) = ranked(&index.source, user, rows, &options)?;
-        write_others(&mut answer.value, &unknown, dropped)?;
-        buffers.write(0, hits.iter().copied());
-        answer.value.count = hits.len();
-        answer.write();
-        Ok(())
+        write_ranked(answer, buffers, &hits, &unknown, dropped)
     })
 }
 
