@@ -106,6 +106,11 @@ impl<'py> Quoted<'py> {
         }
     }
 
+    /// All channels of a call.
+    pub fn all(channels: &Bound<'py, PyAny>) -> PyResult<Vec<Quoted<'py>>> {
+        channels.try_iter()?.map(|channel| Quoted::of(&channel?)).collect()
+    }
+
     /// Its ids; none where it brings row handles.
     pub fn ids(&self) -> PyResult<Option<&[u64]>> {
         match &self.candidates {

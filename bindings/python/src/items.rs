@@ -4,17 +4,16 @@ use std::sync::{Arc, RwLock};
 
 use itemdex::live;
 use itemdex::shards::Part;
-use itemdex::{Candidates, Channel, Found, RankOptions, Ranked};
+use itemdex::{Candidates, Channel, RankOptions, RankedChannels};
 use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::answers::{FOUND, RANKED, dropped_of, plan_of, unknown_of};
-use crate::arrays::{Ids, Users, handed, matrix, reserved, split, split_all, users_of_dim};
+use crate::answers::{RANKED, dropped_of, found, found_many, plan_of, ranked, ranked_channels, unknown_of};
+use crate::arrays::{Ids, Users, handed, matrix, reserved, split_all, users_of_dim};
 use crate::candidates::{Given, Lists, Quoted};
 use crate::errors::raised;
-use crate::merge::ranked_channels;
 use crate::options::{Asked, rank_options, threads_or_all};
 use crate::shown::{Filter, ItemSet, Shown};
 
@@ -104,29 +103,22 @@ impl Items {
         let options = Asked { k, recall, ef, plan, approximate_scores }.options(&shown)?;
         match Users::of(users)? {
             Users::One(user) => {
-                let found = py.detach(|| match &target {
+                let answer = py.detach(|| match &target {
                     Target::Index(index) => index.search_with(&user, &options),
                     Target::View(view) => view.search_with(&user, &options),
                 });
-                let Found { hits, plan, matching, .. } = found.map_err(raised)?;
-                let (ids, scores) = split(&hits);
-                FOUND.of(py, (handed(py, ids), handed(py, scores), plan.name(), matching))
+                found(py, answer.map_err(raised)?)
             }
             Users::Many(users) => {
                 users_of_dim(&users, target.dim())?;
-                let (ids, scores, plan, matching) = py.detach(|| {
-                    let threads = threads_or_all(threads);
-                    let found = match &target {
-                        Target::Index(index) => index.search_many(&users, &options, threads),
-                        Target::View(view) => view.search_many(&users, &options, threads),
-                    };
-                    let found = found.map_err(raised)?;
-                    let (ids, scores) = split_all(found.iter().map(|found| &*found.hits), k)?;
-                    let matching = found.first().map(|found| found.matching);
-                    PyResult::Ok((ids, scores, plan_of(&found), matching))
-                })?;
-                let matching = matching.unwrap_or(0);
-                FOUND.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), plan, matching))
+                let threads = threads_or_all(threads);
+                let answers = py.detach(|| match &target {
+                    Target::Index(index) => index.search_many(&users, &options, threads),
+                    Target::View(view) => view.search_many(&users, &options, threads),
+                });
+                let answers = answers.map_err(raised)?;
+                let plan = plan_of(&answers);
+                found_many(py, answers, k, plan)
             }
         }
     }
@@ -175,14 +167,11 @@ impl Items {
             Users::One(user) => {
                 let given = Given::of(candidates)?;
                 let candidates = given.list()?;
-                let ranked = py.detach(|| match &target {
+                let answer = py.detach(|| match &target {
                     Target::Index(index) => index.rank_with(&user, candidates, &options),
                     Target::View(view) => view.rank_with(&user, candidates, &options),
                 });
-                let Ranked { hits, unknown, dropped, .. } = ranked.map_err(raised)?;
-                let (ids, scores) = split(&hits);
-                let dropped = dropped_of(py, [dropped].into_iter())?;
-                RANKED.of(py, (handed(py, ids), handed(py, scores), handed(py, unknown), dropped))
+                ranked(py, answer.map_err(raised)?)
             }
             Users::Many(users) => {
                 users_of_dim(&users, target.dim())?;
@@ -238,16 +227,7 @@ impl Items {
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
         let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
-        let user = one(user)?;
-        let given = channels.try_iter()?.map(|channel| Quoted::of(&channel?));
-        let given: Vec<Quoted<'_>> = given.collect::<PyResult<_>>()?;
-        let channels: Vec<Channel<'_>> = given.iter().map(Quoted::channel).collect::<PyResult<_>>()?;
-        let options = rank_options(k, exact, &shown)?;
-        let ranked = py.detach(|| match &target {
-            Target::Index(index) => index.rank_channels(&user, &channels, &options),
-            Target::View(view) => view.rank_channels(&user, &channels, &options),
-        });
-        ranked_channels(py, ranked.map_err(raised)?)
+        target.of_channels(py, user, channels, &rank_options(k, exact, &shown)?, Target::rank_channels)
     }
 
     /// What this shard contributes to a rank of channels over all shards, which `merge_channels` merges: its hits
@@ -269,16 +249,7 @@ impl Items {
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
         let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
-        let user = one(user)?;
-        let given = channels.try_iter()?.map(|channel| Quoted::of(&channel?));
-        let given: Vec<Quoted<'_>> = given.collect::<PyResult<_>>()?;
-        let channels: Vec<Channel<'_>> = given.iter().map(Quoted::channel).collect::<PyResult<_>>()?;
-        let options = rank_options(k, exact, &shown)?;
-        let ranked = py.detach(|| match &target {
-            Target::Index(index) => index.rank_channels_part(&user, &channels, &options),
-            Target::View(view) => view.rank_channels_part(&user, &channels, &options),
-        });
-        ranked_channels(py, ranked.map_err(raised)?)
+        target.of_channels(py, user, channels, &rank_options(k, exact, &shown)?, Target::rank_channels_part)
     }
 
     /// The exact score of every candidate, in the order of the candidates.
@@ -459,6 +430,45 @@ impl Target {
             Target::Index(index) => index.get(id),
             Target::View(view) => view.get(id),
         }
+    }
+
+    fn rank_channels(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions<'_>,
+    ) -> itemdex::Result<RankedChannels> {
+        match self {
+            Target::Index(index) => index.rank_channels(user, channels, options),
+            Target::View(view) => view.rank_channels(user, channels, options),
+        }
+    }
+
+    fn rank_channels_part(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions<'_>,
+    ) -> itemdex::Result<RankedChannels> {
+        match self {
+            Target::Index(index) => index.rank_channels_part(user, channels, options),
+            Target::View(view) => view.rank_channels_part(user, channels, options),
+        }
+    }
+
+    /// What a rank of channels answers, by one of the two methods above.
+    fn of_channels<'py>(
+        &self,
+        py: Python<'py>,
+        user: &Bound<'py, PyAny>,
+        channels: &Bound<'py, PyAny>,
+        options: &RankOptions<'_>,
+        rank: impl Fn(&Target, &[f32], &[Channel<'_>], &RankOptions<'_>) -> itemdex::Result<RankedChannels> + Sync,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let user = one(user)?;
+        let given = Quoted::all(channels)?;
+        let channels: Vec<Channel<'_>> = given.iter().map(Quoted::channel).collect::<PyResult<_>>()?;
+        ranked_channels(py, py.detach(|| rank(self, &user, &channels, options)).map_err(raised)?)
     }
 
     fn score(

@@ -2,15 +2,13 @@
 
 use itemdex::shards::{self, Quota};
 use itemdex::{ChannelHit, Dropped, Found, Hit, Plan, Ranked, RankedChannels};
-use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use crate::answers::dropped_of;
-use crate::answers::{FOUND, RANKED, RANKED_CHANNELS};
-use crate::arrays::{Floats, Ids, NO_ITEM, handed, split, split_all};
+use crate::answers::{found, found_many, ranked, ranked_channels};
+use crate::arrays::{Floats, Ids, NO_ITEM, handed};
 use crate::errors::raised;
 use crate::options::plan_named;
 
@@ -119,18 +117,11 @@ pub fn merge_found<'py>(py: Python<'py>, parts: &Bound<'py, PyAny>, k: usize) ->
     let mixed = parts.iter().any(|part| part.plan == "mixed");
     let merged = |user: usize| shards::merge_found(parts.iter().map(|part| part.found(user)), k);
     match parts[0].users {
-        None => {
-            let found = merged(0);
-            let (ids, scores) = split(&found.hits);
-            FOUND.of(py, (handed(py, ids), handed(py, scores), found.plan.name(), found.matching))
-        }
+        None => found(py, merged(0)),
         Some(users) => {
-            let found: Vec<Found> = py.detach(|| (0..users).map(merged).collect());
-            let (ids, scores) = split_all(found.iter().map(|found| &*found.hits), k)?;
-            let plan = found.first().map_or(Plan::Scan, |found| found.plan).name();
-            let plan = if mixed { "mixed" } else { plan };
-            let matching = found.first().map_or(0, |found| found.matching);
-            FOUND.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), plan, matching))
+            let of_users: Vec<Found> = py.detach(|| (0..users).map(merged).collect());
+            let plan = of_users.first().map_or(Plan::Scan, |found| found.plan).name();
+            found_many(py, of_users, k, if mixed { "mixed" } else { plan })
         }
     }
 }
@@ -208,14 +199,6 @@ pub fn merge_ranked<'py>(
     ranked(py, shards::merge_ranked(parts, k))
 }
 
-/// What a rank of one user answers.
-pub fn ranked(py: Python<'_>, ranked: Ranked) -> PyResult<Bound<'_, PyAny>> {
-    let Ranked { hits, unknown, dropped, .. } = ranked;
-    let (ids, scores) = split(&hits);
-    let dropped = dropped_of(py, [dropped].into_iter())?;
-    RANKED.of(py, (handed(py, ids), handed(py, scores), handed(py, unknown), dropped))
-}
-
 /// The best `k` that quotas allow of what shards ranked by `rank_channels_part`, each asked about those candidates
 /// of each channel that belong to it.
 ///
@@ -260,14 +243,4 @@ pub fn merge_channels<'py>(
     };
     let quotas: Vec<Quota> = quotas.into_iter().map(quota).collect();
     ranked_channels(py, shards::merge_channels(parts, k, &quotas).map_err(raised)?)
-}
-
-/// What a rank of channels answers.
-pub fn ranked_channels(py: Python<'_>, ranked: RankedChannels) -> PyResult<Bound<'_, PyAny>> {
-    let RankedChannels { hits, unknown, dropped, .. } = ranked;
-    let (ids, scores): (Vec<u64>, Vec<f32>) = hits.iter().map(|hit| (hit.id, hit.score)).unzip();
-    let bits: Vec<u32> = hits.iter().map(|hit| hit.channels).collect();
-    let (ids, scores, bits) = (handed(py, ids), handed(py, scores), handed(py, bits));
-    let dropped = dropped_of(py, [dropped].into_iter())?;
-    RANKED_CHANNELS.of(py, (ids, scores, bits, handed(py, unknown), dropped))
 }

@@ -1,21 +1,18 @@
 //! All shards of a generation in one process.
 
 use itemdex::shards::{self, ShardedChannel};
-use itemdex::{Expression, Found, Parameters};
-use numpy::IntoPyArray;
+use itemdex::{Expression, Parameters};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::answers::FOUND;
-use crate::answers::plan_of;
-use crate::arrays::{Ids, Users, handed, split, split_all, users_of_dim};
+use crate::answers::{found, found_many, plan_of, ranked, ranked_channels};
+use crate::arrays::{Ids, Users, handed, users_of_dim};
 use crate::candidates::Quoted;
 use crate::catalog::Catalog;
 use crate::errors::raised;
 use crate::index::Residence;
 use crate::items::one;
-use crate::merge::{ranked, ranked_channels};
 use crate::options::{Asked, rank_options};
 use crate::shown::{Shown, parameters_of};
 
@@ -129,18 +126,15 @@ impl ShardedIndex {
         let options = Asked { k, recall, ef, plan, approximate_scores }.options(&shown)?;
         match Users::of(users)? {
             Users::One(user) => {
-                let found = py.detach(|| self.0.search_with(&user, &options, filter.as_ref()));
-                let Found { hits, plan, matching, .. } = found.map_err(raised)?;
-                let (ids, scores) = split(&hits);
-                FOUND.of(py, (handed(py, ids), handed(py, scores), plan.name(), matching))
+                let answer = py.detach(|| self.0.search_with(&user, &options, filter.as_ref()));
+                found(py, answer.map_err(raised)?)
             }
             Users::Many(users) => {
                 users_of_dim(&users, self.0.dim())?;
-                let found = py.detach(|| self.0.search_many(&users, &options, filter.as_ref()));
-                let found = found.map_err(raised)?;
-                let (ids, scores) = split_all(found.iter().map(|found| &*found.hits), k)?;
-                let matching = found.first().map_or(0, |found| found.matching);
-                FOUND.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), plan_of(&found), matching))
+                let answers = py.detach(|| self.0.search_many(&users, &options, filter.as_ref()));
+                let answers = answers.map_err(raised)?;
+                let plan = plan_of(&answers);
+                found_many(py, answers, k, plan)
             }
         }
     }
@@ -188,8 +182,7 @@ impl ShardedIndex {
         let (shown, filter) = (self.shown([deny, allow], now)?, self.filter_of(py, filter)?);
         let options = rank_options(k, exact, &shown)?;
         let user = one(user)?;
-        let given = channels.try_iter()?.map(|channel| Quoted::of(&channel?));
-        let given: Vec<Quoted<'_>> = given.collect::<PyResult<_>>()?;
+        let given = Quoted::all(channels)?;
         let channels: Vec<ShardedChannel<'_>> = given.iter().map(Quoted::sharded).collect::<PyResult<_>>()?;
         let answer = py.detach(|| self.0.rank_channels(&user, &channels, &options, filter.as_ref()));
         ranked_channels(py, answer.map_err(raised)?)

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import ray
 from pyarrow import dataset as files_of, parquet
-from ray.exceptions import PendingCallsLimitExceeded, RayActorError, RayError, RayTaskError
+from ray.exceptions import PendingCallsLimitExceeded, RayActorError, RayTaskError
 
 import itemdex
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 #: What a dead actor gets to come back, in seconds, and how often it is asked meanwhile.
 _PATIENCE = 30.0
@@ -248,20 +248,19 @@ class Serving:
     def rank(self, user: ArrayLike, candidates: ArrayLike, k: int, *, partial: bool = False, **options: Any) -> Answered:
         """The best ``k`` of the candidates; options are those of ``View.rank``. Each shard scores its own."""
         ids, generation = np.asarray(candidates, np.uint64), self.generation
-        of = itemdex.shard_of(ids, self.shards)
-        asked = {int(shard): ("rank", (user, ids[of == shard], k), options) for shard in np.unique(of)}
+        asked = {shard: ("rank", (user, ids[own], k), options) for shard, own in self._own(ids).items()}
         ranked, missing = self._ask(generation, asked or {0: ("rank", (user, ids, k), options)}, partial)
         return Answered(itemdex.merge_ranked(list(ranked.values()), k), generation, missing)
 
     def score(self, user: ArrayLike, candidates: ArrayLike, *, partial: bool = False, **options: Any) -> Answered:
         """The score of each candidate; NaN where no shard has it, or its shard is missing."""
         ids, generation = np.asarray(candidates, np.uint64), self.generation
-        of = itemdex.shard_of(ids, self.shards)
-        asked = {int(shard): ("score", (user, ids[of == shard]), options) for shard in np.unique(of)}
+        own = self._own(ids)
+        asked = {shard: ("score", (user, ids[of_shard]), options) for shard, of_shard in own.items()}
         scored, missing = self._ask(generation, asked, partial)
         scores = np.full(len(ids), np.nan, np.float32)
         for shard, part in scored.items():
-            scores[of == shard] = part
+            scores[own[shard]] = part
         return Answered(scores, generation, missing)
 
     def apply(self, changes: Sequence[tuple[int, Any]]) -> list[Any]:
@@ -282,6 +281,11 @@ class Serving:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _own(self, ids: NDArray[np.uint64]) -> dict[int, NDArray[np.bool_]]:
+        """Which of the ids belong to each shard that has some."""
+        of = itemdex.shard_of(ids, self.shards)
+        return {int(shard): of == shard for shard in np.unique(of)}
 
     def _actors(self) -> list[Any]:
         return [actor for actors in self._replicas for actor in actors]
@@ -339,4 +343,4 @@ class Serving:
                 answer = self._send(shard, generation, request, attempt)
 
 
-__all__ = ["Answered", "Busy", "RayError", "Serving", "ShardsMissing", "build_sharded"]
+__all__ = ["Answered", "Busy", "Serving", "ShardsMissing", "build_sharded"]
