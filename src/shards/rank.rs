@@ -43,7 +43,7 @@ impl<P: Part> Sharded<P> {
     /// Each candidate goes to its shard only, which costs a hash of its id.
     ///
     /// # Errors
-    /// As [`Index::rank_with`](crate::Index::rank_with); [`Error::BadOption`] for a filter or rows of another
+    /// As [`Index::rank_with`](crate::Index::rank_with); [`Error::BadOption`](crate::Error::BadOption) for a filter or rows of another
     /// number of shards.
     pub fn rank_with<'a>(
         &self,
@@ -63,7 +63,7 @@ impl<P: Part> Sharded<P> {
     /// [`Index::rank_channels`](crate::Index::rank_channels) of one index with all items.
     ///
     /// # Errors
-    /// As [`Index::rank_channels`](crate::Index::rank_channels); [`Error::BadOption`] for a filter or rows of
+    /// As [`Index::rank_channels`](crate::Index::rank_channels); [`Error::BadOption`](crate::Error::BadOption) for a filter or rows of
     /// another number of shards.
     pub fn rank_channels(
         &self,
