@@ -103,19 +103,13 @@ impl Items {
         let options = Asked { k, recall, ef, plan, approximate_scores }.options(&shown)?;
         match Users::of(users)? {
             Users::One(user) => {
-                let answer = py.detach(|| match &target {
-                    Target::Index(index) => index.search_with(&user, &options),
-                    Target::View(view) => view.search_with(&user, &options),
-                });
+                let answer = py.detach(|| target.part().search_with(&user, &options));
                 found(py, answer.map_err(raised)?)
             }
             Users::Many(users) => {
                 users_of_dim(&users, target.dim())?;
                 let threads = threads_or_all(threads);
-                let answers = py.detach(|| match &target {
-                    Target::Index(index) => index.search_many(&users, &options, threads),
-                    Target::View(view) => view.search_many(&users, &options, threads),
-                });
+                let answers = py.detach(|| target.part().search_many(&users, &options, threads));
                 let answers = answers.map_err(raised)?;
                 let plan = plan_of(&answers);
                 found_many(py, answers, k, plan)
@@ -167,10 +161,7 @@ impl Items {
             Users::One(user) => {
                 let given = Given::of(candidates)?;
                 let candidates = given.list()?;
-                let answer = py.detach(|| match &target {
-                    Target::Index(index) => index.rank_with(&user, candidates, &options),
-                    Target::View(view) => view.rank_with(&user, candidates, &options),
-                });
+                let answer = py.detach(|| target.part().rank_with(&user, candidates, &options));
                 ranked(py, answer.map_err(raised)?)
             }
             Users::Many(users) => {
@@ -227,7 +218,7 @@ impl Items {
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
         let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
-        target.of_channels(py, user, channels, &rank_options(k, exact, &shown)?, Target::rank_channels)
+        target.of_channels(py, user, channels, &rank_options(k, exact, &shown)?, <dyn Part>::rank_channels)
     }
 
     /// What this shard contributes to a rank of channels over all shards, which `merge_channels` merges: its hits
@@ -249,7 +240,13 @@ impl Items {
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
         let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
-        target.of_channels(py, user, channels, &rank_options(k, exact, &shown)?, Target::rank_channels_part)
+        target.of_channels(
+            py,
+            user,
+            channels,
+            &rank_options(k, exact, &shown)?,
+            <dyn Part>::rank_channels_part,
+        )
     }
 
     /// The exact score of every candidate, in the order of the candidates.
@@ -285,7 +282,7 @@ impl Items {
             Users::One(user) => {
                 let ids = ids.list()?;
                 let mut scores = vec![0.0; ids.len()];
-                py.detach(|| target.score(&user, ids, &options, &mut scores)).map_err(raised)?;
+                py.detach(|| target.part().score_with(&user, ids, &options, &mut scores)).map_err(raised)?;
                 Ok(handed(py, scores).into_any())
             }
             Users::Many(users) => {
@@ -300,7 +297,7 @@ impl Items {
                     let places = scores.chunks_mut(columns.max(1));
                     for ((number, user), places) in users.rows().enumerate().zip(places) {
                         if let Candidates::Ids(ids) = lists[number.min(lists.len() - 1)] {
-                            target.score(user, ids, &options, places)?;
+                            target.part().score_with(user, ids, &options, places)?;
                         }
                     }
                     Ok(())
@@ -322,14 +319,14 @@ impl Items {
     fn get<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let target = self.target()?;
         if let Ok(id) = ids.extract::<u64>() {
-            return Ok(target.get(id).map(|embedding| handed(py, embedding.to_vec()).into_any()));
+            return Ok(target.part().get(id).map(|embedding| handed(py, embedding.to_vec()).into_any()));
         }
         let ids = Ids::of(ids)?;
         let (ids, dim) = (ids.list()?, target.dim());
         let mut values = reserved((ids.len(), dim))?;
         py.detach(|| {
             for (row, &id) in ids.iter().enumerate() {
-                values.extend_from_slice(target.get(id).unwrap_or_default());
+                values.extend_from_slice(target.part().get(id).unwrap_or_default());
                 values.resize((row + 1) * dim, f32::NAN);
             }
         });
@@ -366,16 +363,13 @@ impl Items {
 
     /// How many items there are.
     fn __len__(&self) -> PyResult<usize> {
-        Ok(match self.target()? {
-            Target::Index(index) => index.len(),
-            Target::View(view) => view.len(),
-        })
+        Ok(self.target()?.part().items())
     }
 
     /// Whether there is an item of this id.
     fn __contains__(&self, id: &Bound<'_, PyAny>) -> PyResult<bool> {
         let target = self.target()?;
-        Ok(id.extract::<u64>().is_ok_and(|id| target.get(id).is_some()))
+        Ok(id.extract::<u64>().is_ok_and(|id| target.part().get(id).is_some()))
     }
 
     /// Values an embedding.
@@ -387,10 +381,7 @@ impl Items {
     /// The model version that the item embeddings came from. User embeddings have to be of the same.
     #[getter]
     fn model_version(&self) -> PyResult<String> {
-        Ok(match self.target()? {
-            Target::Index(index) => index.model_version().to_owned(),
-            Target::View(view) => view.model_version().to_owned(),
-        })
+        Ok(self.target()?.index().model_version().to_owned())
     }
 
     /// Lets the file go, once calls that are under way are done. Every later call raises ValueError.
@@ -410,78 +401,42 @@ impl Items {
 }
 
 impl Target {
+    /// What it is asked, whichever it is.
+    fn part(&self) -> &(dyn Part + 'static) {
+        match self {
+            Target::Index(index) => &**index,
+            Target::View(view) => &**view,
+        }
+    }
+
     /// The index, or that of the view's generation.
     pub fn index(&self) -> &itemdex::Index {
-        match self {
-            Target::Index(index) => index,
-            Target::View(view) => view.index(),
-        }
+        self.part().index()
     }
 
     pub fn dim(&self) -> usize {
-        match self {
-            Target::Index(index) => index.dim(),
-            Target::View(view) => view.dim(),
-        }
+        self.index().dim()
     }
 
-    fn get(&self, id: u64) -> Option<&[f32]> {
-        match self {
-            Target::Index(index) => index.get(id),
-            Target::View(view) => view.get(id),
-        }
-    }
-
-    fn rank_channels(
-        &self,
-        user: &[f32],
-        channels: &[Channel<'_>],
-        options: &RankOptions<'_>,
-    ) -> itemdex::Result<RankedChannels> {
-        match self {
-            Target::Index(index) => index.rank_channels(user, channels, options),
-            Target::View(view) => view.rank_channels(user, channels, options),
-        }
-    }
-
-    fn rank_channels_part(
-        &self,
-        user: &[f32],
-        channels: &[Channel<'_>],
-        options: &RankOptions<'_>,
-    ) -> itemdex::Result<RankedChannels> {
-        match self {
-            Target::Index(index) => index.rank_channels_part(user, channels, options),
-            Target::View(view) => view.rank_channels_part(user, channels, options),
-        }
-    }
-
-    /// What a rank of channels answers, by one of the two methods above.
+    /// What a rank of channels answers, of all of them or of those of one shard.
     fn of_channels<'py>(
         &self,
         py: Python<'py>,
         user: &Bound<'py, PyAny>,
         channels: &Bound<'py, PyAny>,
         options: &RankOptions<'_>,
-        rank: impl Fn(&Target, &[f32], &[Channel<'_>], &RankOptions<'_>) -> itemdex::Result<RankedChannels> + Sync,
+        rank: impl Fn(
+            &(dyn Part + 'static),
+            &[f32],
+            &[Channel<'_>],
+            &RankOptions<'_>,
+        ) -> itemdex::Result<RankedChannels>
+        + Sync,
     ) -> PyResult<Bound<'py, PyAny>> {
         let user = one(user)?;
         let given = Quoted::all(channels)?;
         let channels: Vec<Channel<'_>> = given.iter().map(Quoted::channel).collect::<PyResult<_>>()?;
-        ranked_channels(py, py.detach(|| rank(self, &user, &channels, options)).map_err(raised)?)
-    }
-
-    fn score(
-        &self,
-        user: &[f32],
-        candidates: &[u64],
-        options: &RankOptions<'_>,
-        scores: &mut [f32],
-    ) -> itemdex::Result<usize> {
-        match self {
-            Target::Index(index) => index.score_with(user, candidates, options, scores),
-            Target::View(view) => view.score_with(user, candidates, options, scores),
-        }
+        ranked_channels(py, py.detach(|| rank(self.part(), &user, &channels, options)).map_err(raised)?)
     }
 }
 
