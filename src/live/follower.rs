@@ -156,7 +156,7 @@ impl Follower {
         let hold = self.serving.hold().clone();
         let same = hold == self.holding && self.seen.is_some();
         if same && self.serving.catalog.newest()? == self.seen {
-            return self.unless_refused(false);
+            return self.unless_refused(Ok(false));
         }
         let list = self.serving.catalog.read()?;
         let _span = info_span!("refresh", list = list.number).entered();
@@ -183,7 +183,7 @@ impl Follower {
             Some(error) if is_passing(&error) => Err(error),
             _ => {
                 self.seen = Some(list.number);
-                trouble.map_or(Ok(changed), Err)
+                self.unless_refused(trouble.map_or(Ok(changed), Err))
             }
         }
     }
@@ -193,10 +193,10 @@ impl Follower {
         self.serving.views().iter().map(|view| view.generation().number).collect()
     }
 
-    fn unless_refused(&self, changed: bool) -> Result<bool> {
+    fn unless_refused(&self, looked: Result<bool>) -> Result<bool> {
         match self.refused.clone() {
             Some((generation, problem)) => Err(Error::Refused { generation, problem }),
-            None => Ok(changed),
+            None => looked,
         }
     }
 
