@@ -1,64 +1,17 @@
 //! `cargo bench`: the operations of an index on generated items of dim 64.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
+mod world;
 
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::path::Path;
 use std::time::Duration;
 
-use common::{Items, Random};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use itemdex::{
     Channel, Index, IndexBuilder, Matrix, Plan, Quantization, RankOptions, RowHandles, SearchOptions,
 };
 use tempfile::{TempDir, tempdir};
-
-const DIM: usize = 64;
-const TOPICS: usize = 200;
-const USERS: usize = 256;
-
-/// Embeddings around topics, items with uneven norms, users as a mixture of two topics.
-struct World {
-    random: Random,
-    topics: Vec<Vec<f32>>,
-}
-
-impl World {
-    fn new() -> World {
-        let mut random = Random(7);
-        let topics = (0..TOPICS).map(|_| random.embedding(DIM)).collect();
-        World { random, topics }
-    }
-
-    fn near(&mut self, topic: usize, noise: f32) -> Vec<f32> {
-        let jitter = self.random.embedding(DIM);
-        self.topics[topic].iter().zip(jitter).map(|(centre, jitter)| centre + noise * jitter).collect()
-    }
-
-    fn items(&mut self, rows: usize) -> Items {
-        let item = |row| {
-            let topic = self.random.below(TOPICS);
-            let norm = (0.3 * self.random.normal()).exp();
-            let embedding = self.near(topic, 0.7).iter().map(|value| value * norm).collect();
-            (row as u64 * 7919, embedding)
-        };
-        (0..rows).map(item).collect()
-    }
-
-    fn users(&mut self, rows: usize) -> Vec<Vec<f32>> {
-        let user = |_| {
-            let (first, second) = (self.random.below(TOPICS), self.random.below(TOPICS));
-            self.near(first, 0.5).iter().zip(self.near(second, 0.5)).map(|(a, b)| a + 0.5 * b).collect()
-        };
-        (0..rows).map(user).collect()
-    }
-}
-
-fn build(builder: IndexBuilder, items: &Items, path: &Path) {
-    builder.build_from(items.iter().map(|(id, row)| (*id, row)), path).unwrap();
-}
+use world::{DIM, Items, USERS, World, build};
 
 /// An index with `i8` rows, what it was built of, and users.
 struct Ready {

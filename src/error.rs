@@ -149,6 +149,16 @@ pub enum Error {
         problem: String,
     },
 
+    /// The shards of a generation do not fit together, or not to whoever was to take them up: one is missing,
+    /// two have different model versions, an item belongs to another shard.
+    #[error("{}: {problem}", path.display())]
+    BadShards {
+        /// The catalog, or the file at fault.
+        path: PathBuf,
+        /// What does not fit, and what to do.
+        problem: String,
+    },
+
     /// No generation of the model version is served.
     #[error("no generation of model version {asked:?} serves; there is {held:?}")]
     UnknownModel {

@@ -35,6 +35,7 @@
 //! - [`Filter`] keeps the items for which an [`Expression`] of their columns is true.
 //! - [`live`] serves over time: a [`live::Catalog`] of generations, and a [`live::LiveIndex`] that follows it
 //!   and takes fresh items.
+//! - [`shards`] divides the items of a generation among several files, which several processes can hold.
 //! - [`eval`] measures recall and speed.
 //! - [`Error`] is the one error type. No call panics on what the caller gives it, unless its docs say so.
 //!
@@ -51,6 +52,7 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+mod assignment;
 mod bloom;
 mod build;
 mod calibration;
@@ -68,9 +70,11 @@ mod partitions;
 mod progress;
 mod ranking;
 mod row_set;
+pub mod shards;
 mod top;
 mod vectors;
 
+pub use assignment::{MAX_SHARDS, Shard, shard_of, split_by_shard};
 pub use bloom::BloomFilter;
 pub use build::{BuildReport, Choice, IndexBuilder, Quantization, Trial};
 pub use columns::{

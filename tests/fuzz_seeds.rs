@@ -67,6 +67,11 @@ fn texts_of_filters_do_no_harm() {
 }
 
 #[test]
+fn bloom_filters_do_no_harm() {
+    go_through("bloom", 1_000, harness::bloom);
+}
+
+#[test]
 fn logs_do_no_harm() {
     go_through("log", 300, harness::log);
 }
@@ -138,6 +143,10 @@ fn write_the_seeds() {
         let builder = columns.iter().flatten().cloned().fold(builder, IndexBuilder::column);
         write("index", name, &fs::read(&build_with(&builder, &items(40, 3, 3)).path).unwrap());
     }
+
+    let spread = |block: u8| std::array::from_fn::<u8, 32, _>(|at| (at as u8).wrapping_mul(block));
+    write("bloom", "one-block", &spread(37));
+    write("bloom", "three-blocks", &[spread(0), spread(91), spread(255)].concat());
 
     let array = |descr: &str, shape: &str, values: &[u8]| {
         let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");

@@ -19,8 +19,8 @@ use itemdex::live::{
     Catalog, Change, Generation, LiveIndex, LiveOptions, PublishOptions, Retention, SyncPolicy, View,
 };
 use itemdex::{
-    Channel, ChannelHit, Error, Hit, IndexBuilder, Matrix, OpenOptions, Quantization, RankOptions,
-    SearchOptions,
+    Channel, ChannelHit, Column, ColumnKind, Error, Hit, IndexBuilder, Matrix, OpenOptions, Quantization,
+    RankOptions, SearchOptions, Value, Values,
 };
 use proptest::prelude::*;
 
@@ -142,7 +142,7 @@ fn assert_serves(view: &View, items: &Items, absent: &[u64]) {
     expected.sort_by_key(|item| item.0);
     assert_eq!(all, expected);
     for (id, row) in items {
-        assert_eq!(view.get(*id), Some(&row[..]));
+        assert_eq!(view.get(*id).as_deref(), Some(&row[..]));
     }
     assert!(absent.iter().all(|&id| !view.contains(id)));
 }
@@ -531,7 +531,7 @@ fn items_of_a_model_version_to_come_wait_for_its_first_generation() {
     place.publish("v2", &items(30, 4, 2), PublishOptions::new());
     live.refresh().unwrap();
     let view = live.for_model("v2").unwrap();
-    assert_eq!((view.get(7), view.contains(8)), (Some(&[1.0; 4][..]), false));
+    assert_eq!((view.get(7).as_deref(), view.contains(8)), (Some(&[1.0; 4][..]), false));
     assert_eq!((live.status().waiting, live.for_model("v1").unwrap().contains(7)), (0, false));
 }
 
@@ -749,7 +749,7 @@ fn requests_during_swaps_and_upserts_see_one_state_each() {
         wait_until("everything is upserted", || live.status().log_position == Some(1_200));
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(live.current().get(1_001), Some(&[1_599.0; DIM][..]));
+    assert_eq!(live.current().get(1_001).as_deref(), Some(&[1_599.0; DIM][..]));
     assert_eq!(number(&live), 9);
 }
 
@@ -1544,21 +1544,42 @@ fn after_a_fork_the_child_is_told_and_does_not_hang() {
 /// The change at a position of the stream that the killed processes below share.
 fn change_at(position: u64) -> Change {
     let id = position * 7 % 53;
+    let price = (!position.is_multiple_of(3)).then_some(position as i64);
     match position % 5 {
         0 => Change::delete(id),
-        _ => Change::upsert("v1", id, [position as f32; DIM]),
+        1 => Change::set_values(position * 11 % 53, Values::new().with("price", price)),
+        _ => Change::upsert("v1", id, [position as f32; DIM]).with_values(Values::new().with("price", price)),
     }
 }
 
-fn items_at(position: u64) -> Items {
-    let mut items = BTreeMap::from([(99, vec![0.5; DIM])]);
+/// What the stream makes of the items up to a position: embeddings and prices.
+fn items_at(position: u64) -> BTreeMap<u64, (Vec<f32>, Value)> {
+    let mut items = BTreeMap::from([(99, (vec![0.5; DIM], Value::Null))]);
     for change in (1..=position).map(change_at) {
         match change {
-            Change::Upsert { id, embedding, .. } => drop(items.insert(id, embedding)),
+            Change::Upsert { id, embedding, values, .. } => {
+                items.insert(id, (embedding, values.get("price").clone()));
+            }
+            Change::SetValues { id, values } => {
+                if let Some(item) = items.get_mut(&id) {
+                    item.1 = values.get("price").clone();
+                }
+            }
             _ => drop(items.remove(&change.id())),
         }
     }
-    items.into_iter().collect()
+    items
+}
+
+fn publish_stream(catalog: &Catalog, position: u64) -> itemdex::Result<Generation> {
+    let items = items_at(position);
+    let build = |path: &Path| {
+        let prices = items.values().map(|(_, price)| price.clone());
+        let prices = Column::new("price", ColumnKind::Number, prices)?;
+        let builder = IndexBuilder::new("v1").m(2).ef_construction(4).threads(1).column(prices);
+        builder.build_from(items.iter().map(|(id, (row, _))| (*id, row)), path)
+    };
+    Ok(catalog.publish_made(build, &PublishOptions::new().log_position(position))?.0)
 }
 
 fn fed(folder: &Path) -> LiveIndex {
@@ -1594,11 +1615,8 @@ fn child_that_publishes() {
     let mut position = catalog.current().unwrap().unwrap().log_position.unwrap();
     for step in 1.. {
         position += step % 30;
-        let rows = items_at(position);
-        let build =
-            |path: &Path| IndexBuilder::new("v1").m(2).ef_construction(4).threads(1).build_from(rows, path);
-        match catalog.publish_made(build, &PublishOptions::new().log_position(position)) {
-            Ok((generation, _)) => println!("\npublished {}", generation.number),
+        match publish_stream(&catalog, position) {
+            Ok(generation) => println!("\npublished {}", generation.number),
             Err(error) => println!("\nrefused {error}"),
         }
     }
@@ -1607,7 +1625,7 @@ fn child_that_publishes() {
 /// Kills a publisher, and a process that feeds and follows, at the same moment.
 fn kill_all(times: usize) {
     let place = Place::new();
-    place.publish("v1", &items_at(0), PublishOptions::new().log_position(0));
+    publish_stream(&place.catalog, 0).unwrap();
     let spawn = |test: &str| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", test, "--ignored", "--nocapture"]);
@@ -1631,7 +1649,10 @@ fn kill_all(times: usize) {
         assert!(position >= acknowledged_to, "{position} of {acknowledged_to}");
         let state = items_at(position.max(view.generation().log_position.unwrap()));
         assert_eq!(view.len(), state.len());
-        assert!(state.iter().all(|(id, row)| view.get(*id) == Some(&row[..])), "at {position}");
+        for (id, (row, price)) in state {
+            assert_eq!(view.get(id).as_deref(), Some(&row[..]), "item {id} at {position}");
+            assert_eq!(view.values(id).unwrap().get("price"), &price, "item {id} at {position}");
+        }
         generations = view.generation().number;
     }
     assert!(

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use common::*;
 use itemdex::dump::Dump;
+use itemdex::live::{LiveOptions, PublishOptions};
+use itemdex::shards::ShardedIndex;
 use itemdex::{
-    Error, Index, IndexBuilder, Matrix, OpenOptions, Plan, Quantization, RankOptions, RowFormat,
-    SearchOptions, f16,
+    Column, ColumnKind, Error, Expression, Hit, Index, IndexBuilder, Matrix, OpenOptions, Parameters, Plan,
+    Quantization, RankOptions, RowFormat, SearchOptions, Shard, f16,
 };
 
 /// Items whose values are `f16`: uneven norms, copies, zeros, subnormals, the largest, and both zeros.
@@ -95,6 +97,143 @@ fn f16_rows_answer_as_the_same_rows_in_f32() {
             assert_eq!(2 * of_half.sections[0].1, of_wide.sections[0].1);
             assert_same(&half, &wide, dim);
         }
+    }
+}
+
+/// Every candidate that is there, best first, by what `score` gives.
+fn sorted(index: &Index, user: &[f32], candidates: &[u64]) -> Vec<Hit> {
+    let mut scores = vec![0.0; candidates.len()];
+    index.score(user, candidates, &mut scores).unwrap();
+    let mut hits: Vec<Hit> = candidates.iter().zip(scores).map(|(&id, score)| Hit { id, score }).collect();
+    hits.retain(|hit| !hit.score.is_nan());
+    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+    hits.dedup_by_key(|hit| hit.id);
+    hits
+}
+
+#[test]
+fn ranks_and_scores_are_those_of_f32_at_every_dim() {
+    let folder = tempfile::tempdir().unwrap();
+    let [half, wide] = ["half", "wide"].map(|name| folder.path().join(name));
+    for dim in 1..=300 {
+        let mut items = halves(160, dim);
+        // Ties: rows that are copies, and rows that score 0.
+        for row in 140..150 {
+            items[row].1 = items[139].1.clone();
+            items[row + 10].1.fill([f16::ZERO, f16::NEG_ZERO][row % 2]);
+        }
+        let builder = IndexBuilder::new("v1").m(2).ef_construction(2).threads(1).quantize(Quantization::I8);
+        let builder = builder.plans([Plan::Partitions]);
+        builder.build_from(items.iter().cloned(), &half).unwrap();
+        builder.rows(RowFormat::F32).build_from(items.iter().cloned(), &wide).unwrap();
+        let [half, wide] = [&half, &wide].map(|path| Index::open(path).unwrap());
+        assert_eq!([half.info().row_format, wide.info().row_format], [RowFormat::F16, RowFormat::F32]);
+        let ids = half.ids();
+        let candidates: Vec<u64> =
+            [ids, &[3, u64::MAX], &ids[..40], &ids[100..]].concat().into_iter().rev().collect();
+        for mut user in users(2, dim, dim as u64) {
+            user[0] *= 1e-3;
+            let expected = sorted(&wide, &user, &candidates);
+            assert_eq!(expected.len(), 160);
+            assert_eq!(sorted(&half, &user, &candidates), expected, "dim {dim}");
+            for k in [1, 5, 14, 160, 1_000] {
+                for options in [RankOptions::new(k), RankOptions::new(k).exact()] {
+                    let ranked = half.rank_with(&user, &candidates, &options).unwrap();
+                    assert_eq!(ranked.hits, expected[..k.min(160)], "the best {k} at dim {dim}");
+                    assert_eq!(ranked.unknown, [3, u64::MAX]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn filters_keep_the_same_of_either() {
+    let items = halves(300, 12);
+    let folder = tempfile::tempdir().unwrap();
+    let [half, wide] = ["half", "wide"].map(|name| folder.path().join(name));
+    let price = Column::new("price", ColumnKind::Number, (0..300i64).map(|row| row % 10)).unwrap();
+    let builder = builder().column(price);
+    builder.build_from(items.iter().cloned(), &half).unwrap();
+    builder.rows(RowFormat::F32).build_from(items.iter().cloned(), &wide).unwrap();
+    let [half, wide] = [half, wide].map(|path| Index::open(path).unwrap());
+    let expression = Expression::parse("price < 4", &Parameters::new()).unwrap();
+    for user in users(5, 12, 9) {
+        for plan in [Plan::Graph, Plan::Partitions, Plan::Scan] {
+            let [half, wide] = [&half, &wide].map(|index| {
+                let filter = index.filter(&expression).unwrap();
+                let deny = &index.ids()[..50];
+                let options = SearchOptions::new(20).filter(&filter).deny(deny).recall(1.0).plan(plan);
+                index.search_with(&user, &options).unwrap().hits
+            });
+            assert_eq!(half, wide, "{plan:?}");
+        }
+        let [half, wide] = [&half, &wide].map(|index| {
+            let filter = index.filter(&expression).unwrap();
+            index.rank_with(&user, &ids_of(&items), &RankOptions::new(20).filter(&filter)).unwrap().hits
+        });
+        assert_eq!(half, wide);
+    }
+}
+
+fn ids_of(items: &[(u64, Vec<f16>)]) -> Vec<u64> {
+    items.iter().map(|item| item.0).collect()
+}
+
+#[test]
+fn fresh_items_lie_over_rows_of_f16() {
+    let items = halves(300, 7);
+    let views = [RowFormat::F16, RowFormat::F32].map(|format| {
+        let place = Place::new();
+        let build = |path: &Path| builder().rows(format).build_from(items.iter().cloned(), path);
+        place.catalog.publish_made(build, &PublishOptions::new()).unwrap();
+        let log = place.folder.path().join("fresh.log");
+        let live = LiveOptions::new().log(log).open(place.catalog.folder()).unwrap();
+        for (number, user) in users(40, 7, 3).iter().enumerate() {
+            // Half of them replace items of the generation, with values that no f16 holds.
+            let id = if number % 2 == 0 { items[number * 3].0 } else { 5_000_000_000 + number as u64 };
+            live.upsert("v1", id, user).unwrap();
+        }
+        live.delete(items[8].0).unwrap();
+        (live.current(), place)
+    });
+    let [half, wide] = views.each_ref().map(|(view, _)| view);
+    let candidates: Vec<u64> = wide.iter().map(|(id, _)| id).chain([1]).collect();
+    for user in users(5, 7, 21) {
+        for k in [1, 25, 320] {
+            let options = SearchOptions::new(k).recall(1.0);
+            let [half, wide] = [half, wide].map(|view| view.search_with(&user, &options).unwrap().hits);
+            assert_eq!(half, wide);
+        }
+        let [half, wide] = [half, wide].map(|view| view.rank(&user, &candidates, 30).unwrap());
+        assert_eq!((half.hits, half.unknown), (wide.hits, wide.unknown));
+    }
+    for &id in &candidates {
+        assert_eq!(half.get(id), wide.get(id));
+    }
+}
+
+#[test]
+fn shards_of_f16_answer_as_one_index_of_f32() {
+    let items = halves(300, 9);
+    let place = Place::new();
+    for number in 0..2 {
+        let shard = Shard::new(number, 2).unwrap();
+        let make = |path: &Path| builder().shard(shard).build_from(items.iter().cloned(), path);
+        place.catalog.stage_shard_made("job", shard, |path| make(path).map(drop)).unwrap();
+    }
+    let generation = place.catalog.publish_shards("job", 2, &PublishOptions::new()).unwrap();
+    let sharded = ShardedIndex::open(&place.catalog, &generation, OpenOptions::new()).unwrap();
+    let path = place.folder.path().join("wide");
+    builder().rows(RowFormat::F32).build_from(items.iter().cloned(), &path).unwrap();
+    let wide = Index::open(path).unwrap();
+    for user in users(4, 9, 2) {
+        let options = SearchOptions::new(25).recall(1.0);
+        let found = sharded.search_with(&user, &options, None).unwrap();
+        assert_eq!(found.hits, wide.search_with(&user, &options).unwrap().hits);
+    }
+    for (id, _) in &items {
+        assert_eq!(sharded.get(*id), wide.get(*id));
     }
 }
 

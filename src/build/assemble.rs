@@ -110,7 +110,7 @@ impl IndexBuilder {
         let out = file.out().to_owned();
         let mapped = map_rows(written.file.flushed()?, total * format.row_bytes(dim), &out)?;
         let rows = Rows::stored(mapped.bytes(), format, dim);
-        self.columns.iter().try_for_each(|column| column.check_rows(total))?;
+        self.columns.iter().try_for_each(|column| column.check_rows(written.read as usize))?;
         watch.tick(Stage::Order, 0, total)?;
         let (order, counts) = match self.builds_partitions(total) {
             true => {
@@ -121,7 +121,7 @@ impl IndexBuilder {
         };
         let ids: Vec<u64> = order.iter().map(|&row| written.ids[row as usize]).collect();
         let table = IdTable::build(&ids).map_err(|Duplicate { id, first, second }| {
-            let [a, b] = [first, second].map(|place| u64::from(order[place as usize]));
+            let [a, b] = [first, second].map(|place| written.place_in_dump(order[place as usize]));
             Error::DuplicateId { origin: written.id_origin.clone(), id, first: a.min(b), second: a.max(b) }
         })?;
         for (number, chunk) in order.chunks(ROWS_A_TICK).enumerate() {
@@ -131,6 +131,8 @@ impl IndexBuilder {
         watch.tick(Stage::Order, total, total)?;
         file.end_section()?;
         let squared_norms = order.iter().map(|&row| written.squared_norms[row as usize]).collect();
+        // A column has as many values as the dump has rows, and its rows are numbered by 32 bits.
+        let order = order.into_iter().map(|row| written.place_in_dump(row) as u32).collect();
         Ok(Placed { file, dim, ids, table, squared_norms, counts, order })
     }
 

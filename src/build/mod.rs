@@ -25,6 +25,7 @@ pub use report::BuildReport;
 use rows::RowWriter;
 pub use space::{Choice, Trial};
 
+use crate::assignment::Shard;
 use crate::columns::{Column, check_columns};
 use crate::dump::Dump;
 use crate::index::{Builder, Plan};
@@ -59,6 +60,7 @@ pub struct IndexBuilder {
     threads: usize,
     users: Option<Matrix>,
     columns: Vec<Column>,
+    shard: Option<Shard>,
     progress: Option<Box<ProgressFn>>,
     cancel: Option<Arc<AtomicBool>>,
 }
@@ -90,6 +92,7 @@ impl IndexBuilder {
             threads: available_parallelism().map_or(1, usize::from),
             users: None,
             columns: Vec::new(),
+            shard: None,
             progress: None,
             cancel: None,
         }
@@ -190,6 +193,14 @@ impl IndexBuilder {
         self
     }
 
+    /// Takes the items of this shard only, by their ids ([`shard_of`](crate::shard_of)); columns have a value for
+    /// each item of the dump all the same. A dump that is read by several builds, one for each shard, gives the
+    /// shards of a generation ([`Catalog::stage_shard`](crate::live::Catalog::stage_shard)).
+    pub fn shard(mut self, shard: Shard) -> Self {
+        self.shard = Some(shard);
+        self
+    }
+
     /// Calls `progress` every few thousand rows, from the thread that builds.
     pub fn on_progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Box::new(progress));
@@ -220,8 +231,8 @@ impl IndexBuilder {
         }
         let origins = [dump.path(), dump.id_path()].map(|path| path.display().to_string());
         let previous = self.open_previous()?;
-        let mut rows =
-            RowWriter::create(out.as_ref(), (dump.dim(), self.rows.unwrap_or(dump.format())), origins)?;
+        let format = self.rows.unwrap_or(dump.format());
+        let mut rows = RowWriter::create(out.as_ref(), (dump.dim(), format), origins, self.shard)?;
         rows.write_dump(dump, &self.watch())?;
         self.finish(rows, previous.as_ref(), started)
     }
@@ -251,11 +262,9 @@ impl IndexBuilder {
         let dim = items.peek().map_or(1, |(_, embedding)| embedding.as_ref().len());
         self.check(dim)?;
         let previous = self.open_previous()?;
-        let mut rows = RowWriter::create(
-            out.as_ref(),
-            (dim, self.rows.unwrap_or(T::FORMAT)),
-            ["the items given"; 2].map(str::to_owned),
-        )?;
+        let format = self.rows.unwrap_or(T::FORMAT);
+        let origins = ["the items given"; 2].map(str::to_owned);
+        let mut rows = RowWriter::create(out.as_ref(), (dim, format), origins, self.shard)?;
         rows.write_items(items, &self.watch())?;
         self.finish(rows, previous.as_ref(), started)
     }

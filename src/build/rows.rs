@@ -3,6 +3,7 @@ use std::thread;
 
 use crossbeam::channel::{Sender, bounded};
 
+use crate::assignment::Shard;
 use crate::dump::{Batch, Dump};
 use crate::file::FileWriter;
 use crate::limits::MAX_ROWS;
@@ -28,6 +29,12 @@ pub(super) struct RowWriter {
     pub squared_norms: Vec<f32>,
     padded: Vec<f32>,
     bytes: Vec<u8>,
+    /// Rows of other shards are left out.
+    shard: Option<Shard>,
+    /// Rows that were read.
+    pub read: u64,
+    /// Where each row stands in the dump; empty where none was left out for its shard.
+    kept: Vec<u64>,
 }
 
 impl RowWriter {
@@ -35,10 +42,29 @@ impl RowWriter {
         out: &Path,
         (dim, format): (usize, RowFormat),
         [origin, id_origin]: [String; 2],
+        shard: Option<Shard>,
     ) -> Result<RowWriter> {
         let file = FileWriter::create(out)?;
-        let (ids, squared_norms, padded, bytes) = Default::default();
-        Ok(RowWriter { file, dim, format, origin, id_origin, ids, squared_norms, padded, bytes })
+        let (ids, squared_norms, padded, bytes, kept) = Default::default();
+        Ok(RowWriter {
+            file,
+            dim,
+            format,
+            origin,
+            id_origin,
+            ids,
+            squared_norms,
+            padded,
+            bytes,
+            shard,
+            read: 0,
+            kept,
+        })
+    }
+
+    /// Where a row stands in the dump.
+    pub fn place_in_dump(&self, row: u32) -> u64 {
+        self.kept.get(row as usize).copied().unwrap_or(row.into())
     }
 
     /// Writes a whole dump, which a thread of its own reads ahead.
@@ -52,7 +78,7 @@ impl RowWriter {
                 for (id, row) in ids.iter().zip(rows.chunks_exact(self.dim)) {
                     self.write(*id, row)?;
                 }
-                watch.tick(Stage::Rows, self.ids.len(), total)?;
+                watch.tick(Stage::Rows, self.read as usize, total)?;
             }
             Ok(())
         })
@@ -65,8 +91,8 @@ impl RowWriter {
     ) -> Result<()> {
         let mut row = Vec::new();
         for (id, embedding) in items {
-            if self.ids.len().is_multiple_of(ROWS_A_TICK) {
-                watch.tick(Stage::Rows, self.ids.len(), 0)?;
+            if self.read.is_multiple_of(ROWS_A_TICK as u64) {
+                watch.tick(Stage::Rows, self.read as usize, 0)?;
             }
             row.clear();
             row.extend(embedding.as_ref().iter().map(|value| value.to_f32()));
@@ -78,7 +104,8 @@ impl RowWriter {
     /// Ends the section; there must have been a row.
     pub fn finish(mut self) -> Result<RowWriter> {
         if self.ids.is_empty() {
-            let problem = "there are no rows; an index needs at least one".to_owned();
+            let of_shard = self.shard.map_or(String::new(), |shard| format!(" of shard {shard}"));
+            let problem = format!("there are no rows{of_shard}; an index needs at least one");
             return Err(Error::BadDump { origin: self.origin, row: None, problem });
         }
         self.file.end_section()?;
@@ -96,6 +123,14 @@ impl RowWriter {
         if let Some(problem) = problem_with(embedding) {
             return Err(self.bad_row(problem));
         }
+        let row = self.read;
+        if let Some(shard) = self.shard {
+            if !shard.holds(id) {
+                self.read += 1;
+                return Ok(());
+            }
+            self.kept.push(row);
+        }
         if self.ids.len() as u64 == MAX_ROWS {
             return Err(self.bad_row("an index holds at most 2^31 - 1 rows; split the dump".to_owned()));
         }
@@ -106,6 +141,7 @@ impl RowWriter {
                 format!("value {at} is {value}, beyond what {format} holds; build with rows of f32");
             return Err(self.bad_row(problem));
         }
+        self.read += 1;
         self.ids.push(id);
         let mut squared_norm = [0.0];
         Rows::new(&self.padded, self.dim).scores(&self.padded, &[0], &mut squared_norm);
@@ -114,7 +150,7 @@ impl RowWriter {
     }
 
     fn bad_row(&self, problem: String) -> Error {
-        Error::BadDump { origin: self.origin.clone(), row: Some(self.ids.len() as u64), problem }
+        Error::BadDump { origin: self.origin.clone(), row: Some(self.read), problem }
     }
 }
 

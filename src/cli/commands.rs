@@ -128,6 +128,9 @@ pub(crate) fn build(args: &Build) -> Done {
     if let Some(previous) = &args.previous {
         builder = builder.previous(previous);
     }
+    if let Some(shard) = args.shard {
+        builder = builder.shard(shard);
+    }
     if let Some(threads) = args.threads {
         builder = builder.threads(threads);
     }
@@ -147,6 +150,14 @@ pub(crate) fn build(args: &Build) -> Done {
     });
     let meter = Arc::new(Meter::new());
     builder = builder.cancel_when(interrupted()?).on_progress(show_on(&meter));
+    let staged = args.target.stage.as_ref().zip(args.shard).zip(args.key.as_ref());
+    if let Some(((folder, shard), key)) = staged {
+        let catalog = Catalog::create(folder)?;
+        let made = catalog.stage_shard_made(key, shard, |path| builder.build(dump, path));
+        meter.clear();
+        let (staged, report) = made?;
+        return report::print_report(&report, &staged.path, None, args.json);
+    }
     let (path, generation, report) = match (&args.target.publish, &args.target.out) {
         (Some(folder), _) => {
             let catalog = Catalog::create(folder)?;

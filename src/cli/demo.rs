@@ -19,7 +19,7 @@ use crate::Demo;
 use crate::commands::{Done, Failure, output, read_users, show_on};
 use crate::progress::Meter;
 
-/// The household whose offers are shown: a row of `users_test.npy`.
+/// The household whose offers are shown: a row of `users_test.npy`, and that of `household_bought.npy`.
 const HOUSEHOLD: usize = 120;
 
 /// The funnel: all products, so many candidates by search, so many of them by rank.
@@ -59,8 +59,8 @@ pub(crate) fn demo(args: &Demo) -> Done {
         report.total_time
     )?;
 
-    let best = show_household(&mut out, &index, &data)?;
-    show_filtered(&mut out, &index, &data, &best)?;
+    show_household(&mut out, &index, &data)?;
+    show_filtered(&mut out, &index, &data)?;
     out.flush()?;
     let figures = Figures::measure(&index, &data.users)?;
     figures.show(&mut out, data.users.len())?;
@@ -77,6 +77,8 @@ fn bundled() -> PathBuf {
 struct Data {
     users: Matrix,
     households: IdLists,
+    /// Products that the household bought.
+    bought: IdLists,
     names: HashMap<u64, Name>,
 }
 
@@ -97,6 +99,7 @@ impl Data {
         Ok(Data {
             users: read_users(&folder.join("users_test.npy"))?,
             households: IdLists::open(folder.join("users_test_household.npy"))?,
+            bought: IdLists::open(folder.join("household_bought.npy"))?,
             names: read_names(&folder.join("products.tsv.gz"))?,
         })
     }
@@ -152,7 +155,7 @@ fn build(data: &Path, out: &Path, named: &Data) -> Result<BuildReport, Failure> 
 }
 
 /// The household's best products.
-fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Result<Vec<u64>, Failure> {
+fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Done {
     let user = data.users.row(HOUSEHOLD);
     let household = data.households.list(0)[HOUSEHOLD];
     let found = index.search_with(user, &SearchOptions::new(CANDIDATES))?;
@@ -163,21 +166,21 @@ fn show_household(out: &mut impl Write, index: &Index, data: &Data) -> Result<Ve
     writeln!(out, "  {:>6} candidates by search, which {}", candidates.len(), way(found.plan))?;
     writeln!(out, "  {:>6} of those by rank, which scores each candidate\n", ranked.hits.len())?;
     writeln!(out, "its best {SHOWN}:")?;
-    let best = &ranked.hits[..SHOWN.min(ranked.hits.len())];
-    show_hits(out, data, best)?;
-    Ok(best.iter().map(|hit| hit.id).collect())
+    show_hits(out, data, &ranked.hits[..SHOWN.min(ranked.hits.len())])
 }
 
-/// A filter in words: what else the household may want of a department, if it has the best already.
-fn show_filtered(out: &mut impl Write, index: &Index, data: &Data, bought: &[u64]) -> Done {
+/// A filter in words: what the household may want of a department and never bought.
+fn show_filtered(out: &mut impl Write, index: &Index, data: &Data) -> Done {
     let text = format!("department = \"{DEPARTMENT}\"");
     let filter = index.filter(&Expression::parse(&text, &Parameters::new())?)?;
+    let bought = data.bought.list(0);
     let options = SearchOptions::new(OFFERED).filter(&filter).deny(bought);
     let found = index.search_with(data.users.row(HOUSEHOLD), &options)?;
     writeln!(
         out,
-        "\nonly {text}, which keeps {} products, and without those above, as if bought:",
-        filter.matching()
+        "\nonly {text}, which keeps {} products, and never one of the {} that it bought before:",
+        filter.matching(),
+        bought.len()
     )?;
     show_hits(out, data, &found.hits)
 }

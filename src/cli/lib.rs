@@ -61,7 +61,7 @@ enum Command {
     Eval(Eval),
     /// Copy an index file into a catalog of generations, verify it there, and make it current
     Publish(Publish),
-    /// List the generations of a catalog, or reserve a position of the log for a dump
+    /// List the generations of a catalog, publish shards, or reserve a position of the log for a dump
     Catalog(Catalog),
     /// Make an earlier generation current again
     Rollback {
@@ -124,6 +124,12 @@ struct Build {
     /// Threads to build with [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Take the items of one shard only, such as 2/8: shards are numbered from 0 on
+    #[arg(long, value_name = "N/SHARDS")]
+    shard: Option<itemdex::Shard>,
+    /// The key under which --stage stages the shard, such as a job's id
+    #[arg(long, value_name = "KEY", requires = "stage")]
+    key: Option<String>,
     /// Parquet: the column of item ids
     #[arg(long, value_name = "NAME", default_value = "id")]
     id_column: String,
@@ -145,8 +151,11 @@ struct Target {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["log_position", "keep", "versions"])]
     out: Option<PathBuf>,
     /// The catalog to publish to instead
-    #[arg(long, value_name = "CATALOG")]
+    #[arg(long, value_name = "CATALOG", conflicts_with = "shard")]
     publish: Option<PathBuf>,
+    /// The catalog to stage a shard in instead, until publish-shards publishes all of them
+    #[arg(long, value_name = "CATALOG", requires_all = ["shard", "key"], conflicts_with_all = ["log_position", "keep", "versions"])]
+    stage: Option<PathBuf>,
 }
 
 /// How a generation is taken up by a catalog.
@@ -172,24 +181,7 @@ struct Catalog {
     #[arg(long)]
     json: bool,
     #[command(subcommand)]
-    command: Option<CatalogCommand>,
-}
-
-#[derive(Subcommand)]
-enum CatalogCommand {
-    /// Have logs of fresh items keep what comes behind a position, until a dump taken there is published with it
-    Reserve {
-        catalog: PathBuf,
-        /// The position of the log of fresh items that the dump is taken at
-        #[arg(long, value_name = "N")]
-        log_position: u64,
-        /// How long to hold it if nothing is published with it
-        #[arg(long, value_name = "H", default_value_t = 24)]
-        hours: u32,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-    },
+    command: Option<catalog::CatalogCommand>,
 }
 
 #[derive(Args)]

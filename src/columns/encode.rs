@@ -161,17 +161,21 @@ impl RowTags {
 }
 
 impl<T: Hash + Eq + Ord> Lists<T> {
-    /// The distinct tags, ascending, and those of each row of the index.
+    /// The distinct tags of rows of the index, ascending, and those of each row.
     fn in_order(&self, order: &[u32]) -> (Vec<&T>, RowTags) {
+        let numbers = |row: u32| &self.tags[range(&self.ends, row as usize).unwrap_or_default()];
+        let mut used = vec![false; self.numbers.len()];
+        order.iter().flat_map(|&row| numbers(row)).for_each(|&number| used[number as usize] = true);
         let mut tags: Vec<(&T, u32)> = self.numbers.iter().map(|(tag, &number)| (tag, number)).collect();
+        tags.retain(|&(_, number)| used[number as usize]);
         tags.sort_unstable();
-        let mut places = vec![0; tags.len()];
+        let mut places = vec![0; used.len()];
         for (place, &(_, number)) in (0..).zip(&tags) {
             places[number as usize] = place;
         }
         let mut rows = RowTags { ends: Vec::with_capacity(order.len()), tags: Vec::new() };
         for &row in order {
-            let numbers = &self.tags[range(&self.ends, row as usize).unwrap_or_default()];
+            let numbers = numbers(row);
             let start = rows.tags.len();
             rows.tags.extend(numbers.iter().map(|&number| places[number as usize]));
             rows.tags[start..].sort_unstable();

@@ -20,6 +20,15 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// Whether those that have expired at a second since 1970 are so many. Looks at two of them.
+    fn so_many_expired(self, count: usize, now: i64) -> bool {
+        let Some(column) = self.expiries() else { return count == 0 };
+        let (times, order) = (column.part::<i64>(Part::Values), column.part::<u32>(Part::Order));
+        let time = |at: usize| order.get(at).and_then(|&row| times.get(row as usize));
+        let expired = |at| time(at).is_some_and(|&time| time <= now);
+        (count == 0 || expired(count - 1)) && !expired(count)
+    }
+
     /// Whether a row has expired at a second since 1970.
     pub fn has_expired(self, row: u32, now: i64) -> bool {
         let Some(column) = self.expiries() else { return false };
@@ -36,13 +45,13 @@ pub(crate) struct ExpiredRows(ArcSwapOption<Excluded>);
 impl ExpiredRows {
     /// The rows that have expired at a second since 1970; `None` if there are none. Takes no lock.
     pub fn at(&self, columns: Columns<'_>, now: i64) -> Option<Arc<Excluded>> {
+        let kept = self.0.load_full();
+        if let Some(kept) = kept.as_ref().filter(|kept| columns.so_many_expired(kept.rows().count(), now)) {
+            return Some(Arc::clone(kept));
+        }
         let expired = columns.expired(now);
         if expired.is_empty() {
             return None;
-        }
-        let kept = self.0.load_full();
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.rows().count() == expired.len()) {
-            return Some(Arc::clone(kept));
         }
         // What expired first is the same at any time, so that the set has only to grow.
         let mut rows = match kept {

@@ -4,7 +4,6 @@ use super::quotas::{Channel, ChannelHit, MAX_CHANNELS};
 use super::rank::check_total;
 use super::{Index, workspace::Workspace};
 use crate::ranking::Source;
-use crate::top::keep_best;
 use crate::{Error, Result};
 
 /// The answer of [`Index::rank_channels`].
@@ -86,8 +85,7 @@ impl Index {
                 dropped.note((*bits == 0).then_some(Reason::Filtered))
             });
         }
-        let quotas = channels.iter().any(|channel| channel.has_quota(options.k));
-        match quotas {
+        match channels.iter().any(|channel| channel.has_quota(options.k)) {
             true => ranking.score_visits(user, rank, hits),
             false => ranking.best(user, options.selection(), rank, hits),
         }
@@ -95,10 +93,7 @@ impl Index {
         channel_hits
             .extend(hits.iter().zip(rank.channels()).map(|(&hit, channels)| ChannelHit::new(hit, channels)));
         channel_hits.extend_from_slice(others);
-        match quotas {
-            true => chooser.choose(channel_hits, options.k, channels),
-            false => keep_best(channel_hits, options.k, ChannelHit::order),
-        }
+        chooser.choose(channel_hits, options.k, channels);
         let hits = channel_hits.clone();
         self.put_back(workspace);
         RankedChannels { hits, unknown, dropped }
@@ -118,7 +113,7 @@ impl Index {
         k: usize,
     ) -> Result<[Source<'a>; MAX_CHANNELS]> {
         self.check_user(user)?;
-        check(channels, k)?;
+        check_quotas(channels, k)?;
         let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
         for (source, channel) in sources.iter_mut().zip(channels) {
             *source = self.source(channel.candidates)?;
@@ -129,7 +124,7 @@ impl Index {
 }
 
 /// Checks that quotas do not contradict each other or `k`.
-fn check(channels: &[Channel<'_>], k: usize) -> Result<()> {
+pub(crate) fn check_quotas(channels: &[Channel<'_>], k: usize) -> Result<()> {
     let wrong = |option, problem| Err(Error::BadOption { option, problem });
     if channels.len() > MAX_CHANNELS {
         return wrong("channels", format!("there are {}, and {MAX_CHANNELS} at most", channels.len()));

@@ -41,13 +41,18 @@ impl AddAssign for Dropped {
 impl Dropped {
     /// Counts a verdict; whether it lets the item pass.
     pub(crate) fn note(&mut self, verdict: Option<Reason>) -> bool {
-        match verdict {
-            None => return true,
-            Some(Reason::Expired) => self.expired += 1,
-            Some(Reason::Denied) => self.denied += 1,
-            Some(Reason::Filtered) => self.filtered += 1,
+        if let Some(reason) = verdict {
+            self.count(reason);
         }
-        false
+        verdict.is_none()
+    }
+
+    pub(crate) fn count(&mut self, reason: Reason) {
+        match reason {
+            Reason::Expired => self.expired += 1,
+            Reason::Denied => self.denied += 1,
+            Reason::Filtered => self.filtered += 1,
+        }
     }
 }
 
@@ -199,6 +204,17 @@ impl<'a> Gate<'a> {
         let filtered = self.filter.is_some_and(|filter| !filter.rows().contains(row))
             || self.allow.is_some_and(|test| !test.holds(row, ids));
         filtered.then_some(Reason::Filtered)
+    }
+
+    /// Why rows do not pass, where there is one reason only: then nobody has to ask of each.
+    pub fn only_reason(&self) -> Option<Reason> {
+        let denies = self.deny.iter().any(Option::is_some);
+        match (self.expired.is_some(), denies, self.filter.is_some() || self.allow.is_some()) {
+            (true, false, false) => Some(Reason::Expired),
+            (false, true, false) => Some(Reason::Denied),
+            (false, false, true) => Some(Reason::Filtered),
+            _ => None,
+        }
     }
 
     /// Whether a row is among those that are selected.

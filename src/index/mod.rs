@@ -30,6 +30,7 @@ mod workspace;
 
 pub use candidates::{Candidates, RowHandles};
 pub use channels::RankedChannels;
+pub(crate) use channels::check_quotas;
 pub use check::{Builder, Info};
 pub use gate::Dropped;
 pub(crate) use gate::Reason;
@@ -38,7 +39,9 @@ pub(crate) use many::{spread, wrong_lists};
 pub use open::{OpenOptions, Residency};
 pub use options::{Plan, RankOptions, SearchOptions, Shown};
 pub use quotas::{Channel, ChannelHit, MAX_CHANNELS};
+pub(crate) use quotas::{choose, keep_best_of_each_set};
 pub use rank::Ranked;
+pub(crate) use rank::check_places;
 pub use search::Found;
 
 use std::borrow::Cow;

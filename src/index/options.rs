@@ -278,6 +278,17 @@ impl<'a> RankOptions<'a> {
         self
     }
 
+    /// The same for another number of candidates.
+    pub(crate) fn for_k(self, k: usize) -> RankOptions<'a> {
+        RankOptions { k, ..self }
+    }
+
+    /// The same, at one second throughout.
+    pub(crate) fn at_one_second(mut self) -> RankOptions<'a> {
+        self.shown = self.shown.at_one_second();
+        self
+    }
+
     /// How many to return, and whether bounds may be used.
     pub(super) fn selection(&self) -> (usize, bool) {
         (self.k, !self.exact)

@@ -1,11 +1,12 @@
 //! Recall channels, their quotas, and the best hits within the quotas.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::candidates::Candidates;
 use crate::columns::Filter;
 use crate::graph::Scored;
-use crate::top::Hit;
+use crate::top::{Hit, keep_best};
 
 /// The most channels that one rank merges. Each is a bit of [`ChannelHit::channels`].
 pub const MAX_CHANNELS: usize = u32::BITS as usize;
@@ -64,6 +65,19 @@ impl<'a> Channel<'a> {
         self
     }
 
+    /// The same channel without its quotas.
+    pub(crate) fn without_quotas(self) -> Channel<'a> {
+        Channel { least: 0, most: usize::MAX, ..self }
+    }
+
+    /// How many candidates it brings, those that it names twice counted twice.
+    pub(crate) fn candidates_len(&self) -> usize {
+        match self.candidates {
+            Candidates::Ids(ids) => ids.len(),
+            Candidates::Rows(rows) => rows.len(),
+        }
+    }
+
     pub(crate) fn own_filter(&self) -> Option<&'a Filter> {
         self.filter
     }
@@ -87,7 +101,8 @@ pub struct ChannelHit {
 }
 
 impl ChannelHit {
-    pub(crate) fn new(Hit { id, score }: Hit, channels: u32) -> ChannelHit {
+    /// A hit, and a bit for each channel that brought it.
+    pub fn new(Hit { id, score }: Hit, channels: u32) -> ChannelHit {
         ChannelHit { id, score, channels }
     }
 
@@ -99,6 +114,22 @@ impl ChannelHit {
     pub(crate) fn hit(&self) -> Hit {
         Hit { id: self.id, score: self.score }
     }
+}
+
+/// Leaves in `hits` the best `k` that the quotas allow, best first.
+pub(crate) fn choose(hits: &mut Vec<ChannelHit>, k: usize, channels: &[Channel<'_>]) {
+    Chooser::default().choose(hits, k, channels);
+}
+
+/// Leaves of hits in order the first `k` that the same channels brought, for all sets of channels. Whatever the quotas,
+/// no choice of `k` of these and others takes another: of hits that the same channels brought, it takes the best.
+pub(crate) fn keep_best_of_each_set(hits: &mut Vec<ChannelHit>, k: usize) {
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    hits.retain(|hit| {
+        let count = counts.entry(hit.channels).or_default();
+        *count += 1;
+        *count <= k
+    });
 }
 
 /// What a choice needs and the next one reuses.
@@ -121,6 +152,9 @@ impl Chooser {
     /// First each channel, in order, gets the best of its own until it has its least; then the best of all
     /// fill up. No hit is taken that would give a channel more than its most.
     pub fn choose(&mut self, hits: &mut Vec<ChannelHit>, k: usize, channels: &[Channel<'_>]) {
+        if !channels.iter().any(|channel| channel.has_quota(k)) {
+            return keep_best(hits, k, ChannelHit::order);
+        }
         let Chooser { all, own, taken } = self;
         taken.clear();
         taken.resize(hits.len(), false);

@@ -92,11 +92,7 @@ impl Index {
     ) -> Result<usize> {
         self.check_user(user)?;
         self.check_shown(&options.shown)?;
-        if scores.len() != candidates.len() {
-            let problem =
-                format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
-            return Err(Error::BadOption { option: "scores", problem });
-        }
+        check_places(candidates, scores)?;
         let mut workspace = self.workspace_for(user);
         let Workspace { user, rank, sieve: Sieve { named, .. }, .. } = &mut workspace;
         let gate = self.gate(&options.shown, &[], named);
@@ -117,7 +113,11 @@ impl Index {
         let gate = self.gate(&options.shown, &[], named);
         let mut dropped = Dropped::default();
         if !gate.is_open() {
-            let note = |row| _ = dropped.note(gate.verdict(row, ranking.ids));
+            let only_reason = gate.only_reason();
+            let note = |row| match only_reason {
+                Some(reason) => dropped.count(reason),
+                None => _ = dropped.note(gate.verdict(row, ranking.ids)),
+            };
             // For few candidates, bits of all rows would take longer than to ask of each.
             let many = rank.visits.len() > self.len() / FEW && !gate.asks();
             let selected = if many { gate.select(passing) } else { None };
@@ -160,6 +160,15 @@ impl Index {
         };
         check_total(&[source]).map(|()| source)
     }
+}
+
+/// Checks that there is a place for the score of each candidate.
+pub(crate) fn check_places(candidates: &[u64], scores: &[f32]) -> Result<()> {
+    if scores.len() == candidates.len() {
+        return Ok(());
+    }
+    let problem = format!("{} places for the scores of {} candidates", scores.len(), candidates.len());
+    Err(Error::BadOption { option: "scores", problem })
 }
 
 /// Checks that the candidates of all sources together can be numbered.

@@ -31,6 +31,12 @@ pub struct Found {
 }
 
 impl Found {
+    /// An answer that came from elsewhere, to be merged with others
+    /// ([`shards::merge_found`](crate::shards::merge_found)).
+    pub fn new(hits: Vec<Hit>, plan: Plan, matching: usize) -> Found {
+        Found { hits, plan, matching }
+    }
+
     pub(crate) fn none() -> Found {
         Found { hits: Vec::new(), plan: Plan::Scan, matching: 0 }
     }

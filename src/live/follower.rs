@@ -11,7 +11,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, error, info, info_span, warn};
 
-use super::catalog::{Generation, List};
+use super::catalog::{Generation, List, open_published};
 use super::change::{Numbering, seconds};
 use super::fresh::{Waiting, Writer, known, locked, replayed, with_records};
 use super::log::{Kept, Record, Snapshot};
@@ -60,6 +60,8 @@ pub(super) struct Follower {
     open: OpenOptions,
     /// The list that serves; none as long as it is to be read again.
     seen: Option<u64>,
+    /// The generations that were to be held at that look.
+    holding: Vec<u64>,
     /// The newest generation of a model version that is refused, and why.
     refused: Option<(u64, String)>,
     /// Every generation that is mapped. When no view has it any more, it is unmapped here, not in a request.
@@ -88,6 +90,7 @@ impl Follower {
             retention,
             open,
             seen: None,
+            holding: Vec::new(),
             refused: None,
             held: Vec::new(),
             #[cfg(feature = "metrics")]
@@ -150,18 +153,22 @@ impl Follower {
     }
 
     fn refresh(&mut self) -> Result<bool> {
-        if self.seen.is_some() && self.serving.catalog.newest()? == self.seen {
-            return self.unless_refused(false);
+        let hold = self.serving.hold().clone();
+        let same = hold == self.holding && self.seen.is_some();
+        if same && self.serving.catalog.newest()? == self.seen {
+            return self.unless_refused(Ok(false));
         }
         let list = self.serving.catalog.read()?;
         let _span = info_span!("refresh", list = list.number).entered();
-        let (chosen, trouble) = self.choose(&list);
+        let (mut chosen, trouble) = self.choose(&list);
         if chosen.is_empty() {
             return Err(trouble.unwrap_or_else(|| Error::NoGeneration {
                 folder: self.serving.catalog.folder().to_owned(),
                 problem: "the catalog has no generation that can serve; publish one".to_owned(),
             }));
         }
+        self.add_held(&hold, &list, &mut chosen);
+        self.holding = hold;
         let before = self.numbers();
         let replay = self.install(&chosen, &list)?;
         let changed = self.numbers() != before;
@@ -176,7 +183,7 @@ impl Follower {
             Some(error) if is_passing(&error) => Err(error),
             _ => {
                 self.seen = Some(list.number);
-                trouble.map_or(Ok(changed), Err)
+                self.unless_refused(trouble.map_or(Ok(changed), Err))
             }
         }
     }
@@ -186,10 +193,10 @@ impl Follower {
         self.serving.views().iter().map(|view| view.generation().number).collect()
     }
 
-    fn unless_refused(&self, changed: bool) -> Result<bool> {
+    fn unless_refused(&self, looked: Result<bool>) -> Result<bool> {
         match self.refused.clone() {
             Some((generation, problem)) => Err(Error::Refused { generation, problem }),
-            None => Ok(changed),
+            None => looked,
         }
     }
 
@@ -234,6 +241,21 @@ impl Follower {
 
 /// How a generation is taken up.
 impl Follower {
+    /// Adds the generations that are to be held, as far as they can be had.
+    fn add_held(&mut self, hold: &[u64], list: &List, chosen: &mut Vec<Arc<Held>>) {
+        let mut held = Vec::new();
+        for &number in hold {
+            if chosen.iter().chain(&held).any(|held: &Arc<Held>| held.generation.number == number) {
+                continue;
+            }
+            let serves = self.serving.of_number(number).map(|view| Arc::clone(&view.held));
+            let listed = list.serving().find(|generation| generation.number == number);
+            held.extend(serves.or_else(|| self.take_up(listed?).ok()));
+        }
+        held.sort_by_key(|held| Reverse(held.generation.number));
+        chosen.extend(held);
+    }
+
     /// The generation, opened and checked, unless it is open or was refused before.
     fn take_up(&mut self, generation: &Generation) -> Result<Arc<Held>> {
         let serves = |view: &&Arc<View>| view.generation().file == generation.file;
@@ -296,13 +318,9 @@ impl Follower {
 
     /// Reads all of a generation, so that its pages are in memory, checks it, and searches it once or twice.
     fn open(&self, generation: &Generation) -> Result<Index> {
-        let path = self.serving.catalog.path_of(generation);
+        let (path, fingerprint) = self.serving.catalog.file_of(generation, self.serving.shard)?;
         let _span = info_span!("open", number = generation.number).entered();
-        let index = self.open.open(&path)?;
-        if index.fingerprint() != generation.fingerprint {
-            let problem = "it is not the file that was published".to_owned();
-            return Err(Error::Damaged { path, offset: 0, problem });
-        }
+        let index = open_published(&path, fingerprint, self.open)?;
         index.verify_unless(&|| self.serving.is_shutting_down(), |_| ())?;
         for (_, row) in index.iter().take(SELF_CHECKS) {
             index.search(&row, SELF_CHECKS)?;
@@ -356,7 +374,24 @@ impl Follower {
     fn read_log(&self) -> Result<Replay> {
         let snapshot = self.snapshot();
         let records = snapshot.as_ref().map_or(Ok(Vec::new()), Snapshot::read)?;
+        self.check_shard(&records)?;
         Ok(Replay { snapshot, records })
+    }
+
+    /// Refuses the log of another shard.
+    fn check_shard(&self, records: &[Record]) -> Result<()> {
+        let shard = self.serving.shard;
+        let Some(record) = records.iter().find(|record| !shard.holds(record.change.id())) else {
+            return Ok(());
+        };
+        let path = locked(&self.writer).log.as_ref().map(|log| log.path().to_owned()).unwrap_or_default();
+        let problem = format!(
+            "item {} at position {} does not belong to shard {shard}; this is the log of another shard, or of \
+             another number of them",
+            record.change.id(),
+            record.position
+        );
+        Err(Error::BadShards { path, problem })
     }
 
     /// Writes the log anew without what nobody needs. Where that fails, the log goes on as it is.

@@ -15,6 +15,7 @@ use super::overlay::{Item, Known, Overlay};
 use super::pending::{Applied, Reply};
 use super::serving::Serving;
 use super::view::{Held, View};
+use crate::assignment::Shard;
 use crate::columns::{Columns, Values};
 use crate::ids::NONE;
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ pub(super) struct Request {
 pub(super) struct Writer {
     /// None without one, and once the process shuts down.
     pub log: Option<Log>,
+    /// Changes of other items are left out.
+    pub shard: Shard,
     limit: usize,
     waiting: Waiting,
     /// Model versions that were in the catalog and are not any more.
@@ -85,9 +88,9 @@ impl Taken<'_> {
 }
 
 impl Writer {
-    pub fn new(log: Option<Log>, limit: usize) -> Writer {
+    pub fn new(log: Option<Log>, shard: Shard, limit: usize) -> Writer {
         let (waiting, retired) = (Waiting::default(), Vec::new());
-        Writer { log, limit, waiting, retired, warned: false }
+        Writer { log, shard, limit, waiting, retired, warned: false }
     }
 
     /// Serves these views from now on.
@@ -148,9 +151,13 @@ impl Writer {
         views: &'a [Arc<View>],
         taken: &mut Taken<'a>,
     ) -> Result<(Vec<(u64, Change)>, Applied)> {
-        let mut applied = Applied { position: last, applied: 0, already_there: 0, retired: 0 };
+        let mut applied = Applied { position: last, applied: 0, already_there: 0, retired: 0, elsewhere: 0 };
         let mut admitted = Vec::new();
         let mut admit = |position, change: &'a Change| -> Result<()> {
+            if !self.shard.holds(change.id()) {
+                applied.elsewhere += 1;
+                return Ok(());
+            }
             if let Some(version) = self.retired_version(change, views) {
                 applied.retired += 1;
                 return match &batch.0 {

@@ -21,6 +21,7 @@ use super::recall::sample;
 use super::serving::Serving;
 use super::status::Status;
 use super::view::View;
+use crate::assignment::Shard;
 use crate::{Error, Result, Values};
 
 /// Batches that wait for the log at most; further callers wait for their place among them.
@@ -104,8 +105,9 @@ impl LiveIndex {
             None => None,
         };
         let log_path = log.as_ref().map(|log| (log.path().to_owned(), log.numbering()));
-        let serving = Arc::new(Serving::new(catalog, sampling));
-        let writer = Arc::new(Mutex::new(Writer::new(log, options.fresh_limit)));
+        let shard = options.shard.map_or_else(|| Shard::new(0, 1), Ok)?;
+        let serving = Arc::new(Serving::new(catalog, shard, sampling));
+        let writer = Arc::new(Mutex::new(Writer::new(log, shard, options.fresh_limit)));
         let (wake, wakes) = bounded(16);
         // Watched before it is read, so that no change falls between.
         let watcher = watch(&folder, wake.clone());
@@ -151,9 +153,52 @@ impl LiveIndex {
         })
     }
 
+    /// A generation by its number, with its fresh items: for a request that asks several shards, each in a
+    /// process of its own, of one generation.
+    ///
+    /// # Errors
+    /// [`Error::NoGeneration`], which names those that serve.
+    pub fn generation(&self, number: u64) -> Result<Arc<View>> {
+        self.serving.of_number(number).ok_or_else(|| {
+            let serve = self.generations();
+            let problem = format!("generation {number} does not serve here; there are {serve:?}");
+            Error::NoGeneration { folder: self.serving.catalog.folder().to_owned(), problem }
+        })
+    }
+
+    /// The numbers of the generations that serve: the newest of each model version, the current one first, and
+    /// behind them those that are held.
+    pub fn generations(&self) -> Vec<u64> {
+        self.serving.views().iter().map(|view| view.generation().number).collect()
+    }
+
+    /// Has these generations serve beside the newest, from the next look at the catalog on, until this is called
+    /// again. One that serves goes on also where it was dropped or withdrawn; another is opened if the catalog
+    /// has it.
+    ///
+    /// Processes that share the shards of a catalog take up a new generation one after the other. Whoever spreads
+    /// a request over them holds the generation that all of them have, asks for it by its number
+    /// ([`LiveIndex::generation`]), and holds the next one when all have that. Each that is held is mapped.
+    pub fn hold(&self, generations: &[u64]) {
+        *self.serving.hold() = generations.to_vec();
+        // Where the queue is full, the follower is to look anyway.
+        let _ = self.wake.try_send(Wake::Look);
+    }
+
+    /// The shard that this serves, of the catalog's generations: 0 of 1 unless the options say otherwise.
+    pub fn shard(&self) -> Shard {
+        self.serving.shard
+    }
+
     /// The model versions that serve, that of the current generation first: what the user tower may compute.
     pub fn model_versions(&self) -> Vec<String> {
-        self.serving.views().iter().map(|view| view.model_version().to_owned()).collect()
+        let mut versions: Vec<String> = Vec::new();
+        for view in self.serving.views().iter() {
+            if versions.iter().all(|version| version != view.model_version()) {
+                versions.push(view.model_version().to_owned());
+            }
+        }
+        versions
     }
 
     /// Looks at the catalog now, and returns when what it has serves: whether anything changed.

@@ -1,7 +1,7 @@
 //! What serves, as metrics of the `metrics` crate: set by the thread that follows the catalog, at each look,
 //! so that a request does not pay for them. `docs/serving.md` names them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use metrics::{counter, gauge};
@@ -21,7 +21,10 @@ pub(super) struct Meters {
 impl Meters {
     pub fn set(&mut self, serving: &Serving, held: &[Arc<Held>]) {
         let status = Status::of(serving);
-        status.generations.iter().for_each(set_generation);
+        // The newest of each model version comes first, and those that are held do not count.
+        let mut seen = HashSet::new();
+        let newest = status.generations.iter().filter(|one| seen.insert(&one.generation.model_version));
+        newest.for_each(set_generation);
         let serves =
             |version: &String| status.generations.iter().any(|one| one.generation.model_version == *version);
         self.versions.drain(..).filter(|version| !serves(version)).for_each(clear);

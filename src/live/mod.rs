@@ -31,7 +31,8 @@ mod status;
 mod tests;
 mod view;
 
-pub use catalog::{Catalog, Generation, PublishOptions, Reservation, Retention};
+pub use catalog::{Catalog, Generation, PublishOptions, Reservation, Retention, ShardFile, StagedShard};
+pub(crate) use catalog::{check_alike, check_ids};
 pub use change::{Batch, Change};
 pub use live_index::LiveIndex;
 pub use log::SyncPolicy;

@@ -11,7 +11,6 @@ mod items;
 mod steps;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 

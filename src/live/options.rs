@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::change::Numbering;
 use super::log::{Kept, SyncPolicy};
+use crate::assignment::Shard;
 use crate::{Error, OpenOptions, Result};
 
 /// How to follow a catalog.
@@ -29,6 +30,7 @@ pub struct LiveOptions {
     pub(super) fresh_limit: usize,
     pub(super) sample: f64,
     pub(super) open: OpenOptions,
+    pub(super) shard: Option<Shard>,
 }
 
 impl LiveOptions {
@@ -42,6 +44,7 @@ impl LiveOptions {
             fresh_limit: 100_000,
             sample: 0.0,
             open: OpenOptions::new(),
+            shard: None,
         }
     }
 
@@ -102,10 +105,39 @@ impl LiveOptions {
         self
     }
 
+    /// Serves this shard of the catalog's generations, so that several processes can share them. Generations of
+    /// another number of shards are refused.
+    ///
+    /// Its log has to be one that is fed ([`LiveOptions::fed_log`]), with a file of its own: feed each shard all
+    /// changes, and it takes those of its items ([`Applied::elsewhere`](super::Applied::elsewhere) counts the
+    /// others). So a position means the same on every shard.
+    pub fn shard(mut self, shard: Shard) -> LiveOptions {
+        self.shard = Some(shard);
+        self
+    }
+
+    /// The same for one shard of several in this process: its log has a name of its own.
+    pub(crate) fn for_shard(&self, shard: Shard) -> LiveOptions {
+        let mut options = self.clone().shard(shard);
+        if let Some((path, _)) = &mut options.log
+            && shard.of() > 1
+        {
+            path.as_mut_os_string().push(format!("-{}-of-{}", shard.number(), shard.of()));
+        }
+        options
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let bad = |option, problem| Err(Error::BadOption { option, problem });
         if !(0.0..=1.0).contains(&self.sample) {
             return bad("sample_recall", format!("{} is not within 0 to 1", self.sample));
+        }
+        if self.shard.is_some_and(|shard| shard.of() > 1) && matches!(self.log, Some((_, Numbering::Own))) {
+            let problem =
+                "a shard needs a log that is fed, so that positions mean the same on every shard; give \
+                           LiveOptions::fed_log a path"
+                    .to_owned();
+            return bad("log", problem);
         }
         if self.poll < Duration::from_millis(1) {
             return bad("poll", format!("{:?} is no time to rest; give 1 millisecond at least", self.poll));

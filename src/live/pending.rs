@@ -18,6 +18,9 @@ pub struct Applied {
     pub already_there: usize,
     /// Upserts of retired model versions, which were not logged.
     pub retired: usize,
+    /// Changes of items that belong to other shards, which were not logged
+    /// ([`LiveOptions::shard`](super::LiveOptions::shard)).
+    pub elsewhere: usize,
 }
 
 /// Changes on their way into the log: wait for them with [`Pending::wait`], or await them in an async

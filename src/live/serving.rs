@@ -9,12 +9,17 @@ use arc_swap::ArcSwap;
 
 use super::catalog::Catalog;
 use super::view::{Sampling, View};
+use crate::assignment::Shard;
 
 /// A catalog, and what serves of it.
 pub(super) struct Serving {
     pub catalog: Catalog,
-    /// Newest generation first.
+    /// Which shard of the catalog's generations serves.
+    pub shard: Shard,
+    /// The newest generation of each model version, the newest of all first; behind them those that are held.
     views: ArcSwap<Vec<Arc<View>>>,
+    /// Generations that are to serve beside the newest.
+    hold: Mutex<Vec<u64>>,
     health: Mutex<Health>,
     pub sampling: Option<Sampling>,
     shutdown: Mutex<Shutdown>,
@@ -49,9 +54,10 @@ struct Shutdown {
 }
 
 impl Serving {
-    pub fn new(catalog: Catalog, sampling: Option<Sampling>) -> Serving {
-        let (views, health, shutdown) = (ArcSwap::default(), Mutex::default(), Mutex::default());
-        Serving { catalog, views, health, sampling, shutdown }
+    pub fn new(catalog: Catalog, shard: Shard, sampling: Option<Sampling>) -> Serving {
+        let (views, hold) = (ArcSwap::default(), Mutex::default());
+        let (health, shutdown) = (Mutex::default(), Mutex::default());
+        Serving { catalog, shard, views, hold, health, sampling, shutdown }
     }
 
     pub fn views(&self) -> Arc<Vec<Arc<View>>> {
@@ -66,6 +72,16 @@ impl Serving {
     /// The view of a model version, and the versions that serve where it does not.
     pub fn of_version(&self, model_version: &str) -> Option<Arc<View>> {
         self.views.load().iter().find(|view| view.model_version() == model_version).cloned()
+    }
+
+    /// The view of a generation.
+    pub fn of_number(&self, number: u64) -> Option<Arc<View>> {
+        self.views.load().iter().find(|view| view.generation().number == number).cloned()
+    }
+
+    /// The generations that are to serve beside the newest.
+    pub fn hold(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.hold.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Hands these views out from now on. Only whoever holds the writer calls this.

@@ -96,7 +96,9 @@ pub(crate) struct Scratch {
     unit: f32,
     clusters: Vec<u32>,
     effort: Effort,
-    /// How many rows those have that may be found, and how many of the clusters have been read.
+    /// The score, in units of the model, that the model expects `k` rows to reach.
+    expected: f32,
+    /// How many rows the chosen clusters have that may be found, and how many of the clusters have been read.
     candidates: f32,
     read: usize,
     /// The score by codes from which a row is wanted.
@@ -160,6 +162,9 @@ impl<'a> Searched<'a> {
             scratch.hits.get(wanted.k - 1).filter(|_| wanted.among.is_some() && scratch.model.scale > 0.0);
         let Some(last) = last else { return true };
         let (bar, before) = (last.score / scratch.model.scale, scratch.candidates);
+        if bar >= scratch.expected {
+            return true;
+        }
         self.reach(bar, wanted.k, scratch);
         if scratch.candidates <= MISLED * before {
             return true;
@@ -269,7 +274,7 @@ impl<'a> Searched<'a> {
         model.set(&self.partitions, user, wanted.among);
         scratch.unit = if scale > 0.0 { scale / model.scale } else { 0.0 };
         let bar = model.bar(wanted.k);
-        scratch.effort = effort;
+        (scratch.effort, scratch.expected) = (effort, bar);
         self.reach(bar, wanted.k, scratch);
         self.go_further(bar, wanted, scratch);
         scratch.work = Work::default();

@@ -112,8 +112,14 @@ impl Ranking<'_> {
             left_out += usize::from(!keeps);
         }
         visits.truncate(kept);
+        // Of rows in order the same ones are neighbours.
+        let in_order = found[..left_out].is_sorted();
         for visit in 0..left_out {
-            if seen_before(places, found, found[visit], visit).is_none() {
+            let again = match in_order {
+                true => visit > 0 && found[visit - 1] == found[visit],
+                false => seen_before(places, found, found[visit], visit).is_some(),
+            };
+            if !again {
                 dropped(found[visit]);
             }
         }

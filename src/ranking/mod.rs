@@ -2,9 +2,9 @@
 //!
 //! A candidate costs a cache miss in the id table and one or more in the rows, and little else beside. So
 //! rows are visited in the order of their addresses, near enough that pages repeat, and are asked for ahead
-//! of their use. Where there are `i8` rows, they bound the scores of all candidates first, in a quarter of
-//! the cache lines, and only rows that may be among the best `k` are scored in `f32`: the answer is the same,
-//! bit for bit.
+//! of their use, into the second cache, which measures faster than the first. Where there are `i8`
+//! rows, they bound the scores of all candidates first, in a quarter of the cache lines, and only rows that
+//! may be among the best `k` are scored in `f32`: the answer is the same, bit for bit.
 //!
 //! # Overview of types
 //!
@@ -25,7 +25,7 @@ use candidates::seen_before;
 use crate::ids::{IdMap, NONE};
 use crate::top::{BoundedTop, Hit};
 use crate::vectors::gather::{BLOCK, gather};
-use crate::vectors::{Quantized, Rows, UserBounds, prefetch};
+use crate::vectors::{Quantized, Rows, UserBounds, prefetch_far};
 
 /// With fewer candidates than this for each of the `k`, bounding them first does not pay.
 const CANDIDATES_TO_BOUND: usize = 4;
@@ -124,7 +124,7 @@ impl Ranking<'_> {
         match bounds {
             Some(_) => self.score_hits(user, rows, hits),
             None => {
-                rows.iter().for_each(|&row| prefetch(self.ids, row as usize, 1));
+                rows.iter().for_each(|&row| prefetch_far(self.ids, row as usize, 1));
                 hits.extend(found.iter().zip(rows).map(|(bounded, row)| self.hit(*row, bounded.most)));
             }
         }
@@ -144,7 +144,7 @@ impl Ranking<'_> {
         let mut rest = ids;
         gather(
             rows,
-            |row| prefetch(self.ids, row as usize, 1),
+            |row| prefetch_far(self.ids, row as usize, 1),
             |rows| {
                 let (ids, later) = std::mem::take(&mut rest).split_at_mut(rows.len());
                 rest = later;
@@ -171,7 +171,7 @@ impl Ranking<'_> {
         let mut unknown = 0;
         gather(
             found,
-            |row| self.rows.prefetch(row),
+            |row| self.rows.prefetch_far(row),
             |found| {
                 let (scores, later) = std::mem::take(&mut rest).split_at_mut(found.len());
                 rest = later;
@@ -197,8 +197,8 @@ impl Ranking<'_> {
 
     fn score_hits(&self, user: &[f32], rows: &[u32], hits: &mut Vec<Hit>) {
         let prefetch = |row: u32| {
-            self.rows.prefetch(row);
-            prefetch(self.ids, row as usize, 1);
+            self.rows.prefetch_far(row);
+            prefetch_far(self.ids, row as usize, 1);
         };
         gather(rows, prefetch, |rows| {
             let scores = &mut [0.0; BLOCK][..rows.len()];
@@ -217,7 +217,7 @@ impl Ranking<'_> {
         let mut visit = 0..;
         gather(
             visits,
-            |row| self.rows.prefetch(row),
+            |row| self.rows.prefetch_far(row),
             |rows| {
                 let scores = &mut [0.0; BLOCK][..rows.len()];
                 self.rows.scores(user, rows, scores);
@@ -240,7 +240,7 @@ impl Ranking<'_> {
         let mut visit = 0;
         gather(
             visits,
-            |row| quantized.prefetch(row),
+            |row| quantized.prefetch_far(row),
             |rows| {
                 quantized.bound(values, bounds, rows, |_, least, most| {
                     bounded.offer(least, most, visit, insert);

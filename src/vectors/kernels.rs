@@ -71,7 +71,7 @@ fn converted(
     data: &[f16],
     rows: &[u32],
     scores: &mut [f32],
-    kernel: fn(&[f32], &[f32], &[u32], &mut [f32]),
+    kernel: impl Fn(&[f32], &[f32], &[u32], &mut [f32]),
 ) {
     let mut row_values = [0.0; MAX_DIM];
     let row_values = &mut row_values[..query.len()];
@@ -340,6 +340,7 @@ pub(crate) fn prefetch<T>(data: &[T], start: usize, count: usize) {
 }
 
 /// Asks for the cache lines of `count` values from `start` on to come near, though not into the nearest cache.
+/// Of many scattered lines, more seem to be under way at once.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) fn prefetch_far<T>(data: &[T], start: usize, count: usize) {

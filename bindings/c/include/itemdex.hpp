@@ -253,6 +253,7 @@ struct Close {
     void operator()(itemdex_index *index) const noexcept { itemdex_close(index); }
     void operator()(itemdex_filter *filter) const noexcept { itemdex_filter_close(filter); }
     void operator()(itemdex_set *set) const noexcept { itemdex_set_close(set); }
+    void operator()(itemdex_rows *rows) const noexcept { itemdex_rows_close(rows); }
     void operator()(itemdex_live *live) const noexcept { itemdex_live_close(live); }
     void operator()(char *text) const noexcept { itemdex_text_free(text); }
 };
@@ -301,6 +302,26 @@ private:
     std::unique_ptr<itemdex_set, detail::Close> handle_;
 };
 
+/// Items of one index that were looked up, for ranks that look no id up; made by Index::look_up and
+/// Index::search_rows.
+class Rows {
+public:
+    /// How many items.
+    std::size_t size() const {
+        std::size_t count = 0;
+        check(itemdex_rows_count(get(), &count));
+        return count;
+    }
+
+    /// The handle, which stays this object's.
+    const itemdex_rows *get() const noexcept { return handle_.get(); }
+
+private:
+    friend class Index;
+    explicit Rows(itemdex_rows *handle) noexcept : handle_(handle) {}
+    std::unique_ptr<itemdex_rows, detail::Close> handle_;
+};
+
 /// An index file, or a live index as one request sees it.
 class Index {
 public:
@@ -332,21 +353,10 @@ public:
     /// The best k items for each of several users, one row of dim values each.
     std::vector<Hits> search_many(Slice<float> users, std::size_t dim, std::size_t k,
                                   const SearchOptions &options = {}, std::size_t threads = 0) const {
-        const std::size_t count = dim == 0 ? 0 : users.size() / dim;
         k = within_index(k);
-        std::vector<std::uint64_t> ids(count * k);
-        std::vector<float> scores(count * k);
-        std::vector<std::size_t> counts(count);
-        check(itemdex_search_many(get(), users.data(), count, dim, k, &options, threads, ids.data(),
-                                  scores.data(), counts.data()));
-        std::vector<Hits> answers(count);
-        for (std::size_t user = 0; user < count; user++) {
-            const auto first = static_cast<std::ptrdiff_t>(user * k);
-            const auto last = first + static_cast<std::ptrdiff_t>(counts[user]);
-            answers[user].ids.assign(ids.begin() + first, ids.begin() + last);
-            answers[user].scores.assign(scores.begin() + first, scores.begin() + last);
-        }
-        return answers;
+        return answers(users, dim, k, [&](std::size_t count, std::uint64_t *ids, float *scores, std::size_t *counts) {
+            return itemdex_search_many(get(), users.data(), count, dim, k, &options, threads, ids, scores, counts);
+        });
     }
 
     /// The best k of candidates, by their exact scores.
@@ -365,6 +375,49 @@ public:
                    return itemdex_rank(get(), user.data(), user.size(), candidates.data(), candidates.size(),
                                        room, &options, hits.ids.data(), hits.scores.data(), written);
                });
+    }
+
+    /// The best k of looked up items, by their exact scores.
+    Hits rank(Slice<float> user, const Rows &rows, std::size_t k, const RankOptions &options = {}) const {
+        const std::size_t count = rows.size();
+        Hits hits;
+        answer(k < count ? k : count, hits, [&](std::size_t room, itemdex_answer *written) {
+            return itemdex_rank_rows(get(), user.data(), user.size(), rows.get(), room, &options, hits.ids.data(),
+                                     hits.scores.data(), written);
+        });
+        return hits;
+    }
+
+    /// The best k of candidates for each of several users, one row of dim values each: of one list for all users, or
+    /// of a list for each.
+    std::vector<Hits> rank_many(Slice<float> users, std::size_t dim, Slice<Slice<std::uint64_t>> lists, std::size_t k,
+                                const RankOptions &options = {}, std::size_t threads = 0) const {
+        std::vector<std::uint64_t> candidates;
+        std::vector<std::size_t> lengths;
+        for (std::size_t list = 0; list < lists.size(); list++) {
+            const Slice<std::uint64_t> &of_list = lists.data()[list];
+            candidates.insert(candidates.end(), of_list.data(), of_list.data() + of_list.size());
+            lengths.push_back(of_list.size());
+        }
+        k = k < candidates.size() ? k : candidates.size();
+        return answers(users, dim, k, [&](std::size_t count, std::uint64_t *ids, float *scores, std::size_t *counts) {
+            return itemdex_rank_many(get(), users.data(), count, dim, candidates.data(), lengths.data(),
+                                     lengths.size(), k, &options, threads, ids, scores, counts);
+        });
+    }
+
+    /// Looks items up for many ranks. Ids that the index does not have are left out.
+    Rows look_up(Slice<std::uint64_t> ids) const {
+        itemdex_rows *rows = nullptr;
+        check(itemdex_look_up(get(), ids.data(), ids.size(), &rows));
+        return Rows(rows);
+    }
+
+    /// Finds the best k items for a user, to rank them.
+    Rows search_rows(Slice<float> user, std::size_t k, const SearchOptions &options = {}) const {
+        itemdex_rows *rows = nullptr;
+        check(itemdex_search_rows(get(), user.data(), user.size(), k, &options, &rows));
+        return Rows(rows);
     }
 
     /// The best k of what channels bring, within their quotas.
@@ -449,6 +502,24 @@ private:
         const itemdex_status status = ask(k, &written);
         hits.take(written);
         check(status);
+    }
+
+    /// Has `ask` write the answers of several users into room for k each.
+    template <class F>
+    std::vector<Hits> answers(Slice<float> users, std::size_t dim, std::size_t k, F ask) const {
+        const std::size_t count = dim == 0 ? 0 : users.size() / dim;
+        std::vector<std::uint64_t> ids(count * k);
+        std::vector<float> scores(count * k);
+        std::vector<std::size_t> counts(count);
+        check(ask(count, ids.data(), scores.data(), counts.data()));
+        std::vector<Hits> answers(count);
+        for (std::size_t user = 0; user < count; user++) {
+            const auto first = static_cast<std::ptrdiff_t>(user * k);
+            const auto last = first + static_cast<std::ptrdiff_t>(counts[user]);
+            answers[user].ids.assign(ids.begin() + first, ids.begin() + last);
+            answers[user].scores.assign(scores.begin() + first, scores.begin() + last);
+        }
+        return answers;
     }
 
     std::unique_ptr<itemdex_index, detail::Close> handle_;
@@ -541,6 +612,21 @@ inline std::uint64_t publish(const std::string &catalog, const std::string &path
     std::uint64_t generation = 0;
     check(itemdex_publish(catalog.c_str(), path.c_str(), &options, &generation));
     return generation;
+}
+
+/// Makes an earlier generation of a catalog current again, the one before the current for 0, and returns its number.
+inline std::uint64_t rollback(const std::string &catalog, std::uint64_t to = 0) {
+    std::uint64_t generation = 0;
+    check(itemdex_rollback(catalog.c_str(), to, &generation));
+    return generation;
+}
+
+/// Drops old generations of a catalog, and returns how many. `keep` of each model version stay, and `versions` of
+/// these.
+inline std::size_t prune(const std::string &catalog, std::size_t keep = 2, std::size_t versions = 2) {
+    std::size_t dropped = 0;
+    check(itemdex_prune(catalog.c_str(), keep, versions, &dropped));
+    return dropped;
 }
 
 }  // namespace itemdex

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use itemdex::live::View;
 use itemdex::{
-    Channel, Found, Matrix, RankOptions, Ranked, RankedChannels, Result as Answered, SearchOptions,
+    Candidates, Channel, Found, Matrix, RankOptions, Ranked, RankedChannels, Result as Answered,
+    SearchOptions,
 };
 
 use crate::border::{Place, call, shared, text, write_text};
@@ -67,8 +68,23 @@ impl Source {
         of_either!(self, search_many(users, options, threads))
     }
 
-    pub fn rank(&self, user: &[f32], candidates: &[u64], options: &RankOptions<'_>) -> Answered<Ranked> {
+    pub fn rank<'a>(
+        &self,
+        user: &[f32],
+        candidates: impl Into<Candidates<'a>>,
+        options: &RankOptions<'_>,
+    ) -> Answered<Ranked> {
         of_either!(self, rank_with(user, candidates, options))
+    }
+
+    pub fn rank_many(
+        &self,
+        users: &Matrix,
+        lists: &[&[u64]],
+        options: &RankOptions<'_>,
+        threads: usize,
+    ) -> Answered<Vec<Ranked>> {
+        of_either!(self, rank_many(users, lists, options, threads))
     }
 
     pub fn rank_channels(

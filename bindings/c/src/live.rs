@@ -265,8 +265,8 @@ pub unsafe extern "C" fn itemdex_live_for_model(
 }
 
 /// Puts an item in, or a new embedding in place of an item's: every index handed out from when this returns
-/// has it. Its values in columns are null; itemdex_live_write takes an upsert with values. For a log that numbers
-/// its changes itself.
+/// has it. Its values in columns are null; itemdex_live_write takes an upsert with values. For a log that
+/// numbers its changes itself.
 ///
 /// embedding: dim values of the model version. position: the change's position in the log; NULL where it is
 /// not wanted. Any number of threads may call it at once; calls made at once share a sync of the disk.
@@ -301,12 +301,12 @@ pub unsafe extern "C" fn itemdex_live_upsert(
     })
 }
 
-/// Replaces values of an item, in every model version that has it: its price, or whether it is in stock. Columns
-/// that are not named stay as they are. An item that is not there is no error. For a log that numbers its changes
-/// itself.
+/// Replaces values of an item, in every model version that has it: its price, or whether it is in stock.
+/// Columns that are not named stay as they are. An item that is not there is no error. For a log that numbers
+/// its changes itself.
 ///
-/// values: value_count of them, all of the same size. position and errors: as in itemdex_live_upsert. Any number
-/// of threads may call it at once.
+/// values: value_count of them, all of the same size. position and errors: as in itemdex_live_upsert. Any
+/// number of threads may call it at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn itemdex_live_set_values(
     live: *const LiveIndex,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use itemdex::dump::Dump;
-use itemdex::live::Catalog;
-use itemdex::{IndexBuilder, Matrix, Quantization};
+use itemdex::live::{Catalog, Retention};
+use itemdex::{IndexBuilder, Matrix, Quantization, RowFormat};
 
 use crate::border::{Failure, Place, Result, call, optional_text, text, values};
 use crate::columns::Column;
@@ -18,6 +18,11 @@ use crate::status::Status;
 pub const ITEMDEX_QUANTIZE_I8: u32 = 1;
 /// Rows of 32 bits only.
 pub const ITEMDEX_QUANTIZE_NONE: u32 = 2;
+
+/// Embeddings in 16 bits a value: half the bytes. Values are rounded to what fits.
+pub const ITEMDEX_ROWS_F16: u32 = 1;
+/// Embeddings in 32 bits a value.
+pub const ITEMDEX_ROWS_F32: u32 = 2;
 
 /// How to build.
 #[repr(C)]
@@ -52,6 +57,10 @@ pub struct BuildOptions {
     >,
     /// What progress gets as its context.
     context: *mut c_void,
+    /// How the index keeps the embeddings, ITEMDEX_ROWS_...; 0 for 16 bits if a dump holds 16 bits, else 32.
+    rows: u32,
+    /// 0
+    reserved: u32,
 }
 
 // SAFETY: repr(C), the size first, integers, pointers, and a function that may be NULL.
@@ -95,6 +104,15 @@ impl BuildOptions {
             ITEMDEX_QUANTIZE_NONE => builder.quantize(Quantization::None),
             other => return Err(Failure::option("quantize", format!("{other} is no ITEMDEX_QUANTIZE_..."))),
         };
+        builder = match self.rows {
+            0 => builder,
+            ITEMDEX_ROWS_F16 => builder.rows(RowFormat::F16),
+            ITEMDEX_ROWS_F32 => builder.rows(RowFormat::F32),
+            other => return Err(Failure::option("rows", format!("{other} is no ITEMDEX_ROWS_..."))),
+        };
+        if self.reserved != 0 {
+            return Err(Failure::option("reserved", format!("it is {}; leave it 0", self.reserved)));
+        }
         if self.m != 0 {
             builder = builder.m(self.m);
         }
@@ -275,6 +293,60 @@ pub unsafe extern "C" fn itemdex_publish(
         let published = Catalog::create(catalog)?.publish(path, &options.into())?;
         if let Some(generation) = generation {
             generation.write(published.number);
+        }
+        Ok(())
+    })
+}
+
+/// Makes an earlier generation of a catalog current again. Those published after it are withdrawn: no process
+/// serves them, and the next publication or itemdex_prune drops them. Until then a rollback to their number
+/// brings them back.
+///
+/// to: the generation's number; 0 for the one before the current. generation: the number that is current now;
+/// NULL where that is not wanted. Any thread may call it.
+///
+/// Errors: ITEMDEX_NO_GENERATION where there is none to go back to; ITEMDEX_CATALOG_BUSY where somebody else
+/// changes the catalog; ITEMDEX_IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn itemdex_rollback(catalog: *const c_char, to: u64, generation: *mut u64) -> Status {
+    call(|| {
+        // SAFETY: the caller keeps the rules of the header.
+        let (catalog, generation) =
+            unsafe { (text(catalog, "catalog")?, Place::optional(generation, "generation")?) };
+        let current = Catalog::open(catalog)?.rollback(Some(to).filter(|&to| to != 0))?;
+        if let Some(generation) = generation {
+            generation.write(current.number);
+        }
+        Ok(())
+    })
+}
+
+/// Drops old generations of a catalog. A process that has one open can use it until it closes it.
+///
+/// keep: how many generations of each model version stay; 0 for 2. versions: how many model versions stay; 0
+/// for 2. dropped: how many generations were dropped; NULL where that is not wanted. Any thread may call it.
+///
+/// Errors: ITEMDEX_CATALOG_BUSY where somebody else changes the catalog; ITEMDEX_IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn itemdex_prune(
+    catalog: *const c_char,
+    keep: usize,
+    versions: usize,
+    dropped: *mut usize,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller keeps the rules of the header.
+        let (catalog, place) = unsafe { (text(catalog, "catalog")?, Place::optional(dropped, "dropped")?) };
+        let mut retention = Retention::new();
+        if keep != 0 {
+            retention = retention.keep(keep);
+        }
+        if versions != 0 {
+            retention = retention.versions(versions);
+        }
+        let gone = Catalog::open(catalog)?.prune(retention)?;
+        if let Some(place) = place {
+            place.write(gone.len());
         }
         Ok(())
     })

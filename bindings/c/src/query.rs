@@ -12,7 +12,7 @@ use crate::status::Status;
 
 /// The caller's buffers for ids and scores.
 #[derive(Clone, Copy)]
-struct Buffers {
+pub(crate) struct Buffers {
     ids: *mut u64,
     /// NULL where scores are not wanted.
     scores: *mut f32,
@@ -23,7 +23,7 @@ impl Buffers {
     ///
     /// # Safety
     /// Each pointer is NULL, not aligned, or can be written for as many hits as will be.
-    unsafe fn new(ids: *mut u64, scores: *mut f32, k: usize) -> Result<Buffers> {
+    pub unsafe fn new(ids: *mut u64, scores: *mut f32, k: usize) -> Result<Buffers> {
         if k > 0 {
             // SAFETY: as the caller promised. Nothing is written yet; the names are for the errors.
             unsafe { (Place::new(ids, "ids")?, Place::optional(scores, "scores")?) };
@@ -32,7 +32,7 @@ impl Buffers {
     }
 
     /// Writes hits from the place `first` on.
-    fn write(self, first: usize, hits: impl Iterator<Item = Hit>) {
+    pub fn write(self, first: usize, hits: impl Iterator<Item = Hit>) {
         for (place, hit) in (first..).zip(hits) {
             // SAFETY: whoever made the buffers promised room for `k` hits a user, and no user has more.
             unsafe {
@@ -43,6 +43,58 @@ impl Buffers {
             }
         }
     }
+}
+
+/// The caller's buffers for the answers of several users.
+struct Answers {
+    buffers: Buffers,
+    counts: *mut usize,
+    k: usize,
+}
+
+impl Answers {
+    /// # Safety The buffers have room for `k` hits of each user, and `counts` is NULL, not aligned, or can be
+    /// written for each user.
+    unsafe fn new(buffers: Buffers, counts: *mut usize, users: usize, k: usize) -> Result<Answers> {
+        let overflow = || Failure::argument("user_count", "so many users do not fit into memory");
+        users.checked_mul(k).ok_or_else(overflow)?;
+        if users > 0 {
+            // SAFETY: as the caller promised. Nothing is written yet; the name is for the error.
+            unsafe { Place::new(counts, "counts") }?;
+        }
+        Ok(Answers { buffers, counts, k })
+    }
+
+    fn write<'a>(self, lists: impl Iterator<Item = &'a [Hit]>) {
+        for (user, hits) in lists.enumerate() {
+            self.buffers.write(user * self.k, hits.iter().copied());
+            // SAFETY: `counts` has a number for each user, as whoever made this promised.
+            unsafe { self.counts.add(user).write(hits.len()) };
+        }
+    }
+}
+
+/// The users of a call, of the index's dim; none where there are none.
+///
+/// # Safety
+/// The users are NULL, not aligned, or `count` rows of `dim` values.
+unsafe fn matrix(index: &Index, users: *const f32, count: usize, dim: usize) -> Result<Option<Matrix>> {
+    let overflow = || Failure::argument("user_count", "so many users do not fit into memory");
+    let total = count.checked_mul(dim).ok_or_else(overflow)?;
+    // SAFETY: as the caller promised.
+    let users = unsafe { values(users, total, "users") }?;
+    if count == 0 {
+        return Ok(None);
+    }
+    if dim != index.source.dim() {
+        return Err(itemdex::Error::WrongDim { expected: index.source.dim(), found: dim }.into());
+    }
+    Ok(Some(Matrix::new(dim, users.to_vec())?))
+}
+
+/// One thread a core where the caller names no number.
+fn threads_or_all(threads: usize) -> usize {
+    if threads == 0 { usize::MAX } else { threads }
 }
 
 /// Finds the best k items for a user, best first; of equal scores the smaller id comes first. Scores are
@@ -114,33 +166,19 @@ pub unsafe extern "C" fn itemdex_search_many(
     counts: *mut usize,
 ) -> Status {
     call(|| {
-        let overflow = || Failure::argument("user_count", "so many users do not fit into memory");
-        let total = user_count.checked_mul(dim).ok_or_else(overflow)?;
-        user_count.checked_mul(k).ok_or_else(overflow)?;
         // SAFETY: the caller keeps the rules of the header.
-        let (index, users, options, buffers) = unsafe {
+        let (index, users, options, answers) = unsafe {
+            let index = shared(index, "index")?;
             (
-                shared(index, "index")?,
-                values(users, total, "users")?,
+                index,
+                matrix(index, users, user_count, dim)?,
                 read_or_default(options, "options")?.for_k(k)?,
-                Buffers::new(ids, scores, k)?,
+                Answers::new(Buffers::new(ids, scores, k)?, counts, user_count, k)?,
             )
         };
-        if user_count == 0 {
-            return Ok(());
-        }
-        // SAFETY: as above. Nothing is written yet; the name is for the error.
-        unsafe { Place::new(counts, "counts") }?;
-        if dim != index.source.dim() {
-            return Err(itemdex::Error::WrongDim { expected: index.source.dim(), found: dim }.into());
-        }
-        let threads = if threads == 0 { usize::MAX } else { threads };
-        let found = index.source.search_many(&Matrix::new(dim, users.to_vec())?, &options, threads)?;
-        for (user, found) in found.iter().enumerate() {
-            buffers.write(user * k, found.hits.iter().copied());
-            // SAFETY: `counts` has a number for each user, as the caller promised.
-            unsafe { counts.add(user).write(found.hits.len()) };
-        }
+        let Some(users) = users else { return Ok(()) };
+        let found = index.source.search_many(&users, &options, threads_or_all(threads))?;
+        answers.write(found.iter().map(|found| &*found.hits));
         Ok(())
     })
 }
@@ -170,7 +208,7 @@ pub unsafe extern "C" fn itemdex_rank(
 ) -> Status {
     call(|| {
         // SAFETY: the caller keeps the rules of the header.
-        let (index, user, candidates, options, buffers, mut answer) = unsafe {
+        let (index, user, candidates, options, buffers, answer) = unsafe {
             (
                 shared(index, "index")?,
                 values(user, dim, "user")?,
@@ -181,12 +219,75 @@ pub unsafe extern "C" fn itemdex_rank(
             )
         };
         let ranked = index.source.rank(user, candidates, &options)?;
-        write_others(&mut answer.value, &ranked.unknown, ranked.dropped)?;
-        buffers.write(0, ranked.hits.iter().copied());
-        answer.value.count = ranked.hits.len();
-        answer.write();
+        write_ranked(answer, buffers, &ranked.hits, &ranked.unknown, ranked.dropped)
+    })
+}
+
+/// Ranks candidates for each of several users: the answers of itemdex_rank, faster, on several threads. One
+/// list for all users is looked up once, and users share a pass over its rows.
+///
+/// users: user_count rows of dim values each. candidates: the ids of all lists, one list behind the other.
+/// list_lengths: list_count numbers, how many ids each list has. There is one list for all users, or one for
+/// each. threads: how many may work, one a core at most; 0 for one a core. ids, scores: buffers for
+/// user_count * k hits, those of user u from place u * k on; scores may be NULL. counts: user_count numbers,
+/// how many hits each user has. What is behind a user's hits stays as it is.
+///
+/// It allocates the answers of all users while it works. Nothing has to be freed. Any number of threads may
+/// call it at once.
+///
+/// Errors: as itemdex_rank, for the first user at fault, and ITEMDEX_BAD_OPTION for another number of lists.
+/// Then no user has an answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn itemdex_rank_many(
+    index: *const Index,
+    users: *const f32,
+    user_count: usize,
+    dim: usize,
+    candidates: *const u64,
+    list_lengths: *const usize,
+    list_count: usize,
+    k: usize,
+    options: *const RankOptions,
+    threads: usize,
+    ids: *mut u64,
+    scores: *mut f32,
+    counts: *mut usize,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller keeps the rules of the header.
+        let (index, users, lists, options, answers) = unsafe {
+            let index = shared(index, "index")?;
+            (
+                index,
+                matrix(index, users, user_count, dim)?,
+                lists_of(candidates, values(list_lengths, list_count, "list_lengths")?)?,
+                read_or_default(options, "options")?.for_k(k)?,
+                Answers::new(Buffers::new(ids, scores, k)?, counts, user_count, k)?,
+            )
+        };
+        let Some(users) = users else { return Ok(()) };
+        let ranked = index.source.rank_many(&users, &lists, &options, threads_or_all(threads))?;
+        answers.write(ranked.iter().map(|ranked| &*ranked.hits));
         Ok(())
     })
+}
+
+/// Lists of candidates that lie one behind the other.
+///
+/// # Safety
+/// The candidates are NULL, not aligned, or as many as all lengths together, and stay as they are for `'a`.
+unsafe fn lists_of<'a>(candidates: *const u64, lengths: &[usize]) -> Result<Vec<&'a [u64]>> {
+    let overflow = || Failure::argument("list_lengths", "so many candidates do not fit into memory");
+    let total =
+        lengths.iter().try_fold(0_usize, |sum, &length| sum.checked_add(length)).ok_or_else(overflow)?;
+    // SAFETY: as the caller promised.
+    let mut rest: &[u64] = unsafe { values(candidates, total, "candidates") }?;
+    let lists = lengths.iter().map(|&length| {
+        let list;
+        (list, rest) = rest.split_at(length);
+        list
+    });
+    Ok(lists.collect())
 }
 
 /// Merges what several recall channels bring, each item once, and gives the best k within the channels'
@@ -251,6 +352,21 @@ pub unsafe extern "C" fn itemdex_rank_channels(
         answer.write();
         Ok(())
     })
+}
+
+/// Writes the answer of a rank for one user.
+pub(crate) fn write_ranked(
+    mut answer: Written<Answer>,
+    buffers: Buffers,
+    hits: &[Hit],
+    unknown: &[u64],
+    dropped: Dropped,
+) -> Result<()> {
+    write_others(&mut answer.value, unknown, dropped)?;
+    buffers.write(0, hits.iter().copied());
+    answer.value.count = hits.len();
+    answer.write();
+    Ok(())
 }
 
 /// Says which candidates are not among the hits: writes unknown ids into the caller's buffer, as many as

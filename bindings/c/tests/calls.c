@@ -121,6 +121,10 @@ static void build(void) {
     FAILS(ITEMDEX_BAD_OPTION, "plans", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
     wrong = (itemdex_build_options){.size = sizeof wrong, .quantize = 9};
     FAILS(ITEMDEX_BAD_OPTION, "quantize", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
+    wrong = (itemdex_build_options){.size = sizeof wrong, .rows = 7};
+    FAILS(ITEMDEX_BAD_OPTION, "rows", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
+    wrong = (itemdex_build_options){.size = sizeof wrong, .reserved = 1};
+    FAILS(ITEMDEX_BAD_OPTION, "reserved", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
     wrong = (itemdex_build_options){.size = sizeof wrong, .progress = cancel};
     FAILS(ITEMDEX_CANCELLED, "", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
 
@@ -131,6 +135,14 @@ static void build(void) {
     CHECK(file && fwrite(shape, sizeof shape, 1, file) == 1 && fwrite(values, sizeof values, 1, file) == 1);
     CHECK(fclose(file) == 0);
     OK(itemdex_build_dump("v1", in_folder("dump.fbin"), NULL, NULL, in_folder("dump.itemdex")));
+    itemdex_build_options half = {.size = sizeof half, .rows = ITEMDEX_ROWS_F16};
+    OK(itemdex_build_dump("v1", in_folder("dump.fbin"), NULL, &half, in_folder("half.itemdex")));
+    itemdex_index *index = NULL;
+    OK(itemdex_open(in_folder("half.itemdex"), NULL, &index));
+    float embedding[2] = {0};
+    OK(itemdex_get(index, 1, embedding, 2));
+    CHECK(embedding[0] == 0 && embedding[1] == 1);
+    itemdex_close(index);
     INVALID("items", itemdex_build_dump("v1", NULL, NULL, NULL, in_folder("dump.itemdex")));
     FAILS(ITEMDEX_IO, "none.fbin",
           itemdex_build_dump("v1", in_folder("none.fbin"), NULL, NULL, in_folder("dump.itemdex")));
@@ -476,6 +488,84 @@ static void rank(const itemdex_index *index) {
             itemdex_rank_channels(index, USER, DIM, channels, 2, K, NULL, found, scores, &answer));
 }
 
+static void rank_many(const itemdex_index *index) {
+    uint64_t candidates[] = {ids[5], ids[1], 4, ids[9], ids[7]}, found[2 * K], alone[K];
+    float scores[2 * K], alone_scores[K], users[2][DIM];
+    size_t counts[2], lengths[] = {4, 1}, whole[] = {5};
+    for (int user = 0; user < 2; user++)
+        for (int at = 0; at < DIM; at++) users[user][at] = USER[(at + user) % DIM];
+    itemdex_answer answer = {.size = sizeof answer};
+    OK(itemdex_rank_many(index, users[0], 2, DIM, candidates, whole, 1, K, NULL, 0, found, scores, counts));
+    for (int user = 0; user < 2; user++) {
+        OK(itemdex_rank(index, users[user], DIM, candidates, 5, K, NULL, alone, alone_scores, &answer));
+        CHECK(counts[user] == 4 && answer.count == 4 && memcmp(alone, found + user * K, 4 * sizeof *alone) == 0);
+        CHECK(memcmp(alone_scores, scores + user * K, 4 * sizeof *scores) == 0);
+    }
+    itemdex_shown shown = {.size = sizeof shown, .deny = candidates, .deny_count = 1};
+    itemdex_rank_options options = {.size = sizeof options, .shown = &shown};
+    OK(itemdex_rank_many(index, users[0], 2, DIM, candidates, lengths, 2, K, &options, 1, found, NULL, counts));
+    CHECK(counts[0] == 2 && counts[1] == 1 && found[K] == ids[7]);
+    OK(itemdex_rank_many(index, NULL, 0, DIM, NULL, NULL, 0, K, NULL, 1, found, scores, NULL));
+
+    INVALID("index", itemdex_rank_many(NULL, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, counts));
+    INVALID("users", itemdex_rank_many(index, NULL, 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, counts));
+    INVALID("candidates", itemdex_rank_many(index, users[0], 2, DIM, NULL, whole, 1, K, NULL, 1, found, NULL, counts));
+    INVALID("list_lengths",
+            itemdex_rank_many(index, users[0], 2, DIM, candidates, NULL, 1, K, NULL, 1, found, NULL, counts));
+    INVALID("ids", itemdex_rank_many(index, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, NULL, NULL, counts));
+    INVALID("counts", itemdex_rank_many(index, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, NULL));
+    size_t huge[] = {SIZE_MAX, SIZE_MAX};
+    INVALID("list_lengths",
+            itemdex_rank_many(index, users[0], 2, DIM, candidates, huge, 2, K, NULL, 1, found, NULL, counts));
+    FAILS(ITEMDEX_BAD_OPTION, "",
+          itemdex_rank_many(index, users[0], 2, DIM, candidates, NULL, 0, K, NULL, 1, found, NULL, counts));
+    FAILS(ITEMDEX_WRONG_DIM, "4 values",
+          itemdex_rank_many(index, users[0], 4, 4, candidates, whole, 1, K, NULL, 1, found, NULL, counts));
+}
+
+static void rows(const itemdex_index *index) {
+    uint64_t candidates[] = {ids[5], 4, ids[1], ids[9]}, found[K], named[K];
+    float scores[K], named_scores[K];
+    size_t count = 0;
+    itemdex_answer answer = {.size = sizeof answer};
+    itemdex_rows *rows = NULL, *searched = NULL;
+    OK(itemdex_look_up(index, candidates, 4, &rows));
+    OK(itemdex_rows_count(rows, &count));
+    CHECK(count == 3);
+    OK(itemdex_rank(index, USER, DIM, candidates, 4, 2, NULL, named, named_scores, &answer));
+    OK(itemdex_rank_rows(index, USER, DIM, rows, 2, NULL, found, scores, &answer));
+    CHECK(answer.count == 2 && answer.unknown == 0 && memcmp(found, named, 2 * sizeof *found) == 0);
+    CHECK(memcmp(scores, named_scores, 2 * sizeof *scores) == 0);
+
+    OK(itemdex_search(index, USER, DIM, K, NULL, named, NULL, &answer));
+    OK(itemdex_search_rows(index, USER, DIM, K, NULL, &searched));
+    OK(itemdex_rank_rows(index, USER, DIM, searched, K, NULL, found, NULL, &answer));
+    CHECK(answer.count == K && memcmp(found, named, sizeof found) == 0);
+    itemdex_shown shown = {.size = sizeof shown, .deny = named, .deny_count = 1};
+    itemdex_rank_options options = {.size = sizeof options, .shown = &shown};
+    OK(itemdex_rank_rows(index, USER, DIM, searched, K, &options, found, NULL, &answer));
+    CHECK(answer.count == K - 1 && answer.denied == 1 && found[0] == named[1]);
+    itemdex_rows_close(searched);
+
+    INVALID("index", itemdex_look_up(NULL, candidates, 4, &searched));
+    INVALID("ids", itemdex_look_up(index, NULL, 4, &searched));
+    INVALID("rows", itemdex_look_up(index, candidates, 4, NULL));
+    INVALID("rows", itemdex_rows_count(NULL, &count));
+    INVALID("count", itemdex_rows_count(rows, NULL));
+    INVALID("user", itemdex_search_rows(index, NULL, DIM, K, NULL, &searched));
+    INVALID("rows", itemdex_search_rows(index, USER, DIM, K, NULL, NULL));
+    INVALID("rows", itemdex_rank_rows(index, USER, DIM, NULL, K, NULL, found, NULL, &answer));
+    INVALID("ids", itemdex_rank_rows(index, USER, DIM, rows, K, NULL, NULL, NULL, &answer));
+    FAILS(ITEMDEX_WRONG_DIM, "", itemdex_rank_rows(index, USER, 3, rows, K, NULL, found, NULL, &answer));
+    itemdex_index *other;
+    OK(itemdex_build("v1", ids, items[0], 100, DIM, NULL, in_folder("other.itemdex")));
+    OK(itemdex_open(in_folder("other.itemdex"), NULL, &other));
+    FAILS(ITEMDEX_STALE, "", itemdex_rank_rows(other, USER, DIM, rows, K, NULL, found, NULL, &answer));
+    itemdex_close(other);
+    itemdex_rows_close(rows);
+    itemdex_rows_close(NULL);
+}
+
 static void score(const itemdex_index *index) {
     uint64_t candidates[] = {ids[3], 1, ids[0]};
     float scores[3];
@@ -563,6 +653,30 @@ static void publish(void) {
           itemdex_publish(in_folder("catalog"), in_folder("items.itemdex"), &far, NULL));
 }
 
+static void roll_back(void) {
+    uint64_t generation = 0;
+    size_t dropped = 7;
+    for (int number = 1; number <= 3; number++) {
+        itemdex_publish_options all = {.size = sizeof all, .keep = 3};
+        OK(itemdex_publish(in_folder("rolled"), in_folder("items.itemdex"), &all, &generation));
+    }
+    CHECK(generation == 3);
+    OK(itemdex_rollback(in_folder("rolled"), 0, &generation));
+    CHECK(generation == 2);
+    OK(itemdex_rollback(in_folder("rolled"), 1, &generation));
+    CHECK(generation == 1);
+    OK(itemdex_rollback(in_folder("rolled"), 3, NULL));
+    FAILS(ITEMDEX_NO_GENERATION, "number 9", itemdex_rollback(in_folder("rolled"), 9, NULL));
+    FAILS(ITEMDEX_IO, "none", itemdex_rollback(in_folder("none"), 0, NULL));
+    INVALID("catalog", itemdex_rollback(NULL, 0, NULL));
+    OK(itemdex_prune(in_folder("rolled"), 1, 0, &dropped));
+    CHECK(dropped == 2);
+    OK(itemdex_prune(in_folder("rolled"), 0, 1, NULL));
+    FAILS(ITEMDEX_NO_GENERATION, "", itemdex_rollback(in_folder("rolled"), 0, NULL));
+    FAILS(ITEMDEX_IO, "none", itemdex_prune(in_folder("none"), 0, 0, NULL));
+    INVALID("catalog", itemdex_prune(NULL, 0, 0, NULL));
+}
+
 static void live(void) {
     itemdex_live *live = NULL;
     itemdex_index *index = NULL;
@@ -626,6 +740,18 @@ static void live(void) {
     itemdex_rank_options ranked = {.size = sizeof ranked, .shown = &shown};
     OK(itemdex_rank(index, USER, DIM, candidates, 3, K, &ranked, found, scores, &answer));
     CHECK(answer.count == 1 && answer.denied == 1 && answer.unknown == 1);
+    itemdex_rows *rows;
+    size_t row_count = 0;
+    OK(itemdex_look_up(index, candidates, 3, &rows));
+    OK(itemdex_rows_count(rows, &row_count));
+    OK(itemdex_rank_rows(index, USER, DIM, rows, K, NULL, found, scores, &answer));
+    CHECK(row_count == 2 && answer.count == 2 && answer.unknown == 0 && found[0] == 1);
+    OK(itemdex_rank_rows(index, USER, DIM, rows, K, &ranked, found, scores, &answer));
+    CHECK(answer.count == 1 && answer.denied == 1 && found[0] == ids[1]);
+    itemdex_rows_close(rows);
+    size_t lengths[] = {3};
+    OK(itemdex_rank_many(index, users[0], 2, DIM, candidates, lengths, 1, K, NULL, 0, many, NULL, counts));
+    CHECK(counts[1] == 2 && many[K] == 1);
     itemdex_close(index);
 
     itemdex_change changes[2] = {
@@ -758,12 +884,15 @@ int main(int count, char **arguments) {
     search(index);
     search_many(index);
     rank(index);
+    rank_many(index);
+    rows(index);
     score(index);
     filters(index);
     growth(index);
     threads(index);
     itemdex_close(index);
     publish();
+    roll_back();
     live();
     fresh_values();
     puts("every call did what it should");

@@ -8,8 +8,9 @@ fn here(path: &str) -> PathBuf {
 }
 
 /// In the order in which a reader of the header meets them.
-const SOURCES: [&str; 10] =
-    ["lib", "status", "border", "index", "shown", "options", "query", "columns", "live", "offline"];
+const SOURCES: [&str; 11] = [
+    "version", "status", "border", "index", "shown", "options", "query", "rows", "columns", "live", "offline",
+];
 
 fn generated() -> String {
     let config = cbindgen::Config::from_file(here("cbindgen.toml")).unwrap();

@@ -83,6 +83,14 @@ int main(int count, char **arguments) {
     const itemdex::Hits merged = index.rank_channels(user, channels, 10);
     CHECK(merged.size() == merged.channels.size() && merged.size() == 3 && merged.unknown == 1);
 
+    const std::vector<itemdex::Slice<std::uint64_t>> lists = {candidates, others};
+    const std::vector<itemdex::Hits> both = index.rank_many(users, DIM, lists, 2);
+    CHECK(both.size() == 2 && both[0].ids == ranked.ids && both[1].size() == 2);
+    CHECK(index.rank_many(users, DIM, {lists.data(), 1}, 2)[0].ids == ranked.ids);
+    const itemdex::Rows rows = index.look_up(candidates);
+    CHECK(rows.size() == 3 && index.rank(user, rows, 2).ids == ranked.ids);
+    CHECK(index.rank(user, index.search_rows(user, 10, exact), 10).ids == best.ids);
+
     const std::vector<std::int64_t> most = {99};
     const itemdex::Filter cheap = index.filter("price <= $most", {{itemdex::parameter("most", most)}});
     CHECK(cheap.matching() == 100 && index.filter("price > 10").matching() == ITEMS - 11);
@@ -133,6 +141,10 @@ int main(int count, char **arguments) {
         CHECK(!live.refresh());
         CHECK(live.status().find("\"fresh\":2") != std::string::npos);
     }
+    CHECK(itemdex::publish(folder + "/catalog", path) == 2);
+    CHECK(itemdex::rollback(folder + "/catalog") == 1 && itemdex::rollback(folder + "/catalog", 2) == 2);
+    CHECK(itemdex::prune(folder + "/catalog", 1) == 1);
+    fails(ITEMDEX_NO_GENERATION, [&] { itemdex::rollback(folder + "/catalog", 1); });
     std::cout << "every call did what it should\n";
     return 0;
 }

@@ -106,6 +106,24 @@ impl<'py> Quoted<'py> {
         }
     }
 
+    /// All channels of a call.
+    pub fn all(channels: &Bound<'py, PyAny>) -> PyResult<Vec<Quoted<'py>>> {
+        channels.try_iter()?.map(|channel| Quoted::of(&channel?)).collect()
+    }
+
+    /// Its ids; none where it brings row handles.
+    pub fn ids(&self) -> PyResult<Option<&[u64]>> {
+        match &self.candidates {
+            Given::Ids(ids) => ids.list().map(Some),
+            Given::Rows(_) => Ok(None),
+        }
+    }
+
+    /// How many hits it is to have at least, and at most.
+    pub fn quotas(&self) -> (usize, Option<usize>) {
+        (self.at_least, self.at_most)
+    }
+
     pub fn channel(&self) -> PyResult<Channel<'_>> {
         let channel = Channel::new(self.candidates.list()?).at_least(self.at_least);
         Ok(self.at_most.map_or(channel, |hits| channel.at_most(hits)))

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use itemdex::Error;
 use itemdex::live::{self, PublishOptions, Retention};
+use itemdex::{Error, Shard};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::answers::{GENERATION, RESERVATION};
+use crate::answers::{GENERATION, RESERVATION, STAGED_SHARD};
 use crate::errors::raised;
 
 /// A folder of generations, of which one is current. Offline jobs publish to it, and any number of processes
@@ -92,15 +92,104 @@ impl Catalog {
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = publish_options(log_position, keep, versions);
         let mut failed = None;
-        let call = |path: &Path| {
-            Python::attach(|py| make.call1(py, (path,)).map(drop)).map_err(|error| {
-                failed = Some(error);
-                Error::Cancelled
-            })
-        };
-        let made = py.detach(|| self.0.publish_made(call, &options));
+        let made = py.detach(|| self.0.publish_made(called(make, &mut failed), &options));
         let (generation, ()) = made.map_err(|error| failed.unwrap_or_else(|| raised(error)))?;
         self.described(py, &generation)
+    }
+
+    /// Copies an index file into the catalog as one shard of a generation to come, and verifies the copy. Nobody
+    /// sees it before `publish_shards`. Any number of processes may stage shards at once.
+    ///
+    /// Args:
+    ///     key: names the dump that all shards come from, such as a job's id: letters, digits, "-", "_" and ".".
+    ///         A shard may be staged again under it; the later file counts.
+    ///     shard: the shard's number, from 0 on.
+    ///     shards: how many shards there are.
+    ///     index: the path of the file, which stays where it is. It has the items of this shard only (`shard_of`).
+    ///
+    /// Returns:
+    ///     The StagedShard.
+    ///
+    /// Raises:
+    ///     LiveError: for an item of another shard, and a key that was published already (kind "BadShards").
+    ///     InputError: for what is no key or no shard. FileError, OSError: as `publish`.
+    fn stage_shard<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        shard: u32,
+        shards: u32,
+        index: PathBuf,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let shard = Shard::new(shard, shards).map_err(raised)?;
+        let staged = py.detach(|| self.0.stage_shard(key, shard, index)).map_err(raised)?;
+        staged_shard(py, &staged)
+    }
+
+    /// Has `make` build an index file in the catalog's folder, and stages it as `stage_shard` does, without a copy.
+    ///
+    /// Args:
+    ///     key, shard, shards: as in `stage_shard`.
+    ///     make: a function of the path to write.
+    ///
+    /// Returns:
+    ///     The StagedShard.
+    ///
+    /// Raises:
+    ///     What `make` raises, and what `stage_shard` does.
+    fn stage_shard_made<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        shard: u32,
+        shards: u32,
+        make: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let shard = Shard::new(shard, shards).map_err(raised)?;
+        let mut failed = None;
+        let made = py.detach(|| self.0.stage_shard_made(key, shard, called(make, &mut failed)));
+        let (staged, ()) = made.map_err(|error| failed.unwrap_or_else(|| raised(error)))?;
+        staged_shard(py, &staged)
+    }
+
+    /// The shards that are staged under a key, by their numbers: a list of StagedShard.
+    fn staged_shards<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let staged = py.detach(|| self.0.staged_shards(key)).map_err(raised)?;
+        staged.iter().map(|staged| staged_shard(py, staged)).collect()
+    }
+
+    /// Makes the shards that are staged under a key the current generation, all of them at one instant. A key that
+    /// is published already gives its generation.
+    ///
+    /// Args:
+    ///     key: the key.
+    ///     shards: how many shards there are.
+    ///     log_position, keep, versions: as in `publish`.
+    ///
+    /// Returns:
+    ///     The Generation.
+    ///
+    /// Raises:
+    ///     LiveError: for a shard that is missing, and shards that do not fit together (kind "BadShards"). What was
+    ///     current stays current, and the shards stay staged.
+    #[pyo3(signature = (key, shards, *, log_position=None, keep=2, versions=2))]
+    fn publish_shards<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        shards: u32,
+        log_position: Option<u64>,
+        keep: usize,
+        versions: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = publish_options(log_position, keep, versions);
+        let generation = py.detach(|| self.0.publish_shards(key, shards, &options)).map_err(raised)?;
+        self.described(py, &generation)
+    }
+
+    /// Removes what is staged under a key and not published, and returns how many files that were.
+    fn discard_shards(&self, py: Python<'_>, key: &str) -> PyResult<usize> {
+        py.detach(|| self.0.discard_shards(key)).map_err(raised)
     }
 
     /// All generations, oldest first, those withdrawn included: a list of Generation.
@@ -175,7 +264,8 @@ impl Catalog {
 
 impl Catalog {
     fn described<'py>(&self, py: Python<'py>, generation: &live::Generation) -> PyResult<Bound<'py, PyAny>> {
-        described(py, generation, Some(self.0.path_of(generation)))
+        let path = (generation.shard_count() == 1).then(|| self.0.path_of(generation));
+        described(py, generation, path)
     }
 }
 
@@ -187,7 +277,27 @@ pub fn described<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let live::Generation { number, rows, dim, bytes, log_position, withdrawn, .. } = *generation;
     let version = &generation.model_version;
-    GENERATION.of(py, (number, version, rows, dim, bytes, log_position, withdrawn, path))
+    let shards = generation.shard_count();
+    GENERATION.of(py, (number, version, rows, dim, bytes, log_position, withdrawn, path, shards))
+}
+
+fn staged_shard<'py>(py: Python<'py>, staged: &live::StagedShard) -> PyResult<Bound<'py, PyAny>> {
+    let live::StagedShard { shard, rows, dim, bytes, .. } = *staged;
+    let (path, version) = (&staged.path, &staged.model_version);
+    STAGED_SHARD.of(py, (shard.number(), shard.of(), path, version, rows, dim, bytes))
+}
+
+/// Calls a function of Python with the path to write. What it raised is left in `failed`.
+fn called<'f>(
+    make: Py<PyAny>,
+    failed: &'f mut Option<PyErr>,
+) -> impl FnOnce(&Path) -> itemdex::Result<()> + 'f {
+    move |path| {
+        Python::attach(|py| make.call1(py, (path,)).map(drop)).map_err(|error| {
+            *failed = Some(error);
+            Error::Cancelled
+        })
+    }
 }
 
 fn publish_options(log_position: Option<u64>, keep: usize, versions: usize) -> PublishOptions {

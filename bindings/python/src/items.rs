@@ -1,17 +1,17 @@
 //! What an index and a view are asked.
 
-use std::borrow::Cow;
 use std::sync::{Arc, RwLock};
 
 use itemdex::live;
-use itemdex::{Candidates, Channel, ChannelHit, Dropped, Found, Plan, Ranked, RankedChannels};
+use itemdex::shards::Part;
+use itemdex::{Candidates, Channel, RankOptions, RankedChannels};
 use numpy::IntoPyArray;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::answers::{DROPPED, FOUND, RANKED, RANKED_CHANNELS};
-use crate::arrays::{Ids, Users, handed, matrix, reserved, split, split_all, users_of_dim};
+use crate::answers::{RANKED, dropped_of, found, found_many, plan_of, ranked, ranked_channels, unknown_of};
+use crate::arrays::{Ids, Users, handed, matrix, reserved, split_all, users_of_dim};
 use crate::candidates::{Given, Lists, Quoted};
 use crate::errors::raised;
 use crate::options::{Asked, rank_options, threads_or_all};
@@ -103,29 +103,16 @@ impl Items {
         let options = Asked { k, recall, ef, plan, approximate_scores }.options(&shown)?;
         match Users::of(users)? {
             Users::One(user) => {
-                let found = py.detach(|| match &target {
-                    Target::Index(index) => index.search_with(&user, &options),
-                    Target::View(view) => view.search_with(&user, &options),
-                });
-                let Found { hits, plan, matching, .. } = found.map_err(raised)?;
-                let (ids, scores) = split(&hits);
-                FOUND.of(py, (handed(py, ids), handed(py, scores), plan.name(), matching))
+                let answer = py.detach(|| target.part().search_with(&user, &options));
+                found(py, answer.map_err(raised)?)
             }
             Users::Many(users) => {
                 users_of_dim(&users, target.dim())?;
-                let (ids, scores, plan, matching) = py.detach(|| {
-                    let threads = threads_or_all(threads);
-                    let found = match &target {
-                        Target::Index(index) => index.search_many(&users, &options, threads),
-                        Target::View(view) => view.search_many(&users, &options, threads),
-                    };
-                    let found = found.map_err(raised)?;
-                    let (ids, scores) = split_all(found.iter().map(|found| &*found.hits), k)?;
-                    let matching = found.first().map(|found| found.matching);
-                    PyResult::Ok((ids, scores, plan_of(&found), matching))
-                })?;
-                let matching = matching.unwrap_or(0);
-                FOUND.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), plan, matching))
+                let threads = threads_or_all(threads);
+                let answers = py.detach(|| target.part().search_many(&users, &options, threads));
+                let answers = answers.map_err(raised)?;
+                let plan = plan_of(&answers);
+                found_many(py, answers, k, plan)
             }
         }
     }
@@ -174,14 +161,8 @@ impl Items {
             Users::One(user) => {
                 let given = Given::of(candidates)?;
                 let candidates = given.list()?;
-                let ranked = py.detach(|| match &target {
-                    Target::Index(index) => index.rank_with(&user, candidates, &options),
-                    Target::View(view) => view.rank_with(&user, candidates, &options),
-                });
-                let Ranked { hits, unknown, dropped, .. } = ranked.map_err(raised)?;
-                let (ids, scores) = split(&hits);
-                let dropped = dropped_of(py, [dropped].into_iter())?;
-                RANKED.of(py, (handed(py, ids), handed(py, scores), handed(py, unknown), dropped))
+                let answer = py.detach(|| target.part().rank_with(&user, candidates, &options));
+                ranked(py, answer.map_err(raised)?)
             }
             Users::Many(users) => {
                 users_of_dim(&users, target.dim())?;
@@ -237,21 +218,35 @@ impl Items {
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
         let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
-        let user = one(user)?;
-        let given = channels.try_iter()?.map(|channel| Quoted::of(&channel?));
-        let given: Vec<Quoted<'_>> = given.collect::<PyResult<_>>()?;
-        let channels: Vec<Channel<'_>> = given.iter().map(Quoted::channel).collect::<PyResult<_>>()?;
-        let options = rank_options(k, exact, &shown)?;
-        let ranked = py.detach(|| match &target {
-            Target::Index(index) => index.rank_channels(&user, &channels, &options),
-            Target::View(view) => view.rank_channels(&user, &channels, &options),
-        });
-        let RankedChannels { hits, unknown, dropped, .. } = ranked.map_err(raised)?;
-        let (ids, scores): (Vec<u64>, Vec<f32>) = hits.iter().map(|hit| (hit.id, hit.score)).unzip();
-        let bits: Vec<u32> = hits.iter().map(|&ChannelHit { channels, .. }| channels).collect();
-        let (ids, scores, bits) = (handed(py, ids), handed(py, scores), handed(py, bits));
-        let dropped = dropped_of(py, [dropped].into_iter())?;
-        RANKED_CHANNELS.of(py, (ids, scores, bits, handed(py, unknown), dropped))
+        target.of_channels(py, user, channels, &rank_options(k, exact, &shown)?, <dyn Part>::rank_channels)
+    }
+
+    /// What this shard contributes to a rank of channels over all shards, which `merge_channels` merges: its hits
+    /// before the quotas, of each set of channels the best `k`. Arguments and answer are those of `rank_channels`,
+    /// where the candidates are those that belong to this shard.
+    #[pyo3(signature = (user, channels, k, *, filter=None, deny=None, allow=None, now=None, exact=false))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
+    fn rank_channels_part<'py>(
+        &self,
+        py: Python<'py>,
+        user: &Bound<'py, PyAny>,
+        channels: &Bound<'py, PyAny>,
+        k: usize,
+        filter: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        now: Option<i64>,
+        exact: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let target = self.target()?;
+        let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
+        target.of_channels(
+            py,
+            user,
+            channels,
+            &rank_options(k, exact, &shown)?,
+            <dyn Part>::rank_channels_part,
+        )
     }
 
     /// The exact score of every candidate, in the order of the candidates.
@@ -259,25 +254,35 @@ impl Items {
     /// Args:
     ///     users: shape (dim,) for one user, or (n, dim).
     ///     candidates: item ids of shape (m,), or for n users also of shape (n, m).
+    ///     filter, deny, allow, now: leave candidates out, as in `search`.
     ///
     /// Returns:
-    ///     float32 of shape (m,), or (n, m) for n users; NaN where a candidate is not in the index.
+    ///     float32 of shape (m,), or (n, m) for n users; NaN where a candidate is not in the index or is left
+    ///     out.
     ///
     /// Raises:
     ///     InputError: for users of another dim or with values that are not finite.
+    #[pyo3(signature = (users, candidates, *, filter=None, deny=None, allow=None, now=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn score<'py>(
         &self,
         py: Python<'py>,
         users: &Bound<'py, PyAny>,
         candidates: &Bound<'py, PyAny>,
+        filter: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        now: Option<i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target()?;
+        let shown = Shown::of(target.index(), filter, [deny, allow], now)?;
+        let options = rank_options(0, false, &shown)?;
         let ids = Ids::of(candidates)?;
         match Users::of(users)? {
             Users::One(user) => {
                 let ids = ids.list()?;
                 let mut scores = vec![0.0; ids.len()];
-                py.detach(|| target.score(&user, ids, &mut scores)).map_err(raised)?;
+                py.detach(|| target.part().score_with(&user, ids, &options, &mut scores)).map_err(raised)?;
                 Ok(handed(py, scores).into_any())
             }
             Users::Many(users) => {
@@ -292,7 +297,7 @@ impl Items {
                     let places = scores.chunks_mut(columns.max(1));
                     for ((number, user), places) in users.rows().enumerate().zip(places) {
                         if let Candidates::Ids(ids) = lists[number.min(lists.len() - 1)] {
-                            target.score(user, ids, places)?;
+                            target.part().score_with(user, ids, &options, places)?;
                         }
                     }
                     Ok(())
@@ -314,14 +319,14 @@ impl Items {
     fn get<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let target = self.target()?;
         if let Ok(id) = ids.extract::<u64>() {
-            return Ok(target.get(id).map(|embedding| handed(py, embedding.into_owned()).into_any()));
+            return Ok(target.part().get(id).map(|embedding| handed(py, embedding.into_owned()).into_any()));
         }
         let ids = Ids::of(ids)?;
         let (ids, dim) = (ids.list()?, target.dim());
         let mut values = reserved((ids.len(), dim))?;
         py.detach(|| {
             for (row, &id) in ids.iter().enumerate() {
-                values.extend_from_slice(&target.get(id).unwrap_or_default());
+                values.extend_from_slice(&target.part().get(id).unwrap_or_default());
                 values.resize((row + 1) * dim, f32::NAN);
             }
         });
@@ -358,16 +363,13 @@ impl Items {
 
     /// How many items there are.
     fn __len__(&self) -> PyResult<usize> {
-        Ok(match self.target()? {
-            Target::Index(index) => index.len(),
-            Target::View(view) => view.len(),
-        })
+        Ok(self.target()?.part().items())
     }
 
     /// Whether there is an item of this id.
     fn __contains__(&self, id: &Bound<'_, PyAny>) -> PyResult<bool> {
         let target = self.target()?;
-        Ok(id.extract::<u64>().is_ok_and(|id| target.get(id).is_some()))
+        Ok(id.extract::<u64>().is_ok_and(|id| target.part().get(id).is_some()))
     }
 
     /// Values an embedding.
@@ -379,10 +381,7 @@ impl Items {
     /// The model version that the item embeddings came from. User embeddings have to be of the same.
     #[getter]
     fn model_version(&self) -> PyResult<String> {
-        Ok(match self.target()? {
-            Target::Index(index) => index.model_version().to_owned(),
-            Target::View(view) => view.model_version().to_owned(),
-        })
+        Ok(self.target()?.index().model_version().to_owned())
     }
 
     /// Lets the file go, once calls that are under way are done. Every later call raises ValueError.
@@ -402,33 +401,42 @@ impl Items {
 }
 
 impl Target {
+    /// What it is asked, whichever it is.
+    fn part(&self) -> &(dyn Part + 'static) {
+        match self {
+            Target::Index(index) => &**index,
+            Target::View(view) => &**view,
+        }
+    }
+
     /// The index, or that of the view's generation.
     pub fn index(&self) -> &itemdex::Index {
-        match self {
-            Target::Index(index) => index,
-            Target::View(view) => view.index(),
-        }
+        self.part().index()
     }
 
     pub fn dim(&self) -> usize {
-        match self {
-            Target::Index(index) => index.dim(),
-            Target::View(view) => view.dim(),
-        }
+        self.index().dim()
     }
 
-    fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {
-        match self {
-            Target::Index(index) => index.get(id),
-            Target::View(view) => view.get(id),
-        }
-    }
-
-    fn score(&self, user: &[f32], candidates: &[u64], scores: &mut [f32]) -> itemdex::Result<usize> {
-        match self {
-            Target::Index(index) => index.score(user, candidates, scores),
-            Target::View(view) => view.score(user, candidates, scores),
-        }
+    /// What a rank of channels answers, of all of them or of those of one shard.
+    fn of_channels<'py>(
+        &self,
+        py: Python<'py>,
+        user: &Bound<'py, PyAny>,
+        channels: &Bound<'py, PyAny>,
+        options: &RankOptions<'_>,
+        rank: impl Fn(
+            &(dyn Part + 'static),
+            &[f32],
+            &[Channel<'_>],
+            &RankOptions<'_>,
+        ) -> itemdex::Result<RankedChannels>
+        + Sync,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let user = one(user)?;
+        let given = Quoted::all(channels)?;
+        let channels: Vec<Channel<'_>> = given.iter().map(Quoted::channel).collect::<PyResult<_>>()?;
+        ranked_channels(py, py.detach(|| rank(self.part(), &user, &channels, options)).map_err(raised)?)
     }
 }
 
@@ -448,32 +456,4 @@ fn length(candidates: &Candidates<'_>) -> usize {
         Candidates::Ids(ids) => ids.len(),
         _ => 0,
     }
-}
-
-/// The plan that found the answers of several users.
-fn plan_of(found: &[Found]) -> &'static str {
-    match found.split_first() {
-        None => Plan::Scan.name(),
-        Some((first, others)) if others.iter().all(|other| other.plan == first.plan) => first.plan.name(),
-        Some(_) => "mixed",
-    }
-}
-
-/// The unknown candidates of all lists together.
-fn unknown_of(ranked: &[Ranked]) -> Vec<u64> {
-    let mut unknown: Vec<u64> = ranked.iter().flat_map(|ranked| &ranked.unknown).copied().collect();
-    unknown.sort_unstable();
-    unknown.dedup();
-    unknown
-}
-
-/// How many candidates of all lists were left out, by the reason.
-fn dropped_of<'py>(py: Python<'py>, dropped: impl Iterator<Item = Dropped>) -> PyResult<Bound<'py, PyAny>> {
-    let (mut expired, mut denied, mut filtered) = (0, 0, 0);
-    for of_list in dropped {
-        expired += of_list.expired;
-        denied += of_list.denied;
-        filtered += of_list.filtered;
-    }
-    DROPPED.of(py, (expired, denied, filtered))
 }

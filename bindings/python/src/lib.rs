@@ -1,7 +1,7 @@
 //! itemdex for Python: the extension module `itemdex._itemdex`, whose names the package `itemdex` has.
 //!
 //! `arrays` and `table` take what callers have: numpy arrays, and record batches by Arrow's PyCapsule
-//! interface. `items` has the queries, which an `index` and a view of a `live` index answer alike;
+//! interface. `items` has the queries, which an `index` and a `view` of a `live` index answer alike;
 //! `candidates` and `shown` say of which items. `build` builds, under `watch`, with `columns`. Answers are
 //! the named tuples of `itemdex._answers`, and exceptions those of `itemdex._errors`.
 
@@ -17,9 +17,12 @@ mod errors;
 mod index;
 mod items;
 mod live;
+mod merge;
 mod options;
+mod sharded;
 mod shown;
 mod table;
+mod view;
 mod watch;
 
 use std::ffi::OsString;
@@ -41,7 +44,16 @@ fn _itemdex(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<shown::ItemSet>()?;
     module.add_class::<catalog::Catalog>()?;
     module.add_class::<live::LiveIndex>()?;
-    module.add_class::<live::View>()?;
+    module.add_class::<sharded::ShardedIndex>()?;
+    module.add_class::<sharded::ShardedFilter>()?;
+    module.add_function(wrap_pyfunction!(merge::shard_of, module)?)?;
+    module.add_function(wrap_pyfunction!(merge::share_of, module)?)?;
+    module.add_function(wrap_pyfunction!(merge::to_ask_again, module)?)?;
+    module.add_function(wrap_pyfunction!(merge::merge_found, module)?)?;
+    module.add_function(wrap_pyfunction!(merge::merge_ranked, module)?)?;
+    module.add_function(wrap_pyfunction!(merge::merge_channels, module)?)?;
+    module.add_class::<view::View>()?;
+    module.add_class::<view::ViewRows>()?;
     module.add_function(wrap_pyfunction!(build::build, module)?)?;
     module.add_function(wrap_pyfunction!(index::_open, module)?)?;
     module.add_function(wrap_pyfunction!(_run, module)?)?;

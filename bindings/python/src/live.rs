@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use itemdex::live::{self, Applied, Batch, Change, LiveOptions, Status, SyncPolicy};
-use itemdex::{ColumnInfo, Values};
+use itemdex::{ColumnInfo, Shard, Values};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,63 +13,16 @@ use pyo3::types::{PyDict, PyMapping, PyTuple};
 use crate::answers::APPLIED;
 use crate::arrays::{Ids, Users};
 use crate::catalog::{described, seconds};
-use crate::columns::{self, values_of};
+use crate::columns::values_of;
 use crate::errors::raised;
 use crate::index::Residence;
-use crate::items::{Items, Target, one};
-
-/// What one request sees: a generation with the fresh items laid over it, as they were when it was asked for.
-///
-/// Made by `LiveIndex.current` and `LiveIndex.for_model`. It never changes. Keep it for a request, and let it
-/// go then: as a context manager it closes itself.
-#[pyclass(frozen, extends = Items, module = "itemdex")]
-pub struct View;
-
-#[pymethods]
-impl View {
-    /// The Generation, as its catalog listed it when it was taken up; its path is None.
-    #[getter]
-    fn generation<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let Target::View(view) = slf.as_super().get().target()? else {
-            unreachable!("it was made with a view")
-        };
-        described(slf.py(), view.generation(), None)
-    }
-
-    /// What an item has in the columns, fresh or not, as `Index.values` says it. None if there is no such item.
-    ///
-    /// Args:
-    ///     id: an int.
-    fn values<'py>(slf: &Bound<'py, Self>, id: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Target::View(view) = slf.as_super().get().target()? else {
-            unreachable!("it was made with a view")
-        };
-        view.values(id).map(|values| columns::described(slf.py(), &values)).transpose()
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
-        match slf.as_super().get().target() {
-            Ok(Target::View(view)) => {
-                let (number, version) = (view.generation().number, view.model_version());
-                format!(
-                    "<itemdex.View of generation {number}, model version {version:?}: {} items>",
-                    view.len()
-                )
-            }
-            _ => "<itemdex.View: closed>".to_owned(),
-        }
-    }
-}
-
-fn view(py: Python<'_>, view: Arc<live::View>) -> PyResult<Py<View>> {
-    Py::new(py, PyClassInitializer::from(Items::new(Target::View(view))).add_subclass(View))
-}
+use crate::items::one;
+use crate::view::{View, view};
 
 /// A catalog in service: follows it in the background, answers from what is current, and takes fresh items.
 ///
 /// As a context manager it stops its threads on leaving; views that were handed out stay. A process that
-/// forks
-/// has the threads in the parent only: open a LiveIndex in the child.
+/// forks has the threads in the parent only: open a LiveIndex in the child.
 ///
 /// >>> with itemdex.LiveIndex.open("/srv/catalog", log="fresh.log") as live:
 /// ...     live.upsert("2026-11-24", 7, embedding)
@@ -120,6 +73,8 @@ impl LiveIndex {
     ///     poll: seconds between looks at the catalog where no notice of a change comes.
     ///     fresh_limit: the most fresh or deleted items of a model version.
     ///     sample_recall: the share of searches that are compared with the exact answer, 0 to 1.
+    ///     shard: a pair (number, shards): serves this shard of the catalog's generations only. Its log has to be
+    ///         one that is fed, with a file of its own; it takes the changes of its items.
     ///     resident, prefault, lock: how index files are opened, as in `Index.open`.
     ///
     /// Raises:
@@ -128,7 +83,7 @@ impl LiveIndex {
     #[staticmethod]
     #[pyo3(signature = (
         catalog, *, log=None, fed_log=None, sync=None, poll=2.0, fresh_limit=100_000, sample_recall=0.0,
-        resident=false, prefault=false, lock=false,
+        shard=None, resident=false, prefault=false, lock=false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn open(
@@ -140,6 +95,7 @@ impl LiveIndex {
         poll: f64,
         fresh_limit: usize,
         sample_recall: f64,
+        shard: Option<(u32, u32)>,
         resident: bool,
         prefault: bool,
         lock: bool,
@@ -160,6 +116,9 @@ impl LiveIndex {
             (None, Some(path)) => options.fed_log(path),
             (None, None) => options,
         };
+        if let Some((number, shards)) = shard {
+            options = options.shard(Shard::new(number, shards).map_err(raised)?);
+        }
         if let Some(sync) = sync {
             options = options.sync(policy(sync)?);
         }
@@ -178,6 +137,40 @@ impl LiveIndex {
     ///     LiveError: where none serves (kind "UnknownModel"); its message names the versions that do.
     fn for_model(&self, py: Python<'_>, model_version: &str) -> PyResult<Py<View>> {
         view(py, self.live()?.for_model(model_version).map_err(raised)?)
+    }
+
+    /// The View of a generation by its number, for a request that asks several shards of one generation.
+    ///
+    /// Raises:
+    ///     LiveError: where it does not serve (kind "NoGeneration"); its message names those that do.
+    fn generation(&self, py: Python<'_>, number: u64) -> PyResult<Py<View>> {
+        view(py, self.live()?.generation(number).map_err(raised)?)
+    }
+
+    /// The numbers of the generations that serve: the newest of each model version, the current one first, and
+    /// behind them those that are held.
+    fn generations(&self) -> PyResult<Vec<u64>> {
+        Ok(self.live()?.generations())
+    }
+
+    /// Has generations serve beside the newest, from the next look at the catalog on, until this is called again.
+    ///
+    /// Processes that share the shards of a catalog take up a new generation one after the other. Whoever spreads
+    /// requests over them holds the generation that all have, asks for it by its number (`generation`), and holds
+    /// the next one when all have that.
+    ///
+    /// Args:
+    ///     generations: a list of numbers.
+    fn hold(&self, generations: Vec<u64>) -> PyResult<()> {
+        self.live()?.hold(&generations);
+        Ok(())
+    }
+
+    /// Which shard this serves, of how many: a pair (number, shards).
+    #[getter]
+    fn shard(&self) -> PyResult<(u32, u32)> {
+        let shard = self.live()?.shard();
+        Ok((shard.number(), shard.of()))
     }
 
     /// The model versions that serve, that of the current generation first.
@@ -365,7 +358,8 @@ fn change(change: &Bound<'_, PyAny>) -> PyResult<Change> {
 }
 
 fn applied<'py>(py: Python<'py>, applied: Applied) -> PyResult<Bound<'py, PyAny>> {
-    APPLIED.of(py, (applied.position, applied.applied, applied.already_there, applied.retired))
+    let Applied { position, applied, already_there, retired, elsewhere, .. } = applied;
+    APPLIED.of(py, (position, applied, already_there, retired, elsewhere))
 }
 
 fn told<'py>(py: Python<'py>, status: &Status) -> PyResult<Bound<'py, PyDict>> {

@@ -39,13 +39,19 @@ impl Filter {
         text: &str,
         parameters: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Filter> {
-        let mut given = Parameters::new();
-        for (name, value) in parameters.into_iter().flatten() {
-            given = given.with(name.extract::<String>()?, literals(&value)?);
-        }
+        let given = parameters_of(parameters)?;
         let filter = py.detach(|| index.filter(&Expression::parse(text, &given)?)).map_err(raised)?;
         Ok(Filter { filter, text: text.to_owned() })
     }
+}
+
+/// The parameters of an expression.
+pub fn parameters_of(parameters: Option<&Bound<'_, PyDict>>) -> PyResult<Parameters> {
+    let mut given = Parameters::new();
+    for (name, value) in parameters.into_iter().flatten() {
+        given = given.with(name.extract::<String>()?, literals(&value)?);
+    }
+    Ok(given)
 }
 
 /// What a parameter stands for: a value, or several.

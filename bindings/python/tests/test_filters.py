@@ -267,3 +267,17 @@ def test_columns_that_cannot_work(data, tmp_path):
     ]:
         with pytest.raises(itemdex.InputError, match=match):
             itemdex.build(table, out=tmp_path / "out", model_version="v1", columns=columns)
+
+
+def test_scores_of_what_a_filter_keeps(data, shop):
+    user, ids = data.users[0], data.ids[:60]
+    scores = shop.index.score(user, ids, filter='region = "JP"', deny=ids[:9], now=1)
+    kept = np.array([region == "JP" for region in shop.region[:60]])
+    kept[:9] = False
+    assert (np.isnan(scores) == ~kept).all()
+    assert (scores[kept] == shop.index.score(user, ids)[kept]).all()
+    many = shop.index.score(data.users[:2], ids, allow=shop.index.item_set(ids[20:30]), now=1)
+    assert np.isnan(many[:, :20]).all() and np.isnan(many[:, 30:]).all()
+    assert not np.isnan(many[:, 20:30]).any()
+    with pytest.raises(itemdex.InputError):
+        shop.index.score(user, ids, filter="region >")

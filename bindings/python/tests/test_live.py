@@ -157,3 +157,22 @@ def test_a_log_that_is_fed(data, catalog, tmp_path):
         itemdex.LiveIndex.open(catalog.folder, sample_recall=2.0)
     with itemdex.LiveIndex.open(catalog.folder) as live, pytest.raises(itemdex.InputError, match="log"):
         live.delete(1)
+
+
+def test_looked_up_items_of_a_view(data, catalog, tmp_path):
+    user = data.users[0]
+    with itemdex.LiveIndex.open(catalog.folder, log=tmp_path / "log", sync="never") as live:
+        live.upsert("v1", 1, user * 100)
+        live.delete(int(data.ids[0]))
+        view = live.current()
+        items = view.look_up([1, int(data.ids[0]), int(data.ids[1]), 4])
+        assert (len(items), len(items.rows), items.fresh.tolist()) == (2, 1, [1])
+        assert "1 of them fresh" in repr(items)
+        merged = view.rank_channels(user, [items.rows, items.fresh], 10)
+        assert merged.ids.tolist() == [1, int(data.ids[1])] and merged.unknown.size == 0
+        found = view.search_rows(user, 10, recall=1.0, deny=[1])
+        assert len(found) == 10 and found.fresh.size == 0
+        best = view.search(user, 10, recall=1.0, deny=[1])
+        assert view.rank(user, found.rows, 10).ids.tolist() == best.ids.tolist()
+        with pytest.raises(TypeError, match="ids"):
+            view.look_up(["a"])

@@ -471,6 +471,127 @@ fn a_publisher_killed_200_times_leaves_the_old_or_the_new_generation() {
     kill_publishers(200);
 }
 
+/// A dump of so many items with ids from 0 on, as npy files in a folder.
+fn dump(folder: &Path, rows: usize) -> PathBuf {
+    let path = folder.join("items.fvecs");
+    let mut bytes = Vec::new();
+    for (_, row) in items(rows, 6, 1) {
+        bytes.extend(6u32.to_le_bytes());
+        bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn shards_are_built_staged_and_published() {
+    let place = Place::new();
+    let dump = dump(place.folder.path(), 500);
+    let catalog = place.catalog.folder().to_str().unwrap();
+    let build = |arguments: &[&str]| {
+        let mut command = itemdex(["build", "--model-version", "v1", "--threads", "1", "--items"]);
+        command.arg(&dump).args(arguments);
+        command
+    };
+    let out = place.folder.path().join("1.itemdex");
+    run(&mut build(&["--shard", "1/3", "--out", out.to_str().unwrap()]), 0);
+    let staged = itemdex(["catalog", "stage", catalog])
+        .arg(&out)
+        .args(["--key", "job", "--shard", "1/3"])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&staged.stdout).starts_with("staged  shard 1/3 of model version v1"));
+    let wrong =
+        run(itemdex(["catalog", "stage", catalog]).arg(&out).args(["--key", "job", "--shard", "0/3"]), 1);
+    assert!(said(&wrong).contains("belongs to shard 1, not 0/3"), "{}", said(&wrong));
+    let publish = || itemdex(["catalog", "publish-shards", catalog, "--key", "job", "--shards", "3"]);
+    let missing = run(&mut publish(), 1);
+    assert!(said(&missing).contains("2 are not staged: 0, 2"), "{}", said(&missing));
+    for shard in ["0/3", "2/3"] {
+        run(&mut build(&["--shard", shard, "--stage", catalog, "--key", "job"]), 0);
+    }
+    run(&mut build(&["--shard", "0/3", "--stage", catalog]), 2);
+    run(&mut build(&["--shard", "3/3", "--stage", catalog, "--key", "job"]), 2);
+    let listed = run(&mut itemdex(["catalog", "staged", catalog, "--key", "job", "--json"]), 0);
+    assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 3);
+    let generation = json(&mut publish());
+    assert_eq!((generation["rows"].as_u64(), generation["paths"].as_array().unwrap().len()), (Some(500), 3));
+    assert!(generation["path"].is_null());
+    assert_eq!(json(&mut publish()), generation);
+    let listed = run(&mut itemdex(["catalog", catalog]), 0);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("current"));
+    run(&mut build(&["--shard", "0/2", "--stage", catalog, "--key", "other"]), 0);
+    assert_eq!(json(&mut itemdex(["catalog", "discard", catalog, "--key", "other"]))["files"], 1);
+    for path in generation["paths"].as_array().unwrap() {
+        run(&mut itemdex(["verify", path.as_str().unwrap()]), 0);
+    }
+}
+
+#[test]
+fn killed_publishers_of_shards_leave_the_old_or_the_new_generation() {
+    let place = Place::new();
+    let dump = dump(place.folder.path(), 3_000);
+    let catalog = place.catalog.folder().to_str().unwrap().to_owned();
+    let shards: Vec<PathBuf> = (0..2)
+        .map(|number| {
+            let out = place.folder.path().join(format!("{number}.itemdex"));
+            let shard = format!("{number}/2");
+            let arguments =
+                ["build", "--model-version", "v1", "--threads", "1", "--shard", &shard, "--items"];
+            run(itemdex(arguments).arg(&dump).arg("--out").arg(&out), 0);
+            out
+        })
+        .collect();
+    place.publish("v1", 10);
+    let commands = |key: &str| -> Vec<Command> {
+        let stage = |number: usize| {
+            let mut command = itemdex(["catalog", "stage", &catalog]);
+            let shard = format!("{number}/2");
+            command.arg(&shards[number]).args(["--key", key, "--shard", &shard]);
+            command
+        };
+        let publish = itemdex(["catalog", "publish-shards", &catalog, "--key", key, "--shards", "2"]);
+        vec![stage(0), stage(1), publish]
+    };
+    let started = Instant::now();
+    commands("first").iter_mut().for_each(|command| drop(run(command, 0)));
+    let takes = started.elapsed().as_micros() as usize / 3;
+    let mut random = Random(7);
+    for round in 0..20 {
+        let before = place.catalog.current().unwrap().unwrap();
+        let key = format!("job-{round}");
+        let mut commands = commands(&key);
+        let killed = random.below(3);
+        commands[..killed].iter_mut().for_each(|command| drop(run(command, 0)));
+        let mut child = commands[killed].stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_micros(random.below(takes * 5 / 4) as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let current = place.catalog.current().unwrap().unwrap();
+        assert!(current == before || killed == 2, "{current:?}");
+        for path in place.catalog.paths_of(&current) {
+            Index::open(path).unwrap().verify(|_| ()).unwrap();
+        }
+        // The job is begun anew, whatever it had done.
+        if current == before {
+            for command in &mut commands {
+                run(command.stdout(Stdio::null()), 0);
+            }
+        }
+        let current = place.catalog.current().unwrap().unwrap();
+        assert_eq!((current.number, current.shard_count()), (before.number + 1, 2));
+    }
+    let listed: BTreeSet<String> = place
+        .catalog
+        .generations()
+        .unwrap()
+        .iter()
+        .flat_map(|one| place.catalog.paths_of(one))
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(place.files(), listed, "leftovers are swept");
+}
+
 #[test]
 fn a_full_disk_is_an_error_and_harms_nothing() {
     let place = Place::new();

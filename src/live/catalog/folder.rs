@@ -1,5 +1,6 @@
 //! The files of a catalog: reading its newest list, adding one, and sweeping what no list names.
 
+use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,8 @@ use tempfile::NamedTempFile;
 use tracing::{debug, warn};
 
 use super::Catalog;
-use super::list::{Affixes, GENERATION, List, number_in};
+use super::list::{Affixes, GENERATION, Generation, List, number_in};
+use super::staged::{StagedName, is_old};
 use super::staging::{STAGING, Staging};
 use crate::live::faults;
 use crate::{Error, Result};
@@ -50,7 +52,7 @@ impl Catalog {
         Ok(self.names()?.iter().filter_map(|name| number_in(name, LIST)).max())
     }
 
-    fn names(&self) -> Result<Vec<String>> {
+    pub(super) fn names(&self) -> Result<Vec<String>> {
         let entries = fs::read_dir(&self.folder).map_err(Error::io("open", &self.folder))?;
         let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
         let names = names.map_err(Error::io("list", &self.folder))?;
@@ -92,20 +94,43 @@ impl Catalog {
         synced.map_err(Error::io("sync", &self.folder))
     }
 
+    /// The files that lists in the folder name.
+    fn files_of_lists(&self, names: &[String]) -> HashSet<String> {
+        let numbers = names.iter().filter_map(|name| number_in(name, LIST));
+        let lists = numbers.filter_map(|number| {
+            let path = self.list_path(number);
+            List::parse(&fs::read_to_string(&path).ok()?, number, &path).ok()
+        });
+        lists.flat_map(|list| list.files().into_iter().map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+
     /// Removes what no list can name any more. What cannot be removed is left for the next time.
     pub(super) fn sweep(&self, list: &List) {
-        for name in self.names().unwrap_or_default() {
+        let files = list.files();
+        let keys: HashSet<&str> = list.generations.iter().filter_map(Generation::key).collect();
+        let names = self.names().unwrap_or_default();
+        let is_unlisted_shard = |name: &String| !files.contains(&**name) && StagedName::parse(name).is_some();
+        // A shard that no list names yet waits for its publication; one that a list dropped does not.
+        let named = match names.iter().any(is_unlisted_shard) {
+            true => self.files_of_lists(&names),
+            false => HashSet::new(),
+        };
+        for name in names {
             let path = self.folder.join(&name);
-            let listed = list.generations.iter().any(|generation| generation.file == name);
+            let listed = files.contains(&*name);
             let old_file =
                 number_in(&name, GENERATION).is_some_and(|number| number <= list.number) && !listed;
+            let old_shard = !listed
+                && StagedName::parse(&name).is_some_and(|staged| {
+                    named.contains(&name) || keys.contains(staged.key) || is_old(&path)
+                });
             let old_list = number_in(&name, LIST).is_some_and(|number| number + HISTORY <= list.number);
             let unfinished = name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1);
             if faults::before(&path).is_err() {
                 return;
             }
             let removed = match () {
-                () if old_file || old_list || unfinished => fs::remove_file(&path),
+                () if old_file || old_shard || old_list || unfinished => fs::remove_file(&path),
                 () if name.starts_with(STAGING) && Staging::is_abandoned(&path) => fs::remove_dir_all(&path),
                 () => continue,
             };

@@ -1,21 +1,27 @@
 //! What a list of a catalog says: its generations, which of them is current, which model versions are
 //! retired.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::staged::StagedName;
 use crate::{Error, Result};
 
-/// The format of the list that this library writes and reads.
+/// The formats of the list that this library writes and reads: the second has generations of several files.
 const FORMAT: u32 = 1;
+const WITH_SHARDS: u32 = 2;
 
 /// How the name of a file begins and ends; a number stands between.
 pub(super) type Affixes = (&'static str, &'static str);
 
 /// The names of index files in a catalog.
 pub(super) const GENERATION: Affixes = ("generation-", ".itemdex");
+
+/// The name of a sharded generation, which no file has.
+const SHARDED: Affixes = ("generation-", ".shards");
 
 /// The number in a name such as `catalog-0000000012.json` or `generation-0000000012-Xy3Zq1.itemdex`.
 pub(super) fn number_in(name: &str, (prefix, suffix): Affixes) -> Option<u64> {
@@ -29,7 +35,8 @@ pub(super) fn number_in(name: &str, (prefix, suffix): Affixes) -> Option<u64> {
 pub struct Generation {
     /// Counts up with the changes of the catalog: the later one published has the higher number.
     pub number: u64,
-    /// The name of its file in the catalog's folder.
+    /// The name of its file in the catalog's folder. Of a generation of several shards it is a name that no
+    /// file has: [`Generation::shards`] has those of its files.
     pub file: String,
     /// The model version its embeddings came from.
     pub model_version: String,
@@ -37,17 +44,60 @@ pub struct Generation {
     pub rows: u64,
     /// Values an embedding.
     pub dim: u64,
-    /// The file's length.
+    /// The length of its file, or of all of them.
     pub bytes: u64,
-    /// Tells its file from any other.
+    /// Tells its file from any other; of several shards the fingerprints of all go into it.
     pub fingerprint: u64,
     /// The position of the log of fresh items at which its dump was taken, where the publisher gave one.
     pub log_position: Option<u64>,
     /// Whether a rollback took it out of service.
     pub withdrawn: bool,
+    /// The files of its shards, by their numbers; empty where one file has all items.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardFile>,
+}
+
+/// A shard of a generation as its catalog lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ShardFile {
+    /// The name of its file in the catalog's folder.
+    pub file: String,
+    /// Items.
+    pub rows: u64,
+    /// The file's length.
+    pub bytes: u64,
+    /// Tells the file from any other.
+    pub fingerprint: u64,
 }
 
 impl Generation {
+    /// How many files have its items: at least 1.
+    pub fn shard_count(&self) -> u32 {
+        self.shards.len().max(1) as u32
+    }
+
+    /// The key that it was staged under. One that was not staged has a name that no key is likely to be.
+    pub(super) fn key(&self) -> Option<&str> {
+        let middle = self.file.strip_prefix(GENERATION.0)?;
+        let middle = middle.strip_suffix(GENERATION.1).or_else(|| middle.strip_suffix(SHARDED.1))?;
+        Some(middle.split_once('-')?.1)
+    }
+
+    /// The names of its files, and what tells each from any other.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        let whole = self.shards.is_empty().then_some((&*self.file, self.fingerprint));
+        whole.into_iter().chain(self.shards.iter().map(|shard| (&*shard.file, shard.fingerprint)))
+    }
+
+    /// The name and the fingerprint of a sharded generation.
+    pub(super) fn name_shards(&mut self, key: &str) {
+        let fingerprints: Vec<u8> =
+            self.shards.iter().flat_map(|shard| shard.fingerprint.to_le_bytes()).collect();
+        self.file = format!("{}{:010}-{key}{}", SHARDED.0, self.number, SHARDED.1);
+        self.fingerprint = xxh3_64(&fingerprints);
+    }
+
     /// The position up to which its dump has the changes of the log; 0 where the publisher gave none.
     pub(in crate::live) fn position(&self) -> u64 {
         self.log_position.unwrap_or(0)
@@ -135,6 +185,11 @@ impl List {
         self.generations.iter().rev().filter(|generation| !generation.withdrawn)
     }
 
+    /// The names of all files that it has.
+    pub fn files(&self) -> HashSet<&str> {
+        self.generations.iter().flat_map(Generation::files).map(|(name, _)| name).collect()
+    }
+
     /// The newest generation of each model version, the current one first.
     fn newest_of_each(&self) -> Vec<&Generation> {
         let mut newest: Vec<&Generation> = Vec::new();
@@ -190,7 +245,10 @@ impl List {
 
     /// The text of its file: a line of JSON, and a line with the checksum of that.
     pub fn to_text(&self) -> String {
-        let text = serde_json::to_string(self).expect("a list is plain data");
+        let sharded = self.generations.iter().any(|generation| !generation.shards.is_empty());
+        let format = if sharded { WITH_SHARDS } else { FORMAT };
+        let list = List { format, ..self.clone() };
+        let text = serde_json::to_string(&list).expect("a list is plain data");
         format!("{text}\n{:016x}\n", xxh3_64(text.as_bytes()))
     }
 
@@ -209,12 +267,19 @@ impl List {
         let not_a_list =
             |error: serde_json::Error| damaged(format!("it is not a list of generations: {error}"));
         let Format { format } = serde_json::from_str(list).map_err(not_a_list)?;
-        if format != FORMAT {
-            return Err(Error::UnknownFormat { path: path.to_owned(), found: format, supported: FORMAT });
+        if ![FORMAT, WITH_SHARDS].contains(&format) {
+            return Err(Error::UnknownFormat {
+                path: path.to_owned(),
+                found: format,
+                supported: WITH_SHARDS,
+            });
         }
         let list: List = serde_json::from_str(list).map_err(not_a_list)?;
         let leads_out = |generation: &Generation| {
-            number_in(&generation.file, GENERATION).is_none() || generation.file.contains('/')
+            let affixes = if generation.shards.is_empty() { GENERATION } else { SHARDED };
+            number_in(&generation.file, affixes).is_none()
+                || generation.file.contains('/')
+                || generation.shards.iter().any(|shard| StagedName::parse(&shard.file).is_none())
         };
         match list.generations.iter().find(|generation| leads_out(generation)) {
             _ if list.number != number => Err(damaged(format!("it says that it is list {}", list.number))),

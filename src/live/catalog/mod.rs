@@ -3,6 +3,7 @@
 //! ```text
 //! catalog-0000000012.json                     the lists, one for each change; the highest number holds
 //! generation-0000000012-Xy3Zq1.itemdex        index files, read-only; the number is that of the list that added it
+//! shard-2-of-8-Xy3Zq1-job_17.itemdex          a shard of a generation, staged or listed, with the key it was staged under
 //! catalog.lock                                held by whoever changes the catalog
 //! staging-Ab4Cd2/                             a generation on its way
 //! ```
@@ -15,6 +16,8 @@
 mod folder;
 mod list;
 mod publish;
+mod shards;
+mod staged;
 mod staging;
 
 use std::fs::{self, File, TryLockError};
@@ -25,12 +28,15 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 pub(super) use list::List;
-pub use list::{Generation, Reservation, Retention};
+pub use list::{Generation, Reservation, Retention, ShardFile};
 pub use publish::PublishOptions;
+pub use shards::StagedShard;
+pub(crate) use shards::{check_alike, check_ids};
 
 use super::change::seconds;
 use super::lock::Locked;
-use crate::{Error, Result};
+use crate::assignment::Shard;
+use crate::{Error, Index, OpenOptions, Result};
 
 /// A folder of generations, of which one is current.
 ///
@@ -81,9 +87,45 @@ impl Catalog {
         &self.folder
     }
 
-    /// Where a generation's file is.
+    /// Where a generation's file is. Of a generation of several shards it is a path that has no file:
+    /// [`Catalog::paths_of`] has those of its files.
     pub fn path_of(&self, generation: &Generation) -> PathBuf {
         self.folder.join(&generation.file)
+    }
+
+    /// Where a generation's files are, a path for each shard.
+    pub fn paths_of(&self, generation: &Generation) -> Vec<PathBuf> {
+        generation.files().map(|(name, _)| self.folder.join(name)).collect()
+    }
+
+    /// Opens all files of a generation, and checks that they are those that were published.
+    pub(crate) fn open_generation(
+        &self,
+        generation: &Generation,
+        options: OpenOptions,
+    ) -> Result<Vec<Index>> {
+        let open =
+            |(name, fingerprint): (&str, u64)| open_published(&self.folder.join(name), fingerprint, options);
+        generation.files().map(open).collect()
+    }
+
+    /// The file of one shard of a generation, with its fingerprint.
+    ///
+    /// # Errors
+    /// [`Error::BadShards`] where the generation has another number of shards.
+    pub(in crate::live) fn file_of(&self, generation: &Generation, shard: Shard) -> Result<(PathBuf, u64)> {
+        let count = generation.shard_count();
+        if count != shard.of() {
+            let problem = format!(
+                "generation {} has {count} shards, and this process holds shard {shard}; open it with the \
+                 generation's number of shards, or publish one of {} shards",
+                generation.number,
+                shard.of()
+            );
+            return Err(Error::BadShards { path: self.folder.clone(), problem });
+        }
+        let (name, fingerprint) = generation.files().nth(shard.number() as usize).unwrap_or_default();
+        Ok((self.folder.join(name), fingerprint))
     }
 
     /// All generations, oldest first, those withdrawn included.
@@ -219,4 +261,14 @@ impl Catalog {
             }
         }
     }
+}
+
+/// Opens a file, and checks that it is the one that was published under its name.
+pub(in crate::live) fn open_published(path: &Path, fingerprint: u64, options: OpenOptions) -> Result<Index> {
+    let index = options.open(path)?;
+    if index.fingerprint() == fingerprint {
+        return Ok(index);
+    }
+    let problem = "it is not the file that was published".to_owned();
+    Err(Error::Damaged { path: path.to_owned(), offset: 0, problem })
 }

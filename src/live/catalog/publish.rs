@@ -53,7 +53,7 @@ impl PublishOptions {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.log_position.map_or(Ok(()), check_position)
     }
 }
@@ -134,44 +134,81 @@ impl Catalog {
         &self,
         staging: Staging,
         index: Index,
-        mut list: List,
+        list: List,
         options: &PublishOptions,
     ) -> Result<Generation> {
         let staged = staging.file();
-        fs::set_permissions(&staged, Permissions::from_mode(0o444)).map_err(Error::io("protect", &staged))?;
-        let synced = File::open(&staged).and_then(|file| file.sync_all());
-        synced.map_err(Error::io("sync", &staged))?;
+        protect(&staged)?;
+        self.place_file(&staged, &staging.unique_name(), &index, list, options)
+    }
+
+    /// The same of a file that is protected and synced.
+    pub(super) fn place_file(
+        &self,
+        file: &Path,
+        unique: &str,
+        index: &Index,
+        mut list: List,
+        options: &PublishOptions,
+    ) -> Result<Generation> {
         list.number += 1;
-        let unique = staging.unique_name();
-        let generation = Generation {
-            number: list.number,
-            file: format!("{}{:010}-{unique}{}", GENERATION.0, list.number, GENERATION.1),
-            model_version: index.model_version().to_owned(),
-            rows: index.len() as u64,
-            dim: index.dim() as u64,
-            bytes: index.bytes(),
-            fingerprint: index.fingerprint(),
-            log_position: options.log_position,
-            withdrawn: false,
-        };
+        let mut generation = options.generation(&list, index);
+        generation.file = format!("{}{:010}-{unique}{}", GENERATION.0, list.number, GENERATION.1);
         let path = self.path_of(&generation);
-        let moved = faults::before(&path).and_then(|()| fs::rename(&staged, &path));
+        let moved = faults::before(&path).and_then(|()| fs::rename(file, &path));
         moved.map_err(Error::io("move into place", &path))?;
+        self.commit_generation(generation, list, options)
+    }
+
+    /// Commits a list with one more generation, whose files have their names.
+    pub(super) fn commit_generation(
+        &self,
+        generation: Generation,
+        mut list: List,
+        options: &PublishOptions,
+    ) -> Result<Generation> {
         list.generations.push(generation.clone());
         list.cut(options.retention);
         list.release(options.log_position, seconds());
         if let Err(error) = self.commit(&list) {
             // Where only the folder could not be synced, the list holds.
             let holds = !matches!(error, Error::CatalogBusy { .. }) && self.newest()? == Some(list.number);
-            if !holds {
+            // Shards stay staged, and can be published again.
+            if !holds && generation.shards.is_empty() {
+                let path = self.path_of(&generation);
                 let _ = faults::before(&path).and_then(|()| fs::remove_file(&path));
             }
             return Err(error);
         }
-        drop(staging);
         self.sweep(&list);
         info!(number = generation.number, model_version = generation.model_version, "published a generation");
         Ok(generation)
+    }
+}
+
+/// Makes a file read-only and brings it to the disk.
+pub(super) fn protect(file: &Path) -> Result<()> {
+    let set = faults::before(file).and_then(|()| fs::set_permissions(file, Permissions::from_mode(0o444)));
+    set.map_err(Error::io("protect", file))?;
+    let synced = File::open(file).and_then(|file| file.sync_all());
+    synced.map_err(Error::io("sync", file))
+}
+
+impl PublishOptions {
+    /// A generation that is to be in this list, as far as one of its files tells: its file has no name yet.
+    pub(super) fn generation(&self, list: &List, index: &Index) -> Generation {
+        Generation {
+            number: list.number,
+            file: String::new(),
+            model_version: index.model_version().to_owned(),
+            rows: index.len() as u64,
+            dim: index.dim() as u64,
+            bytes: index.bytes(),
+            fingerprint: index.fingerprint(),
+            log_position: self.log_position,
+            withdrawn: false,
+            shards: Vec::new(),
+        }
     }
 }
 

@@ -12,7 +12,8 @@ The embeddings of all items stand in one memory-mapped file, searched and ranked
 
 ``build`` writes an index file, and ``Index`` answers from it: ``search`` finds the best of all items, and
 ``rank`` gives the exact order of candidates named by id. A ``Catalog`` publishes files, and a ``LiveIndex``
-follows it and takes fresh items.
+follows it and takes fresh items. For items that one file does not hold, a catalog publishes shards, and a
+``ShardedIndex`` or the ``merge_`` functions answer as one index.
 """
 
 from ._answers import (
@@ -31,6 +32,7 @@ from ._answers import (
     RankedChannels,
     Reservation,
     Residency,
+    StagedShard,
     Status,
     Upsert,
 )
@@ -44,9 +46,18 @@ from ._itemdex import (
     ItemSet,
     LiveIndex,
     RowHandles,
+    ShardedFilter,
+    ShardedIndex,
     View,
+    ViewRows,
     __version__,
     build,
+    merge_channels,
+    merge_found,
+    merge_ranked,
+    shard_of,
+    share_of,
+    to_ask_again,
 )
 
 __all__ = [
@@ -77,9 +88,19 @@ __all__ = [
     "Reservation",
     "Residency",
     "RowHandles",
+    "ShardedFilter",
+    "ShardedIndex",
+    "StagedShard",
     "Status",
     "Upsert",
     "View",
+    "ViewRows",
     "__version__",
     "build",
+    "merge_channels",
+    "merge_found",
+    "merge_ranked",
+    "shard_of",
+    "share_of",
+    "to_ask_again",
 ]

@@ -106,8 +106,24 @@ class Generation(NamedTuple):
     log_position: Optional[int]
     #: Whether a rollback took it out of service.
     withdrawn: bool
-    #: Its file; None in what a ``View`` or a ``LiveIndex`` tells.
+    #: Its file; None in what a ``View`` or a ``LiveIndex`` tells, and of a generation of several shards.
     path: Optional[Path]
+    #: How many files have its items.
+    shards: int = 1
+
+
+class StagedShard(NamedTuple):
+    """A shard that waits in a catalog's folder for its publication."""
+
+    #: Its number, from 0 on.
+    shard: int
+    #: How many shards there are.
+    shards: int
+    path: Path
+    model_version: str
+    rows: int
+    dim: int
+    bytes: int
 
 
 class Reservation(NamedTuple):
@@ -143,6 +159,8 @@ class Applied(NamedTuple):
     already_there: int
     #: Upserts of retired model versions, which were not logged.
     retired: int
+    #: Changes of items that belong to other shards, which were not logged.
+    elsewhere: int = 0
 
 
 class ColumnInfo(TypedDict):

@@ -20,6 +20,7 @@ from ._answers import (
     RankedChannels,
     Reservation,
     Residency,
+    StagedShard,
     Status,
     Upsert,
 )
@@ -33,6 +34,15 @@ __all__ = [
     "Catalog",
     "LiveIndex",
     "View",
+    "ShardedIndex",
+    "ShardedFilter",
+    "shard_of",
+    "share_of",
+    "to_ask_again",
+    "merge_found",
+    "merge_ranked",
+    "merge_channels",
+    "ViewRows",
     "build",
     "_open",
     "_run",
@@ -109,7 +119,28 @@ class Items:
         now: int | None = None,
         exact: bool = False,
     ) -> RankedChannels: ...
-    def score(self, users: ArrayLike, candidates: ArrayLike) -> NDArray[np.float32]: ...
+    def rank_channels_part(
+        self,
+        user: ArrayLike,
+        channels: Iterable[ArrayLike | RowHandles | Channel],
+        k: int,
+        *,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+        exact: bool = False,
+    ) -> RankedChannels: ...
+    def score(
+        self,
+        users: ArrayLike,
+        candidates: ArrayLike,
+        *,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+    ) -> NDArray[np.float32]: ...
     @overload
     def get(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]: ...
     @overload
@@ -164,6 +195,29 @@ class View(Items):
     @property
     def generation(self) -> Generation: ...
     def values(self, id: int) -> dict[str, list[str] | list[int] | float | bool | None] | None: ...
+    def look_up(self, ids: ArrayLike) -> ViewRows: ...
+    def search_rows(
+        self,
+        user: ArrayLike,
+        k: int,
+        *,
+        recall: float | None = None,
+        filter: str | Filter | None = None,
+        deny: ArrayLike | ItemSet | None = None,
+        allow: ArrayLike | ItemSet | None = None,
+        now: int | None = None,
+        ef: int | None = None,
+        plan: _Plan | None = None,
+        approximate_scores: bool = False,
+    ) -> ViewRows: ...
+
+@final
+class ViewRows:
+    @property
+    def rows(self) -> RowHandles: ...
+    @property
+    def fresh(self) -> NDArray[np.uint64]: ...
+    def __len__(self) -> int: ...
 
 @final
 class Catalog:
@@ -181,6 +235,15 @@ class Catalog:
         keep: int = 2,
         versions: int = 2,
     ) -> Generation: ...
+    def stage_shard(self, key: str, shard: int, shards: int, index: _Path) -> StagedShard: ...
+    def stage_shard_made(
+        self, key: str, shard: int, shards: int, make: Callable[[Path], object]
+    ) -> StagedShard: ...
+    def staged_shards(self, key: str) -> list[StagedShard]: ...
+    def publish_shards(
+        self, key: str, shards: int, *, log_position: int | None = None, keep: int = 2, versions: int = 2
+    ) -> Generation: ...
+    def discard_shards(self, key: str) -> int: ...
     def generations(self) -> list[Generation]: ...
     def current(self) -> Generation | None: ...
     def rollback(self, to: int | None = None) -> Generation: ...
@@ -205,12 +268,18 @@ class LiveIndex:
         poll: float = 2.0,
         fresh_limit: int = 100_000,
         sample_recall: float = 0.0,
+        shard: tuple[int, int] | None = None,
         resident: bool = False,
         prefault: bool = False,
         lock: bool = False,
     ) -> LiveIndex: ...
     def current(self) -> View: ...
     def for_model(self, model_version: str) -> View: ...
+    def generation(self, number: int) -> View: ...
+    def generations(self) -> list[int]: ...
+    def hold(self, generations: Sequence[int]) -> None: ...
+    @property
+    def shard(self) -> tuple[int, int]: ...
     def model_versions(self) -> list[str]: ...
     def refresh(self) -> bool: ...
     def upsert(
@@ -232,6 +301,86 @@ class LiveIndex:
         *_exception: type[BaseException] | BaseException | TracebackType | None,
     ) -> None: ...
 
+@final
+class ShardedFilter:
+    @property
+    def matching(self) -> int: ...
+
+@final
+class ShardedIndex:
+    @staticmethod
+    def open(
+        catalog: Catalog,
+        generation: int | None = None,
+        *,
+        threads: int = 1,
+        resident: bool = False,
+        prefault: bool = False,
+        lock: bool = False,
+    ) -> ShardedIndex: ...
+    def search(
+        self,
+        users: ArrayLike,
+        k: int,
+        *,
+        recall: float | None = None,
+        filter: str | ShardedFilter | None = None,
+        deny: ArrayLike | None = None,
+        allow: ArrayLike | None = None,
+        now: int | None = None,
+        ef: int | None = None,
+        plan: _Plan | None = None,
+        approximate_scores: bool = False,
+    ) -> Found: ...
+    def rank(
+        self,
+        user: ArrayLike,
+        candidates: ArrayLike,
+        k: int,
+        *,
+        filter: str | ShardedFilter | None = None,
+        deny: ArrayLike | None = None,
+        allow: ArrayLike | None = None,
+        now: int | None = None,
+        exact: bool = False,
+    ) -> Ranked: ...
+    def rank_channels(
+        self,
+        user: ArrayLike,
+        channels: Iterable[ArrayLike | Channel],
+        k: int,
+        *,
+        filter: str | ShardedFilter | None = None,
+        deny: ArrayLike | None = None,
+        allow: ArrayLike | None = None,
+        now: int | None = None,
+        exact: bool = False,
+    ) -> RankedChannels: ...
+    def score(self, user: ArrayLike, candidates: ArrayLike) -> NDArray[np.float32]: ...
+    def get(self, id: int) -> NDArray[np.float32] | None: ...
+    def filter(
+        self, text: str, **parameters: bool | float | str | Sequence[bool | float | str] | NDArray[Any]
+    ) -> ShardedFilter: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def model_version(self) -> str: ...
+    @property
+    def shards(self) -> int: ...
+
+@overload
+def shard_of(ids: int | np.integer[Any], shards: int) -> int: ...
+@overload
+def shard_of(ids: Sequence[int] | NDArray[np.integer[Any]], shards: int) -> NDArray[np.uint32]: ...
+def share_of(k: int, shards: int) -> int: ...
+def to_ask_again(parts: Iterable[Found], asked: int, k: int) -> list[NDArray[np.int64]]: ...
+def merge_found(parts: Iterable[Found], k: int) -> Found: ...
+def merge_ranked(parts: Iterable[Ranked], k: int) -> Ranked: ...
+def merge_channels(
+    parts: Iterable[RankedChannels], k: int, quotas: Sequence[tuple[int, int | None]]
+) -> RankedChannels: ...
 def build(
     items: ArrayLike | _RecordBatches | _Path,
     ids: ArrayLike | _Path | None = None,
