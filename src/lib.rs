@@ -76,7 +76,7 @@ mod vectors;
 
 pub use assignment::{MAX_SHARDS, Shard, shard_of, split_by_shard};
 pub use bloom::BloomFilter;
-pub use build::{BuildReport, Choice, IndexBuilder, Quantization, Trial};
+pub use build::{BuildReport, Choice, Estimate, IndexBuilder, Quantization, Trial};
 pub use columns::{
     Column, ColumnInfo, ColumnKind, Expression, Filter, FlagColumn, Literal, NumberColumn, Parameters,
     TagColumn, Value, Values, flag, is_null, number, tag,

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use common::*;
-use itemdex::{Error, Index, IndexBuilder, Matrix, OpenOptions, Plan, Quantization, RowFormat, SearchOptions};
+use itemdex::{
+    Error, Index, IndexBuilder, Matrix, OpenOptions, Plan, Quantization, RowFormat, SearchOptions,
+};
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -282,7 +284,8 @@ proptest! {
 fn a_row_format_that_cannot_be_is_refused() {
     let (built, mut bytes) = sample_in(RowFormat::F16);
     let path = built.folder.path().join("format.itemdex");
-    for (format, problem) in [(2u32, "row format 2 is not within 0 to 1"), (0, "section rows is 12800 bytes")] {
+    for (format, problem) in [(2u32, "row format 2 is not within 0 to 1"), (0, "section rows is 12800 bytes")]
+    {
         bytes[1804..1808].copy_from_slice(&format.to_le_bytes());
         reseal(&mut bytes);
         let error = damage(&path, &bytes).unwrap().to_string();

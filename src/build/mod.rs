@@ -5,6 +5,7 @@
 //! bytes a row (id, norm, look-ups), the `i8` rows, the graph, and the codes.
 
 mod assemble;
+mod estimate;
 mod graph;
 mod grow;
 mod measure;
@@ -20,6 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+pub use estimate::Estimate;
 use previous::Previous;
 pub use report::BuildReport;
 use rows::RowWriter;
@@ -58,12 +60,17 @@ pub struct IndexBuilder {
     augmentation: Option<f32>,
     previous: Option<PathBuf>,
     threads: usize,
+    memory: Option<u64>,
     users: Option<Matrix>,
     columns: Vec<Column>,
     shard: Option<Shard>,
     progress: Option<Box<ProgressFn>>,
     cancel: Option<Arc<AtomicBool>>,
 }
+
+/// With fewer rows than this a build makes partitions only if it is told to: a walk or a scan answers as
+/// fast.
+const FEW: usize = 10_000;
 
 /// Which rows a walk reads. What a search finds is scored by its embedding either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +97,7 @@ impl IndexBuilder {
             augmentation: None,
             previous: None,
             threads: available_parallelism().map_or(1, usize::from),
+            memory: None,
             users: None,
             columns: Vec::new(),
             shard: None,
@@ -178,6 +186,14 @@ impl IndexBuilder {
         self
     }
 
+    /// Refuses, before it writes anything, to build what is expected to take more memory than so many bytes
+    /// ([`IndexBuilder::estimate`]), and takes fewer threads where those fit. Pages of the file do not count: the
+    /// system takes them back where memory is short. By default a build takes what it takes.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
     /// User embeddings from logs, of the same model as the items and not those you measure with. The native
     /// builder links what sampled users are offered together, so that more is found at the same beam; some
     /// 10,000 are a good sample. Takes 2 to 3 KB of memory a user while they are gone through.
@@ -229,6 +245,7 @@ impl IndexBuilder {
             let problem = format!("{} is a file of the dump; name another", out.as_ref().display());
             return Err(Error::BadOption { option: "out", problem });
         }
+        self.fitting_threads(self.share_of(dump.rows()), dump.dim())?;
         let origins = [dump.path(), dump.id_path()].map(|path| path.display().to_string());
         let previous = self.open_previous()?;
         let format = self.rows.unwrap_or(dump.format());
@@ -290,6 +307,14 @@ impl IndexBuilder {
         }
         check_columns(&self.columns)?;
         self.users.as_ref().map_or(Ok(()), |users| check_users(users, dim))
+    }
+
+    fn builds_graph(&self) -> bool {
+        self.plans.as_ref().is_none_or(|plans| plans.contains(&Plan::Graph))
+    }
+
+    fn builds_partitions(&self, rows: usize) -> bool {
+        self.plans.as_ref().map_or(rows >= FEW, |plans| plans.contains(&Plan::Partitions))
     }
 
     fn open_previous(&self) -> Result<Option<Previous>> {

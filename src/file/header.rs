@@ -341,7 +341,7 @@ impl Header {
 
     /// How many bytes a section must have, where that follows from the header. Far from overflow, since [`Header::check`] bounds the fields
     /// first.
-    fn section_length(&self, section: Section) -> u64 {
+    pub fn section_length(&self, section: Section) -> u64 {
         let m = u64::from(self.m);
         let sizes = partitions::section_sizes(self.dim as usize);
         match section {

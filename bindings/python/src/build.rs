@@ -24,11 +24,11 @@ use crate::watch::{Reins, watched};
 /// Args:
 ///     items: the item embeddings, of float32, float16 or float64: an array of shape (n, dim); or record
 ///         batches of anything that has `__arrow_c_stream__`, such as a pyarrow Table or RecordBatchReader, a
-///         polars or pandas DataFrame, a duckdb relation; or the path of a .npy, .fbin, .fvecs or .parquet
-///         file.
+///         polars or pandas DataFrame, a duckdb relation; or the path of a .npy, .fbin, .fvecs,
+///         .parquet or .safetensors file.
 ///     ids: the item ids, uint64 or int64 of shape (n,), for an array or record batches; the path of a .npy
-///         file for a file. By default the column `id_column` of record batches and parquet, and row numbers
-///         otherwise.
+///         file for a file. By default the column `id_column` of record batches and parquet, or the tensor
+///         of that name, and row numbers otherwise.
 ///     users: user embeddings from logs, of the same model and not those you measure with: an array of shape
 ///         (u, dim), record batches, or a path. Some 10,000 are a good sample. More is found at the same
 ///         effort.
@@ -44,8 +44,8 @@ use crate::watch::{Reins, watched};
 ///     embedding_column: the column of embeddings there: lists of floats, or arrays of one length.
 ///     plans: what searches are to answer by: a list of "graph" and "partitions"; by default both, and the
 ///         graph alone below 10,000 rows. Partitions alone build in a fraction of the time.
-///     rows: "f16" or "f32": how the index keeps the embeddings. By default as files of float16 hold them, and
-///         otherwise as "f32". "f16" takes half the bytes and rounds values that it cannot hold.
+///     rows: "f16" or "f32": how the index keeps the embeddings. By default "f16" for files and arrays of
+///         float16, and "f32" for all else. "f16" takes half the bytes and rounds values that it cannot hold.
 ///     quantize: "i8" or "none": which rows walks read. By default `i8` rows if that costs no recall.
 ///     m: links of a row in the upper layers of the graph, 2 to 128; the base layer has twice as many.
 ///     ef_construction: how wide the builder looks for neighbours, 1 to 10,000.
@@ -121,6 +121,9 @@ pub fn build<'py>(
             watched(py, progress, |reins| build_table(builder_with(builder, reins, 0), table, ids, &out))
         }
         Source::Array(floats, ids) => {
+            if rows.is_none() && matches!(floats, Floats::F16(_)) {
+                builder = builder.rows(RowFormat::F16);
+            }
             let (rows, ids) = array_rows(&floats, ids.as_ref())?;
             watched(py, progress, |reins| {
                 let builder = builder_with(builder, reins, rows.len() as u64);
