@@ -8,7 +8,7 @@ use super::{Lanes, Partitions};
 use crate::top::Hit;
 use crate::vectors::kernels::codes::{self, COORDINATES, Reading, Readings, Run, block_bytes};
 use crate::vectors::kernels::interleaved::LANES;
-use crate::vectors::kernels::prefetch_far;
+use crate::vectors::kernels::prefetch;
 use crate::vectors::{Quantized, Rows, pad, quantize};
 
 /// Codes read in advance to find the bar for the others, if there are three times as many.
@@ -374,7 +374,7 @@ impl<'a> Searched<'a> {
     fn read(&self, at: usize, allowed: Option<&[u64]>, scratch: &mut Scratch) {
         let cluster = scratch.clusters[at];
         if let Some(&next) = scratch.clusters.get(at + 1) {
-            prefetch_far(self.run(next, None).blocks, 0, NEXT * block_bytes(self.rows.dim()));
+            prefetch(self.run(next, None).blocks, 0, NEXT * block_bytes(self.rows.dim()));
         }
         let mut readings = std::mem::take(&mut scratch.readings);
         codes::read(&scratch.reading(cluster, scratch.bar), self.run(cluster, allowed), &mut readings);

@@ -121,12 +121,6 @@ impl<'a> Rows<'a> {
         prefetch(self.data, row as usize * self.stride, self.stride);
     }
 
-    /// The same, into the second cache.
-    #[inline(always)]
-    pub fn prefetch_far(&self, row: u32) {
-        kernels::prefetch_far(self.data, row as usize * self.stride, self.stride);
-    }
-
     /// Writes the inner product of a padded user with each of `rows` to `scores`, which is as long as `rows`.
     #[inline(always)]
     pub fn scores(&self, user: &[f32], rows: &[u32], scores: &mut [f32]) {
