@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::vectors::prefetch_far;
+use crate::vectors::prefetch;
 
 /// In place of a row: an unused link slot, or an id that the index does not have.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -162,7 +162,7 @@ impl<'a> IdMap<'a> {
             *hash = self.layout.hash(id);
         }
         let hashes = &hashes[..ids.len()];
-        let ask = |&hash: &u64| prefetch_far(self.table, self.layout.home(hash), 1);
+        let ask = |&hash: &u64| prefetch(self.table, self.layout.home(hash), 1);
         hashes.iter().take(AHEAD).for_each(ask);
         let mut count = 0;
         for (place, (&hash, row)) in hashes.iter().zip(&mut *rows).enumerate() {
@@ -173,7 +173,7 @@ impl<'a> IdMap<'a> {
             // Ids that stand in a later bucket wait until the end of the block, when that bucket has arrived
             // too.
             if *row == NONE && reach(bucket) > 0 {
-                prefetch_far(self.table, home + 1, 1);
+                prefetch(self.table, home + 1, 1);
                 later[count] = place;
                 count += 1;
             }

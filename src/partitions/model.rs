@@ -89,7 +89,11 @@ impl Model {
 
     /// How many rows there are.
     pub fn rows(&self) -> f32 {
-        self.weights.as_flattened().iter().sum()
+        let mut sums = [0.0; LANES];
+        for weights in &self.weights {
+            sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+        }
+        sums.iter().sum()
     }
 
     /// The mean score of a cluster.

@@ -5,7 +5,7 @@ use super::select::{key, parts, sort};
 use crate::top::Hit;
 use crate::vectors::Quantized;
 use crate::vectors::gather::{BLOCK, gather};
-use crate::vectors::kernels::prefetch_far;
+use crate::vectors::kernels::prefetch;
 
 impl Searched<'_> {
     /// Leaves among the rows read those to visit whose bounds by `i8` values reach `least`.
@@ -35,8 +35,8 @@ impl Searched<'_> {
         keys.clear();
         ids.clear();
         let touch = |row: u32| {
-            self.rows.prefetch_far(row);
-            prefetch_far(self.ids, row as usize, 1);
+            self.rows.prefetch(row);
+            prefetch(self.ids, row as usize, 1);
         };
         gather(visits, touch, |rows| {
             let scores = &mut [0.0; BLOCK][..rows.len()];
@@ -57,7 +57,7 @@ impl Searched<'_> {
         ids.clear();
         let touch = |row: u32| {
             quantized.prefetch(row);
-            prefetch_far(self.ids, row as usize, 1);
+            prefetch(self.ids, row as usize, 1);
         };
         gather(visits, touch, |rows| {
             let scores = &mut [0.0; BLOCK][..rows.len()];

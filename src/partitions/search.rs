@@ -8,7 +8,7 @@ use super::{Lanes, Partitions};
 use crate::top::Hit;
 use crate::vectors::kernels::codes::{self, COORDINATES, Reading, Readings, Run, block_bytes};
 use crate::vectors::kernels::interleaved::LANES;
-use crate::vectors::kernels::prefetch_far;
+use crate::vectors::kernels::prefetch;
 use crate::vectors::{Quantized, Rows, pad, quantize};
 
 /// Codes read in advance to find the bar for the others, if there are three times as many.
@@ -107,6 +107,8 @@ pub(crate) struct Scratch {
     least: f32,
     bounds: CodeBounds,
     sample: Readings,
+    /// Readings that the bar is selected of.
+    selected: Vec<u32>,
     pub(super) readings: Readings,
     /// The rows to score, their ids, and their scores as keys.
     pub(super) visits: Vec<u32>,
@@ -129,9 +131,10 @@ impl Wanted<'_> {
 impl Scratch {
     /// The memory that is held for rows, in bytes.
     pub fn bytes(&self) -> usize {
-        let lists = self.sample.bytes() + self.readings.bytes() + 4 * self.visits.capacity();
+        let lists = self.sample.bytes() + self.readings.bytes();
+        let numbers = 4 * (self.selected.capacity() + self.visits.capacity());
         let keys = 8 * (self.ids.capacity() + self.keys.capacity() + self.spare.capacity());
-        lists + keys + self.hits.capacity() * size_of::<Hit>()
+        lists + numbers + keys + self.hits.capacity() * size_of::<Hit>()
     }
 }
 
@@ -364,14 +367,14 @@ impl<'a> Searched<'a> {
         let share = count as f32 / scratch.candidates * sample.len() as f32;
         let more = if share < MANY { SURE * share.sqrt() + 2.0 } else { NEARLY * share.sqrt() };
         let share = (share + more) as usize;
-        if share < sample.len() { bar(sample, share, &mut scratch.keys) } else { f32::NEG_INFINITY }
+        if share < sample.len() { bar(sample, share, &mut scratch.selected) } else { f32::NEG_INFINITY }
     }
 
     /// Adds the rows of the chosen cluster `at` that reach the bar.
     fn read(&self, at: usize, allowed: Option<&[u64]>, scratch: &mut Scratch) {
         let cluster = scratch.clusters[at];
         if let Some(&next) = scratch.clusters.get(at + 1) {
-            prefetch_far(self.run(next, None).blocks, 0, NEXT * block_bytes(self.rows.dim()));
+            prefetch(self.run(next, None).blocks, 0, NEXT * block_bytes(self.rows.dim()));
         }
         let mut readings = std::mem::take(&mut scratch.readings);
         codes::read(&scratch.reading(cluster, scratch.bar), self.run(cluster, allowed), &mut readings);
@@ -389,7 +392,7 @@ impl<'a> Searched<'a> {
         }
         let count = scratch.effort.rows(wanted.k);
         if scratch.readings.len() > count + count / 8 {
-            let bar = bar(scratch.readings.values(), count, &mut scratch.keys);
+            let bar = bar(scratch.readings.values(), count, &mut scratch.selected);
             scratch.readings.retain(bar);
         }
         scratch.visits.clear();

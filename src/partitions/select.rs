@@ -19,12 +19,12 @@ pub(super) fn score_of(ordered: u32) -> f32 {
 
 /// The score that the best `count` of `scores` reach, of which there must be more; `keys` is only used for
 /// its space.
-pub(super) fn bar(scores: &[f32], count: usize, keys: &mut Vec<u64>) -> f32 {
+pub(super) fn bar(scores: &[f32], count: usize, keys: &mut Vec<u32>) -> f32 {
     keys.clear();
-    keys.extend(scores.iter().map(|&score| u64::from(ordered(score))));
+    keys.extend(scores.iter().map(|&score| ordered(score)));
     let at = scores.len() - count.max(1);
     let (_, &mut key, _) = keys.select_nth_unstable(at);
-    score_of(key as u32)
+    score_of(key)
 }
 
 /// A score and a number as one key: the best score comes first, then the smallest number.

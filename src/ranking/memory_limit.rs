@@ -10,7 +10,7 @@ impl Ranking<'_> {
         let mut sum = 0;
         gather(
             &scratch.visits,
-            |row| self.rows.prefetch_far(row),
+            |row| self.rows.prefetch(row),
             |rows| {
                 let lines = rows.iter().flat_map(|&row| self.rows.bytes(row).iter().step_by(64));
                 sum += lines.map(|&byte| u64::from(byte)).sum::<u64>();
@@ -25,7 +25,7 @@ impl Ranking<'_> {
         let mut sum = 0;
         gather(
             &scratch.visits,
-            |row| quantized.prefetch_far(row),
+            |row| quantized.prefetch(row),
             |rows| {
                 let lines = rows.iter().flat_map(|&row| quantized.padded(row).iter().step_by(64));
                 sum += lines.map(|&value| i32::from(value)).sum::<i32>();

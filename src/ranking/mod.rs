@@ -25,7 +25,7 @@ use candidates::seen_before;
 use crate::ids::{IdMap, NONE};
 use crate::top::{BoundedTop, Hit};
 use crate::vectors::gather::{BLOCK, gather};
-use crate::vectors::{Quantized, Rows, UserBounds, prefetch_far};
+use crate::vectors::{Quantized, Rows, UserBounds, prefetch};
 
 /// With fewer candidates than this for each of the `k`, bounding them first does not pay.
 const CANDIDATES_TO_BOUND: usize = 4;
@@ -124,7 +124,7 @@ impl Ranking<'_> {
         match bounds {
             Some(_) => self.score_hits(user, rows, hits),
             None => {
-                rows.iter().for_each(|&row| prefetch_far(self.ids, row as usize, 1));
+                rows.iter().for_each(|&row| prefetch(self.ids, row as usize, 1));
                 hits.extend(found.iter().zip(rows).map(|(bounded, row)| self.hit(*row, bounded.most)));
             }
         }
@@ -144,7 +144,7 @@ impl Ranking<'_> {
         let mut rest = ids;
         gather(
             rows,
-            |row| prefetch_far(self.ids, row as usize, 1),
+            |row| prefetch(self.ids, row as usize, 1),
             |rows| {
                 let (ids, later) = std::mem::take(&mut rest).split_at_mut(rows.len());
                 rest = later;
@@ -171,7 +171,7 @@ impl Ranking<'_> {
         let mut unknown = 0;
         gather(
             found,
-            |row| self.rows.prefetch_far(row),
+            |row| self.rows.prefetch(row),
             |found| {
                 let (scores, later) = std::mem::take(&mut rest).split_at_mut(found.len());
                 rest = later;
@@ -197,8 +197,8 @@ impl Ranking<'_> {
 
     fn score_hits(&self, user: &[f32], rows: &[u32], hits: &mut Vec<Hit>) {
         let prefetch = |row: u32| {
-            self.rows.prefetch_far(row);
-            prefetch_far(self.ids, row as usize, 1);
+            self.rows.prefetch(row);
+            prefetch(self.ids, row as usize, 1);
         };
         gather(rows, prefetch, |rows| {
             let scores = &mut [0.0; BLOCK][..rows.len()];
@@ -217,7 +217,7 @@ impl Ranking<'_> {
         let mut visit = 0..;
         gather(
             visits,
-            |row| self.rows.prefetch_far(row),
+            |row| self.rows.prefetch(row),
             |rows| {
                 let scores = &mut [0.0; BLOCK][..rows.len()];
                 self.rows.scores(user, rows, scores);
@@ -240,7 +240,7 @@ impl Ranking<'_> {
         let mut visit = 0;
         gather(
             visits,
-            |row| quantized.prefetch_far(row),
+            |row| quantized.prefetch(row),
             |rows| {
                 quantized.bound(values, bounds, rows, |_, least, most| {
                     bounded.offer(least, most, visit, insert);

@@ -324,26 +324,11 @@ mod portable {
     }
 }
 
-/// Prefetches the cache lines of `count` values from `start` on. They need not lie in `data`.
+/// Asks for the cache lines of `count` values from `start` on, which need not lie in `data`. They come into the
+/// second cache: of many scattered lines, more are under way at once than into the first.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(crate) fn prefetch<T>(data: &[T], start: usize, count: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for byte in (0..count * size_of::<T>()).step_by(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let line = data.as_ptr().wrapping_add(start).cast::<i8>().wrapping_add(byte);
-        // SAFETY: a prefetch reads nothing that the program can see and never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (data, start, count);
-}
-
-/// Asks for the cache lines of `count` values from `start` on to come near, though not into the nearest cache.
-/// Of many scattered lines, more seem to be under way at once.
-#[inline(always)]
-#[allow(unsafe_code)]
-pub(crate) fn prefetch_far<T>(data: &[T], start: usize, count: usize) {
     #[cfg(target_arch = "x86_64")]
     for byte in (0..count * size_of::<T>()).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

@@ -239,16 +239,6 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The same, into the second cache.
-    #[inline(always)]
-    pub fn prefetch_far(&self, row: u32) {
-        let start = row as usize * self.stride;
-        match self.values {
-            Values::F32(data) => kernels::prefetch_far(data, start, self.stride),
-            Values::F16(data) => kernels::prefetch_far(data, start, self.stride),
-        }
-    }
-
     /// Writes the inner product of a padded user with each of `rows` to `scores`, which is as long as `rows`.
     #[inline(always)]
     pub fn scores(&self, user: &[f32], rows: &[u32], scores: &mut [f32]) {

@@ -1,5 +1,5 @@
 use super::kernels::{self, LINE};
-use super::{Rows, prefetch, prefetch_far};
+use super::{Rows, prefetch};
 
 /// Rows scored at a time.
 const BLOCK: usize = 64;
@@ -106,14 +106,6 @@ impl<'a> Quantized<'a> {
     pub fn prefetch(&self, row: u32) {
         self.prefetch_values(row);
         prefetch(self.scales, row as usize, 1);
-    }
-
-    /// The same, into the second cache.
-    #[inline(always)]
-    pub fn prefetch_far(&self, row: u32) {
-        let stride = quantized_stride(self.dim);
-        prefetch_far(self.values, row as usize * stride, stride);
-        prefetch_far(self.scales, row as usize, 1);
     }
 
     #[inline(always)]

@@ -46,7 +46,7 @@ pub(crate) struct Normals<'a> {
 }
 
 /// So many deviations above the mean nothing lies: of 10^9 rows less than a millionth of one.
-const NOWHERE: f32 = -8.0;
+const NOWHERE: f32 = -5.5;
 
 widest! {
     /// The weight that lies above `bar`, and its fall as the bar rises.
@@ -54,7 +54,7 @@ widest! {
         let (mut above, mut fall) = ([0.0; LANES], [0.0; LANES]);
         for ((means, narrow), weights) in normals.means.iter().zip(normals.narrow).zip(normals.weights) {
             let z: Lanes = std::array::from_fn(|lane| (means[lane] - bar) * narrow[lane]);
-            if !any_reaches(&z, NOWHERE) {
+            if lanes_where(|lane| z[lane] >= NOWHERE) == 0 {
                 continue;
             }
             for lane in 0..LANES {
@@ -67,10 +67,15 @@ widest! {
     }
 }
 
-/// Whether one of the numbers is at least `bar`: without branches, and with sums that may be in any order.
+/// A byte for each of the lanes: 1 where it is so, 0 where it is not. Bytes make one number, which is compared in
+/// registers where single bits are not.
 #[inline(always)]
-fn any_reaches(values: &Lanes, bar: f32) -> bool {
-    values.iter().map(|&value| u32::from(value >= bar)).sum::<u32>() > 0
+fn lanes_where(holds: impl Fn(usize) -> bool) -> u128 {
+    let mut bytes = [0; LANES];
+    for (lane, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from(holds(lane));
+    }
+    u128::from_le_bytes(bytes)
 }
 
 /// The share of a normal distribution above a bar that its mean is `z` deviations above, and the density
@@ -149,18 +154,15 @@ widest! {
 }
 
 widest! {
-    /// The numbers of those with weight whose mean is at least `z` deviations above `bar`, ascending.
-    pub fn reaching(normals: Normals<'_>, bar: f32, z: f32, numbers: &mut Vec<u32>) {
+    /// The numbers of those with weight whose mean is at least `least` deviations above `bar`, ascending.
+    pub fn reaching(normals: Normals<'_>, bar: f32, least: f32, numbers: &mut Vec<u32>) {
         numbers.clear();
         let all = normals.means.iter().zip(normals.narrow).zip(normals.weights);
         for (group, ((means, narrow), weights)) in (0u32..).zip(all) {
-            let mut reaching = 0u32;
-            for lane in 0..LANES {
-                let reaches = (means[lane] - bar) * narrow[lane] >= z && weights[lane] > 0.0;
-                reaching |= u32::from(reaches) << lane;
-            }
+            let z: Lanes = std::array::from_fn(|lane| (means[lane] - bar) * narrow[lane]);
+            let mut reaching = lanes_where(|lane| (z[lane] >= least) & (weights[lane] > 0.0));
             while reaching != 0 {
-                numbers.push(group * LANES as u32 + reaching.trailing_zeros());
+                numbers.push(group * LANES as u32 + reaching.trailing_zeros() / u8::BITS);
                 reaching &= reaching - 1;
             }
         }
