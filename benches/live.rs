@@ -190,7 +190,7 @@ fn soaked(time: Duration) -> itemdex::Result<()> {
         assert_eq!(view.len(), items.len() + expected.len(), "items of {version}");
         for (&id, &position) in expected {
             assert_eq!(
-                view.get(id),
+                view.get(id).as_deref(),
                 Some(items.row(position as usize % items.len())),
                 "item {id} of {version}"
             );

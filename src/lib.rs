@@ -76,7 +76,7 @@ mod vectors;
 
 pub use assignment::{MAX_SHARDS, Shard, shard_of, split_by_shard};
 pub use bloom::BloomFilter;
-pub use build::{BuildReport, Choice, IndexBuilder, Quantization, Trial};
+pub use build::{BuildReport, Choice, Estimate, IndexBuilder, Quantization, Trial};
 pub use columns::{
     Column, ColumnInfo, ColumnKind, Expression, Filter, FlagColumn, Literal, NumberColumn, Parameters,
     TagColumn, Value, Values, flag, is_null, number, tag,
@@ -90,7 +90,7 @@ pub use index::{
 pub use limits::MAX_DIM;
 pub use progress::{Progress, Stage};
 pub use top::Hit;
-pub use vectors::{EmbeddingValue, MAX_NORM, Matrix};
+pub use vectors::{EmbeddingValue, MAX_NORM, Matrix, RowFormat};
 
 /// The programs in the guides, compiled and run as tests.
 #[cfg(doctest)]

@@ -312,7 +312,7 @@ fn rows_of_f16_are_kept_exactly() {
     for path in [arrays, vectors] {
         let index = Index::open(path).unwrap();
         for (id, row) in (0..).zip(rows) {
-            assert_eq!(index.get(id), Some(&row.map(f16::to_f32)[..]));
+            assert_eq!(index.get(id).as_deref(), Some(&row.map(f16::to_f32)[..]));
         }
     }
     assert_eq!(

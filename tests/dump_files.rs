@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use itemdex::dump::{Batch, Dump, IdLists, read_column};
-use itemdex::{Column, ColumnKind, Index, IndexBuilder, Result, Value};
+use itemdex::{Column, ColumnKind, Index, IndexBuilder, Result, RowFormat, Value};
 use npyz::WriterBuilder;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -214,8 +214,8 @@ fn a_missing_file_is_named() {
 #[test]
 fn an_unknown_extension_is_refused() {
     let message = Folder::new().refusal("items.csv", "1,2,3");
-    let expected =
-        "items.csv: the extension is none of .npy, .fbin, .fvecs and .parquet, which tell the format";
+    let expected = "items.csv: the extension is none of .npy, .fbin, .fvecs, .parquet and .safetensors, which \
+                    tell the format";
     assert_eq!(message, expected);
 }
 
@@ -338,6 +338,181 @@ fn without_the_feature_parquet_is_refused() {
         message,
         "v.parquet: this build does not read parquet; build itemdex with `--features parquet`"
     );
+}
+
+#[cfg(not(feature = "safetensors"))]
+#[test]
+fn safetensors_need_the_feature() {
+    let message = Folder::new().refusal("items.safetensors", "{}");
+    assert!(message.contains("build itemdex with `--features safetensors`"), "{message}");
+}
+
+#[cfg(feature = "safetensors")]
+mod safetensors {
+    use half::bf16;
+
+    use super::*;
+
+    /// What all three of the dtypes hold.
+    const EXACT: [f32; 6] = [1.0, -2.5, 0.0, 0.5, -0.125, 3.0];
+
+    /// A file of tensors, one behind the other, each of a name, a dtype, a shape and its bytes.
+    fn file(tensors: &[(&str, &str, &[usize], &[u8])]) -> Vec<u8> {
+        let (mut entries, mut values) =
+            (vec![r#""__metadata__":{"made_by":"a test"}"#.to_owned()], Vec::new());
+        for (name, dtype, shape, bytes) in tensors {
+            let start = values.len();
+            values.extend_from_slice(bytes);
+            entries.push(format!(
+                r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{}]}}"#,
+                values.len()
+            ));
+        }
+        raw(&format!("{{{}}}", entries.join(",")), &values)
+    }
+
+    fn raw(header: &str, values: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), values].concat()
+    }
+
+    #[test]
+    fn embeddings_of_each_dtype_are_read_with_their_ids() {
+        let folder = Folder::new();
+        let f32s: Vec<u8> = bytemuck::cast_slice(&EXACT).to_vec();
+        let f16s: Vec<u8> = EXACT.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
+        let bf16s: Vec<u8> = EXACT.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect();
+        let ids: [(&str, &[u8]); 4] = [
+            ("U64", bytemuck::cast_slice(&[7u64, 9])),
+            ("I64", bytemuck::cast_slice(&[7i64, 9])),
+            ("U32", bytemuck::cast_slice(&[7u32, 9])),
+            ("I32", bytemuck::cast_slice(&[7i32, 9])),
+        ];
+        for (dtype, values, format) in
+            [("F32", &f32s, RowFormat::F32), ("F16", &f16s, RowFormat::F16), ("BF16", &bf16s, RowFormat::F32)]
+        {
+            for (of_ids, id_values) in ids {
+                let bytes = file(&[
+                    ("bias", "F64", &[1], &[0; 8]),
+                    ("embedding", dtype, &[2, 3], values),
+                    ("id", of_ids, &[2], id_values),
+                ]);
+                let dump = Dump::open(folder.file("v.safetensors", bytes)).unwrap();
+                assert_eq!((dump.rows(), dump.dim(), dump.format()), (2, 3, format));
+                let batch = read_all(dump).unwrap();
+                assert_eq!(batch, (vec![7, 9], EXACT.to_vec()), "{dtype} {of_ids}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_are_row_numbers_where_there_are_embeddings_only() {
+        let folder = Folder::new();
+        let values = bytemuck::cast_slice(&EXACT);
+        let path = folder.file("v.safetensors", file(&[("weight", "F32", &[2, 3], values)]));
+        let dump = Dump::options().vector_column("weight").open(&path).unwrap();
+        assert_eq!(read_all(dump).unwrap().0, [0, 1]);
+        npy(&folder.path("ids.npy"), &[2], [4u64, 5]);
+        let dump = Dump::options().vector_column("weight").ids(folder.path("ids.npy")).open(&path).unwrap();
+        assert_eq!(read_all(dump).unwrap().0, [4, 5]);
+        let users = file(&[("embedding", "F32", &[2, 3], values), ("other", "U8", &[1], &[1])]);
+        let users = Dump::options().without_ids().open(folder.file("u.safetensors", users)).unwrap();
+        assert_eq!(users.into_matrix().unwrap().as_slice(), EXACT);
+    }
+
+    #[test]
+    fn bf16_is_kept_exactly() {
+        let folder = Folder::new();
+        // Beyond what f16 holds, and below.
+        let values = [1e30f32, -3e-30, 0.1, -0.0].map(bf16::from_f32);
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let path = folder.file("v.safetensors", file(&[("embedding", "BF16", &[2, 2], &bytes)]));
+        let out = folder.path("v.itemdex");
+        IndexBuilder::new("v1").m(2).build(Dump::open(path).unwrap(), &out).unwrap();
+        let index = Index::open(&out).unwrap();
+        assert_eq!(index.info().row_format, RowFormat::F32);
+        for (id, row) in (0..).zip(values.chunks(2)) {
+            assert_eq!(*index.get(id).unwrap(), [row[0].to_f32(), row[1].to_f32()]);
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_what_they_say_are_refused() {
+        let folder = Folder::new();
+        let refusal = |bytes: &[u8]| folder.refusal("v.safetensors", bytes);
+        let values: &[u8] = bytemuck::cast_slice(&EXACT);
+        let whole = file(&[("embedding", "F32", &[2, 3], values), ("id", "U32", &[2], &[0; 8])]);
+        assert_eq!(refusal(b""), "v.safetensors: it is empty: the file has no bytes");
+        let ends = "v.safetensors: the file ends within the 8 bytes that a safetensors begins with";
+        assert_eq!(refusal(&whole[..7]), ends);
+        assert!(refusal(&whole[..40]).starts_with("v.safetensors: the file ends within its header of "));
+        let said = refusal(&whole[..whole.len() - 1]);
+        assert!(said.ends_with("was it cut short, or still being written?"), "{said}");
+        assert!(refusal(&[&whole[..], b"x"].concat()).contains("but the file has"));
+        let said = refusal(b"\xff\xff\xff\xff\xff\xff\xff\xff{}");
+        assert!(said.contains("at most 1048576 are read; is it a safetensors?"), "{said}");
+        for header in ["", "{", "[]", r#"{"embedding":{"dtype":"F33","shape":[2,3],"data_offsets":[0,24]}}"#]
+        {
+            let said = refusal(&raw(header, values));
+            assert!(said.starts_with("v.safetensors: its safetensors header cannot be read: "), "{said}");
+        }
+        // Offsets that leave bytes out, lie one over the other, or are not what the shape takes; shapes that overflow.
+        for (shape, offsets) in [
+            ("2,3", "4,28"),
+            ("2,3", "24,0"),
+            ("2,3", "0,20"),
+            ("3,3", "0,24"),
+            ("2305843009213693952,8", "0,0"),
+        ] {
+            let tensor = format!(r#"{{"dtype":"F32","shape":[{shape}],"data_offsets":[{offsets}]}}"#);
+            let said = refusal(&raw(&format!(r#"{{"embedding":{tensor}}}"#), values));
+            assert!(said.starts_with("v.safetensors: its safetensors header cannot be read: "), "{said}");
+        }
+    }
+
+    #[test]
+    fn tensors_of_another_kind_are_refused_by_name() {
+        let folder = Folder::new();
+        let refusal =
+            |tensors: &[(&str, &str, &[usize], &[u8])]| folder.refusal("v.safetensors", file(tensors));
+        let values: &[u8] = bytemuck::cast_slice(&EXACT);
+        let embedding: (&str, &str, &[usize], &[u8]) = ("embedding", "F32", &[2, 3], values);
+        assert_eq!(
+            refusal(&[("weight", "F32", &[2, 3], values), ("id", "U32", &[2], &[0; 8])]),
+            "v.safetensors: it has no tensor embedding, but id, weight; name yours (--vector-column)"
+        );
+        assert_eq!(
+            refusal(&[embedding, ("item", "U32", &[2], &[0; 8])]),
+            "v.safetensors: it has no tensor id, but embedding, item; name yours (--id-column)"
+        );
+        assert_eq!(
+            refusal(&[("embedding", "F32", &[6], values)]),
+            "v.safetensors: tensor embedding is of shape [6]; embeddings are 2-D, one row an item"
+        );
+        assert_eq!(
+            refusal(&[("embedding", "I32", &[2, 3], values)]),
+            "v.safetensors: tensor embedding holds I32; embeddings are F16, BF16 or F32"
+        );
+        assert_eq!(
+            refusal(&[embedding, ("id", "F32", &[2], &[0; 8])]),
+            "v.safetensors: tensor id holds F32; ids are U64, I64, U32 or I32"
+        );
+        assert_eq!(
+            refusal(&[embedding, ("id", "U32", &[2, 1], &[0; 8])]),
+            "v.safetensors: tensor id is of shape [2, 1]; ids are 1-D"
+        );
+        assert_eq!(
+            refusal(&[embedding, ("id", "U32", &[3], &[0; 12])]),
+            "v.safetensors: tensor id has 3 ids for 2 rows; give one a row"
+        );
+        let bytes = file(&[embedding, ("id", "I32", &[2], bytemuck::cast_slice(&[1i32, -5]))]);
+        let dump = Dump::open(folder.file("v.safetensors", bytes)).unwrap();
+        let message = folder.message(read_all(dump));
+        assert_eq!(message, "v.safetensors: row 1: its id -5 is negative; item ids are unsigned");
+        let empty = "the dump is empty; an index needs at least one row";
+        assert_eq!(refusal(&[("embedding", "F32", &[0, 3], b"")]), format!("v.safetensors: {empty}"));
+        let no_dim = "its rows have dim 0, which is not within 1 to 4096";
+        assert_eq!(refusal(&[("embedding", "F32", &[2, 0], b"")]), format!("v.safetensors: {no_dim}"));
+    }
 }
 
 #[cfg(feature = "parquet")]

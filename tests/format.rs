@@ -60,7 +60,7 @@ fn a_file_of_version_1_says_what_it_holds_and_verifies() {
     assert!(info.quantized && !info.calibration.is_empty());
     assert_eq!(info.sections.len(), 7);
     for (id, row) in &items {
-        assert_eq!(index.get(*id), Some(&row[..]));
+        assert_eq!(index.get(*id).as_deref(), Some(&row[..]));
     }
     let mut checked = Vec::new();
     index.verify(|section| checked.push(section)).unwrap();

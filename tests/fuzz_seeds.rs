@@ -61,6 +61,12 @@ fn parquet_files_do_no_harm() {
     go_through("parquet", 1_000, |bytes| harness::dump("parquet", bytes));
 }
 
+#[cfg(feature = "safetensors")]
+#[test]
+fn safetensors_do_no_harm() {
+    go_through("safetensors", 1_000, |bytes| harness::dump("safetensors", bytes));
+}
+
 #[test]
 fn texts_of_filters_do_no_harm() {
     go_through("filter", 2_000, harness::filter);
@@ -87,7 +93,7 @@ fn seeds_are_whole_files() {
 /// Writes the seeds anew, as after a change of format; what was found is left as it is.
 #[cfg(feature = "parquet")]
 #[test]
-#[ignore = "writes tests/fuzz/seeds: cargo test --features parquet --test fuzz_seeds write -- --ignored"]
+#[ignore = "writes tests/fuzz/seeds: cargo test --features parquet,safetensors --test fuzz_seeds write -- --ignored"]
 fn write_the_seeds() {
     use std::sync::Arc;
 
@@ -96,7 +102,7 @@ fn write_the_seeds() {
     };
     use arrow::datatypes::{Float32Type, Float64Type};
     use itemdex::live::{Change, LiveOptions, PublishOptions};
-    use itemdex::{Column, ColumnKind, IndexBuilder, Plan, Quantization, Value, Values};
+    use itemdex::{Column, ColumnKind, IndexBuilder, Plan, Quantization, RowFormat, Value, Values};
     use parquet::arrow::ArrowWriter;
     use parquet::basic::{Compression, ZstdLevel};
     use parquet::file::properties::WriterProperties;
@@ -118,6 +124,8 @@ fn write_the_seeds() {
     write("index", "both_plans", &fs::read(&build_with(&both, &items(60, 6, 4)).path).unwrap());
     let alone = partitions(&[Plan::Partitions]).quantize(Quantization::None);
     write("index", "partitions", &fs::read(&build_with(&alone, &items(110, 10, 5)).path).unwrap());
+    let half = builder(2).rows(RowFormat::F16).plans([Plan::Graph, Plan::Partitions]);
+    write("index", "f16", &fs::read(&build_with(&half, &items(60, 9, 6)).path).unwrap());
     let one = build_with(&builder(2).quantize(Quantization::None), &items(1, 1, 3));
     write("index", "one_row", &fs::read(&one.path).unwrap());
 
@@ -163,6 +171,20 @@ fn write_the_seeds() {
     write("fbin", "2x3", &[&[2, 0, 0, 0, 3, 0, 0, 0], values].concat());
     let rows = values.chunks(12).map(|row| [&[3, 0, 0, 0], row].concat());
     write("fvecs", "2x3", &rows.collect::<Vec<_>>().concat());
+
+    let tensors = |name: &str, header: &str, values: &[u8]| {
+        let length = (header.len() as u64).to_le_bytes();
+        write("safetensors", name, &[&length, header.as_bytes(), values].concat());
+    };
+    let halves = values.chunks(4).map(|value| half::bf16::from_f32(bytemuck::pod_read_unaligned(value)));
+    let halves: Vec<u8> = halves.flat_map(half::bf16::to_le_bytes).collect();
+    let embedding = |dtype: &str, bytes: usize| {
+        format!(r#""embedding":{{"dtype":"{dtype}","shape":[2,3],"data_offsets":[0,{bytes}]}}"#)
+    };
+    tensors("alone", &format!("{{{}}}", embedding("F32", 24)), values);
+    let ids = r#""id":{"dtype":"I64","shape":[2],"data_offsets":[12,28]}"#;
+    let ids_after = [&halves[..], bytemuck::cast_slice(&[7i64, 9])].concat();
+    tensors("ids", &format!("{{{},{ids}}}", embedding("BF16", 12)), &ids_after);
 
     let parquet = |name: &str, compression, ids: ArrayRef, lists: ArrayRef| {
         let batch = RecordBatch::try_from_iter([("id", ids), ("embedding", lists)]).unwrap();

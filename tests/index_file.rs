@@ -6,14 +6,21 @@ use std::fs;
 use std::path::Path;
 
 use common::*;
-use itemdex::{Error, Index, IndexBuilder, Matrix, OpenOptions, Plan, Quantization, SearchOptions};
+use itemdex::{
+    Error, Index, IndexBuilder, Matrix, OpenOptions, Plan, Quantization, RowFormat, SearchOptions,
+};
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 const PAGE: usize = 4096;
 const DIM: usize = 5;
+const FORMATS: [RowFormat; 2] = [RowFormat::F32, RowFormat::F16];
 
 fn sample() -> (Built, Vec<u8>) {
+    sample_in(RowFormat::F32)
+}
+
+fn sample_in(format: RowFormat) -> (Built, Vec<u8>) {
     let mut items = items(400, DIM, 1);
     // Copies and a zero row, so that every kind of link is in the file.
     for row in 390..400 {
@@ -21,7 +28,7 @@ fn sample() -> (Built, Vec<u8>) {
     }
     items[7].1 = vec![0.0; DIM];
     let builder = IndexBuilder::new("v1").m(4).ef_construction(40).quantize(Quantization::I8);
-    let built = build_with(&builder.plans([Plan::Graph, Plan::Partitions]), &items);
+    let built = build_with(&builder.rows(format).plans([Plan::Graph, Plan::Partitions]), &items);
     let bytes = fs::read(&built.path).unwrap();
     (built, bytes)
 }
@@ -95,10 +102,12 @@ fn section_ends(built: &Built) -> Vec<usize> {
 
 #[test]
 fn a_whole_file_verifies() {
-    let (built, bytes) = sample();
-    built.index.verify(|_| ()).unwrap();
-    assert_eq!(built.index.info().bytes, bytes.len() as u64);
-    exercise(&built.index);
+    for format in FORMATS {
+        let (built, bytes) = sample_in(format);
+        built.index.verify(|_| ()).unwrap();
+        assert_eq!(built.index.info().bytes, bytes.len() as u64);
+        exercise(&built.index);
+    }
 }
 
 #[test]
@@ -127,16 +136,18 @@ fn truncated_files_do_not_open() {
 
 #[test]
 fn every_flipped_bit_is_found() {
-    let (built, mut bytes) = sample();
-    let path = built.folder.path().join("flipped.itemdex");
-    let mut random = Random(2);
-    for _ in 0..1_000 {
-        let (at, bit) = (random.below(bytes.len()), random.below(8));
-        bytes[at] ^= 1 << bit;
-        assert!(damage(&path, &bytes).is_some(), "bit {bit} of byte {at}");
-        bytes[at] ^= 1 << bit;
+    for format in FORMATS {
+        let (built, mut bytes) = sample_in(format);
+        let path = built.folder.path().join("flipped.itemdex");
+        let mut random = Random(2);
+        for _ in 0..700 {
+            let (at, bit) = (random.below(bytes.len()), random.below(8));
+            bytes[at] ^= 1 << bit;
+            assert!(damage(&path, &bytes).is_some(), "bit {bit} of byte {at}");
+            bytes[at] ^= 1 << bit;
+        }
+        assert!(damage(&path, &bytes).is_none());
     }
-    assert!(damage(&path, &bytes).is_none());
 }
 
 #[test]
@@ -156,7 +167,7 @@ fn files_that_are_not_ours_are_refused() {
     reseal(&mut bytes);
     assert_eq!(
         message(&bytes),
-        "FILE: format version 9, but this library reads version 2; upgrade itemdex or rebuild the index"
+        "FILE: format version 9, but this library reads version 3; upgrade itemdex or rebuild the index"
     );
     assert!(matches!(Index::open(built.folder.path()), Err(Error::NotAnIndex { .. })));
     assert!(matches!(Index::open("/dev/zero"), Err(Error::NotAnIndex { .. })));
@@ -206,11 +217,13 @@ proptest! {
 
     #[test]
     fn crafted_headers_and_sections_do_no_harm(
+        number in 0..FORMATS.len(),
         header in prop::collection::vec((0usize..440, crafted()), 0..3),
         body in prop::collection::vec((any::<prop::sample::Index>(), crafted()), 0..60),
     ) {
-        thread_local!(static SAMPLE: (Built, Vec<u8>) = sample());
-        SAMPLE.with(|(built, bytes)| {
+        thread_local!(static SAMPLES: [(Built, Vec<u8>); 2] = FORMATS.map(sample_in));
+        SAMPLES.with(|samples| {
+            let (built, bytes) = &samples[number];
             let mut bytes = bytes.clone();
             for (word, value) in header {
                 bytes[8 + 4 * word..][..4].copy_from_slice(&value.to_le_bytes());
@@ -264,6 +277,19 @@ proptest! {
             reseal(&mut bytes);
             damage(&built.folder.path().join("clusters.itemdex"), &bytes);
         });
+    }
+}
+
+#[test]
+fn a_row_format_that_cannot_be_is_refused() {
+    let (built, mut bytes) = sample_in(RowFormat::F16);
+    let path = built.folder.path().join("format.itemdex");
+    for (format, problem) in [(2u32, "row format 2 is not within 0 to 1"), (0, "section rows is 12800 bytes")]
+    {
+        bytes[1804..1808].copy_from_slice(&format.to_le_bytes());
+        reseal(&mut bytes);
+        let error = damage(&path, &bytes).unwrap().to_string();
+        assert!(error.contains(problem), "{error}");
     }
 }
 

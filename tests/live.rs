@@ -142,7 +142,7 @@ fn assert_serves(view: &View, items: &Items, absent: &[u64]) {
     expected.sort_by_key(|item| item.0);
     assert_eq!(all, expected);
     for (id, row) in items {
-        assert_eq!(view.get(*id), Some(&row[..]));
+        assert_eq!(view.get(*id).as_deref(), Some(&row[..]));
     }
     assert!(absent.iter().all(|&id| !view.contains(id)));
 }
@@ -431,7 +431,7 @@ fn fresh_items_and_deletions_are_seen_by_the_next_request() {
             }
         };
         assert_eq!(position, step + 1);
-        assert_eq!(live.current().get(id), all.get(&id).map(|row| &row[..]));
+        assert_eq!(live.current().get(id).as_deref(), all.get(&id).map(|row| &row[..]));
     }
     assert_serves(&live.current(), &all.clone().into_iter().collect(), &gone);
     assert_eq!(before.len(), 300, "a view stays what it was");
@@ -531,7 +531,7 @@ fn items_of_a_model_version_to_come_wait_for_its_first_generation() {
     place.publish("v2", &items(30, 4, 2), PublishOptions::new());
     live.refresh().unwrap();
     let view = live.for_model("v2").unwrap();
-    assert_eq!((view.get(7), view.contains(8)), (Some(&[1.0; 4][..]), false));
+    assert_eq!((view.get(7).as_deref(), view.contains(8)), (Some(&[1.0; 4][..]), false));
     assert_eq!((live.status().waiting, live.for_model("v1").unwrap().contains(7)), (0, false));
 }
 
@@ -659,7 +659,7 @@ fn kill_upserters(times: usize) {
         let live = place.open();
         let view = live.current();
         for &id in &ids {
-            assert_eq!(view.get(id), Some(&[id as f32; DIM][..]), "{id} was acknowledged");
+            assert_eq!(view.get(id).as_deref(), Some(&[id as f32; DIM][..]), "{id} was acknowledged");
         }
         assert!(view.len() >= 50 + ids.len());
     }
@@ -749,7 +749,7 @@ fn requests_during_swaps_and_upserts_see_one_state_each() {
         wait_until("everything is upserted", || live.status().log_position == Some(1_200));
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(live.current().get(1_001), Some(&[1_599.0; DIM][..]));
+    assert_eq!(live.current().get(1_001).as_deref(), Some(&[1_599.0; DIM][..]));
     assert_eq!(number(&live), 9);
 }
 
@@ -1650,7 +1650,7 @@ fn kill_all(times: usize) {
         let state = items_at(position.max(view.generation().log_position.unwrap()));
         assert_eq!(view.len(), state.len());
         for (id, (row, price)) in state {
-            assert_eq!(view.get(id), Some(&row[..]), "item {id} at {position}");
+            assert_eq!(view.get(id).as_deref(), Some(&row[..]), "item {id} at {position}");
             assert_eq!(view.values(id).unwrap().get("price"), &price, "item {id} at {position}");
         }
         generations = view.generation().number;

@@ -83,7 +83,7 @@ fn fresh_items_are_filtered_by_their_values_like_all_others() {
         assert_eq!(kept(view, "not region = \"A\""), [1, 3, 9]);
         let values = view.values(1).unwrap();
         assert_eq!((values.get("price"), values.get("region")), (&Value::Integer(70), &"B".into()));
-        assert_eq!(view.get(1), Some(&[1.0, 1.0][..]), "the embedding stays");
+        assert_eq!(view.get(1).as_deref(), Some(&[1.0, 1.0][..]), "the embedding stays");
         assert_eq!(view.values(8).unwrap().get("region"), &Value::Null);
         assert_eq!((view.values(15), view.len()), (None, 7));
     };

@@ -122,10 +122,10 @@ fn approximate_scores_find_about_the_same_and_are_off_by_rounding() {
         assert_ordered(&rough);
         for (rough, precise) in rough.iter().zip(rescored(&built.index, user, &rough)) {
             let row = built.index.get(rough.id).unwrap();
-            let most = rounding(row) * norm(user) + rounding(user) * (norm(row) + rounding(row));
+            let most = rounding(&row) * norm(user) + rounding(user) * (norm(&row) + rounding(&row));
             let off = f64::from(rough.score) - f64::from(precise.score);
             assert!(off.abs() <= most * 1.0001, "off by {off}, at most {most}");
-            assert!(most < 0.05 * norm(user) * norm(row));
+            assert!(most < 0.05 * norm(user) * norm(&row));
         }
         overlap += eval::recall(&precise, &rescored(&built.index, user, &rough));
     }

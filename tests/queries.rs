@@ -24,7 +24,7 @@ fn search_finds_most_of_the_best_and_scores_them_exactly() {
         found += hits.iter().filter(|hit| best.contains(&hit.id)).count();
         for hit in &hits {
             let row = built.index.get(hit.id).unwrap();
-            assert!((f64::from(hit.score) - inner_product(user, row)).abs() <= rounding(user, row));
+            assert!((f64::from(hit.score) - inner_product(user, &row)).abs() <= rounding(user, &row));
         }
     }
     assert!(found as f64 >= 0.9 * 20.0 * users.len() as f64, "found {found} of {}", 20 * users.len());
@@ -210,7 +210,7 @@ fn items_are_found_by_id() {
     let built = build(&items);
     assert_eq!((built.index.len(), built.index.dim(), built.index.model_version()), (300, 7, "v1"));
     for (id, row) in &items {
-        assert_eq!(built.index.get(*id).unwrap(), row);
+        assert_eq!(built.index.get(*id).unwrap(), *row);
         assert!(built.index.contains(*id));
     }
     assert!(!built.index.contains(1));
@@ -280,7 +280,7 @@ proptest! {
         built.index.score(&user, &candidates, &mut scores).unwrap();
         for (id, score) in candidates.iter().zip(scores) {
             match built.index.get(*id) {
-                Some(row) => prop_assert!((f64::from(score) - inner_product(&user, row)).abs() <= rounding(&user, row)),
+                Some(row) => prop_assert!((f64::from(score) - inner_product(&user, &row)).abs() <= rounding(&user, &row)),
                 None => prop_assert!(score.is_nan()),
             }
         }
@@ -364,7 +364,7 @@ proptest! {
             prop_assert_eq!(hits.len(), k.min(rows));
             for hit in hits {
                 let row = built.index.get(hit.id).unwrap();
-                prop_assert!((f64::from(hit.score) - inner_product(&user, row)).abs() <= rounding(&user, row));
+                prop_assert!((f64::from(hit.score) - inner_product(&user, &row)).abs() <= rounding(&user, &row));
             }
         }
     }

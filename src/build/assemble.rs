@@ -14,10 +14,9 @@ use crate::calibration::CALIBRATED_K;
 use crate::columns::{Column, Encoded};
 use crate::file::{FileWriter, Header, map_rows};
 use crate::ids::{Duplicate, IdTable};
-use crate::index::Plan;
 use crate::partitions::{self, Clustering, OwnedPartitions, Searched, clusters_for, section_sizes};
 use crate::progress::{Stage, Watch};
-use crate::vectors::{QuantizedRows, Rows, stride_of};
+use crate::vectors::{QuantizedRows, Rows};
 use crate::{Error, Result};
 
 impl IndexBuilder {
@@ -29,19 +28,21 @@ impl IndexBuilder {
         started: Instant,
     ) -> Result<BuildReport> {
         let watch = self.watch();
+        let format = written.format;
+        let threads = self.fitting_threads(written.ids.len() as u64, written.dim)?;
         let Placed { mut file, dim, ids, table, squared_norms, counts, order } =
-            self.place(written.finish()?, &watch)?;
+            self.place(written.finish()?, threads, &watch)?;
         let rows_time = started.elapsed();
         let total = ids.len();
         let out = file.out().to_owned();
-        let mapped = map_rows(file.flushed()?, total * stride_of(dim), &out)?;
-        let rows = Rows::new(mapped.values(), dim);
+        let mapped = map_rows(file.flushed()?, total * format.row_bytes(dim), &out)?;
+        let rows = Rows::stored(mapped.bytes(), format, dim);
         let (measuring, linked_for) = measure::split(self.users.as_ref(), total);
         let users = Users { measuring: &measuring, linked_for: &linked_for };
         let (quantized, made) = match self.builds_graph() {
             true => {
                 let (quantized, made) =
-                    self.graph(rows, &squared_norms, users, (previous, table.map(total)), &watch)?;
+                    self.graph(rows, &squared_norms, users, (previous, table.map(total)), (threads, &watch))?;
                 (quantized, Some(made))
             }
             false => {
@@ -51,12 +52,15 @@ impl IndexBuilder {
         };
         let graph_time = started.elapsed() - rows_time;
         let partitions = match counts {
-            Some(counts) => Some(self.partitions(rows, quantized.as_ref(), &counts, users, &watch)?),
+            Some(counts) => {
+                Some(self.partitions(rows, quantized.as_ref(), &counts, users, (threads, &watch))?)
+            }
             None => None,
         };
 
         watch.tick(Stage::Publish, 0, total)?;
         let mut header = Header::new(&self.model_version)?;
+        header.set_row_format(format);
         header.dim = dim as u32;
         header.rows = total as u64;
         header.m = self.m as u32;
@@ -103,20 +107,20 @@ impl IndexBuilder {
     }
 
     /// Writes the rows once more, in the order in which the index is to hold them.
-    fn place(&self, mut written: RowWriter, watch: &Watch<'_>) -> Result<Placed> {
-        let (dim, total) = (written.dim, written.ids.len());
+    fn place(&self, mut written: RowWriter, threads: usize, watch: &Watch<'_>) -> Result<Placed> {
+        let (dim, total, format) = (written.dim, written.ids.len(), written.format);
         let mut file = FileWriter::create(written.file.out())?;
         let out = file.out().to_owned();
-        let mapped = map_rows(written.file.flushed()?, total * stride_of(dim), &out)?;
-        let rows = Rows::new(mapped.values(), dim);
+        let mapped = map_rows(written.file.flushed()?, total * format.row_bytes(dim), &out)?;
+        let rows = Rows::stored(mapped.bytes(), format, dim);
         self.columns.iter().try_for_each(|column| column.check_rows(written.read as usize))?;
         watch.tick(Stage::Order, 0, total)?;
         let (order, counts) = match self.builds_partitions(total) {
             true => {
-                let clustering = Clustering::of(rows, clusters_for(total), self.threads, watch)?;
+                let clustering = Clustering::of(rows, clusters_for(total), threads, watch)?;
                 (clustering.order, Some(clustering.counts))
             }
-            false => (order::near_together(rows, self.threads), None),
+            false => (order::near_together(rows, threads), None),
         };
         let ids: Vec<u64> = order.iter().map(|&row| written.ids[row as usize]).collect();
         let table = IdTable::build(&ids).map_err(|Duplicate { id, first, second }| {
@@ -125,7 +129,7 @@ impl IndexBuilder {
         })?;
         for (number, chunk) in order.chunks(ROWS_A_TICK).enumerate() {
             watch.tick(Stage::Order, number * ROWS_A_TICK, total)?;
-            chunk.iter().try_for_each(|&row| file.write(rows.padded(row)))?;
+            chunk.iter().try_for_each(|&row| file.write(rows.bytes(row)))?;
         }
         watch.tick(Stage::Order, total, total)?;
         file.end_section()?;
@@ -142,27 +146,19 @@ impl IndexBuilder {
         quantized: Option<&QuantizedRows>,
         counts: &[u32],
         users: Users<'_>,
-        watch: &Watch<'_>,
+        (threads, watch): (usize, &Watch<'_>),
     ) -> Result<(OwnedPartitions, partitions::Calibration, f32)> {
         watch.tick(Stage::Codes, 0, rows.len())?;
-        let made = OwnedPartitions::build(rows, counts, self.threads);
+        let made = OwnedPartitions::build(rows, counts, threads);
         watch.tick(Stage::Codes, rows.len(), rows.len())?;
         let numbers: Vec<u64> = (0..rows.len() as u64).collect();
         let quantized = quantized.map(QuantizedRows::view);
         let searched = Searched { partitions: made.view(), rows, ids: &numbers, quantized };
         let queries = measure::queries(rows, users.measuring, partitions::measuring(rows.len()));
         let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
-        let calibration = partitions::calibrate(&searched, &queries, self.threads, watch)?;
-        let margin = partitions::margin(&searched, &queries, &calibration, self.threads, watch)?;
+        let calibration = partitions::calibrate(&searched, &queries, threads, watch)?;
+        let margin = partitions::margin(&searched, &queries, &calibration, threads, watch)?;
         Ok((made, calibration, margin))
-    }
-
-    fn builds_graph(&self) -> bool {
-        self.plans.as_ref().is_none_or(|plans| plans.contains(&Plan::Graph))
-    }
-
-    fn builds_partitions(&self, rows: usize) -> bool {
-        self.plans.as_ref().map_or(rows >= FEW, |plans| plans.contains(&Plan::Partitions))
     }
 }
 
@@ -181,10 +177,6 @@ fn write_columns(file: &mut FileWriter, columns: &[Column], order: &[u32]) -> Re
     file.end_section()?;
     file.write_section(&entries)
 }
-
-/// With fewer rows than this a build makes partitions only if it is told to: a walk or a scan answers as
-/// fast.
-const FEW: usize = 10_000;
 
 /// Rows in their final order, written, and what belongs to them.
 struct Placed {

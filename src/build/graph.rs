@@ -42,17 +42,16 @@ impl IndexBuilder {
         squared_norms: &[f32],
         users: measure::Users<'_>,
         (previous, ids): (Option<&Previous>, IdMap<'_>),
-        watch: &Watch<'_>,
+        (threads, watch): (usize, &Watch<'_>),
     ) -> Result<(Option<QuantizedRows>, Made)> {
-        let truth = GroundTruth::new(rows, users.measuring, self.threads, watch)?;
+        let truth = GroundTruth::new(rows, users.measuring, threads, watch)?;
         let quantized = match self.quantization {
             Some(Quantization::None) => None,
             Some(Quantization::I8) => Some(QuantizedRows::of(rows)),
             None => Some(QuantizedRows::of(rows)).filter(|quantized| truth.loses_nothing(quantized.view())),
         };
         let walked = quantized.as_ref().map(QuantizedRows::view);
-        let parameters =
-            Parameters { m: self.m, ef_construction: self.ef_construction, threads: self.threads };
+        let parameters = Parameters { m: self.m, ef_construction: self.ef_construction, threads };
         let copies = Copies::find(rows);
         let space = |augmentation| Augmented::new(rows, walked, squared_norms, augmentation);
         let start = previous.map_or(Start::Cold(None), |previous| {

@@ -240,7 +240,7 @@ fn mixture(rows: Rows<'_>, number: u64) -> Vec<f32> {
     let mut mixture = vec![0.0; rows.dim()];
     for part in 0..3 {
         let weight = (random(3 + part) >> 40) as f32 / (1 << 24) as f32;
-        mixture.iter_mut().zip(item(part)).for_each(|(sum, value)| *sum += weight * value);
+        mixture.iter_mut().zip(&*item(part)).for_each(|(sum, value)| *sum += weight * value);
     }
     mixture
 }

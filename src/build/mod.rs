@@ -5,6 +5,7 @@
 //! bytes a row (id, norm, look-ups), the `i8` rows, the graph, and the codes.
 
 mod assemble;
+mod estimate;
 mod graph;
 mod grow;
 mod measure;
@@ -20,6 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+pub use estimate::Estimate;
 use previous::Previous;
 pub use report::BuildReport;
 use rows::RowWriter;
@@ -31,7 +33,7 @@ use crate::dump::Dump;
 use crate::index::{Builder, Plan};
 use crate::limits::{MAX_DIM, MAX_M, MIN_M, check_model_version};
 use crate::progress::{Progress, ProgressFn, Watch};
-use crate::vectors::{EmbeddingValue, Matrix, problem_with};
+use crate::vectors::{EmbeddingValue, Matrix, RowFormat, problem_with};
 use crate::{Error, Result};
 
 /// Builds index files.
@@ -50,6 +52,7 @@ use crate::{Error, Result};
 pub struct IndexBuilder {
     model_version: String,
     builder: Builder,
+    rows: Option<RowFormat>,
     quantization: Option<Quantization>,
     plans: Option<Vec<Plan>>,
     m: usize,
@@ -57,6 +60,7 @@ pub struct IndexBuilder {
     augmentation: Option<f32>,
     previous: Option<PathBuf>,
     threads: usize,
+    memory: Option<u64>,
     users: Option<Matrix>,
     columns: Vec<Column>,
     shard: Option<Shard>,
@@ -64,13 +68,17 @@ pub struct IndexBuilder {
     cancel: Option<Arc<AtomicBool>>,
 }
 
-/// Which rows a walk reads. What a search finds is scored in `f32` either way.
+/// With fewer rows than this a build makes partitions only if it is told to: a walk or a scan answers as
+/// fast.
+const FEW: usize = 10_000;
+
+/// Which rows a walk reads. What a search finds is scored by its embedding either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Quantization {
-    /// `i8` rows beside the `f32` ones: a quarter more bytes, and faster walks.
+    /// `i8` rows beside the embeddings: a byte more a value, and faster walks.
     I8,
-    /// The `f32` rows.
+    /// The embeddings.
     None,
 }
 
@@ -81,6 +89,7 @@ impl IndexBuilder {
         IndexBuilder {
             model_version: model_version.into(),
             builder: Builder::Native,
+            rows: None,
             quantization: None,
             plans: None,
             m: 16,
@@ -88,6 +97,7 @@ impl IndexBuilder {
             augmentation: None,
             previous: None,
             threads: available_parallelism().map_or(1, usize::from),
+            memory: None,
             users: None,
             columns: Vec::new(),
             shard: None,
@@ -99,6 +109,16 @@ impl IndexBuilder {
     /// What builds the graph, by default [`Builder::Native`].
     pub fn builder(mut self, builder: Builder) -> Self {
         self.builder = builder;
+        self
+    }
+
+    /// How the index keeps its embeddings. By default as `f16` what was handed over as `f16`, and as `f32` all
+    /// else. Rows of `f16` take half the bytes, and their scores are those of the same values in `f32`.
+    ///
+    /// Values that an `f16` cannot hold are rounded to the nearest that it can. A build fails, with
+    /// [`Error::BadDump`] and the row, where one is beyond 65,504.
+    pub fn rows(mut self, format: RowFormat) -> Self {
+        self.rows = Some(format);
         self
     }
 
@@ -166,6 +186,14 @@ impl IndexBuilder {
         self
     }
 
+    /// Refuses, before it writes anything, to build what is expected to take more memory than so many bytes
+    /// ([`IndexBuilder::estimate`]), and takes fewer threads where those fit. Pages of the file do not count: the
+    /// system takes them back where memory is short. By default a build takes what it takes.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
     /// User embeddings from logs, of the same model as the items and not those you measure with. The native
     /// builder links what sampled users are offered together, so that more is found at the same beam; some
     /// 10,000 are a good sample. Takes 2 to 3 KB of memory a user while they are gone through.
@@ -217,9 +245,11 @@ impl IndexBuilder {
             let problem = format!("{} is a file of the dump; name another", out.as_ref().display());
             return Err(Error::BadOption { option: "out", problem });
         }
+        self.fitting_threads(self.share_of(dump.rows()), dump.dim())?;
         let origins = [dump.path(), dump.id_path()].map(|path| path.display().to_string());
         let previous = self.open_previous()?;
-        let mut rows = RowWriter::create(out.as_ref(), dump.dim(), origins, self.shard)?;
+        let format = self.rows.unwrap_or(dump.format());
+        let mut rows = RowWriter::create(out.as_ref(), (dump.dim(), format), origins, self.shard)?;
         rows.write_dump(dump, &self.watch())?;
         self.finish(rows, previous.as_ref(), started)
     }
@@ -249,8 +279,9 @@ impl IndexBuilder {
         let dim = items.peek().map_or(1, |(_, embedding)| embedding.as_ref().len());
         self.check(dim)?;
         let previous = self.open_previous()?;
-        let mut rows =
-            RowWriter::create(out.as_ref(), dim, ["the items given"; 2].map(str::to_owned), self.shard)?;
+        let format = self.rows.unwrap_or(T::FORMAT);
+        let origins = ["the items given"; 2].map(str::to_owned);
+        let mut rows = RowWriter::create(out.as_ref(), (dim, format), origins, self.shard)?;
         rows.write_items(items, &self.watch())?;
         self.finish(rows, previous.as_ref(), started)
     }
@@ -276,6 +307,14 @@ impl IndexBuilder {
         }
         check_columns(&self.columns)?;
         self.users.as_ref().map_or(Ok(()), |users| check_users(users, dim))
+    }
+
+    fn builds_graph(&self) -> bool {
+        self.plans.as_ref().is_none_or(|plans| plans.contains(&Plan::Graph))
+    }
+
+    fn builds_partitions(&self, rows: usize) -> bool {
+        self.plans.as_ref().map_or(rows >= FEW, |plans| plans.contains(&Plan::Partitions))
     }
 
     fn open_previous(&self) -> Result<Option<Previous>> {

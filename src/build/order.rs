@@ -52,11 +52,11 @@ fn sort(rows: Rows<'_>, order: &mut [u32]) {
 fn part<'o>(rows: Rows<'_>, order: &'o mut [u32], threads: usize) -> Vec<&'o mut [u32]> {
     let pivots = chain(rows, pivots(order));
     let numbers: Vec<u32> = (0..pivots.len() as u32).collect();
-    let values: Vec<f32> = pivots.iter().flat_map(|&row| unit(rows.padded(row))).collect();
+    let values: Vec<f32> = pivots.iter().flat_map(|&row| unit(&rows.padded(row))).collect();
     let pivot_rows = Rows::new(&values, rows.dim());
     let nearest = |&row: &u32| {
         let mut scores = [0.0; PIVOTS];
-        pivot_rows.scores(rows.padded(row), &numbers, &mut scores[..numbers.len()]);
+        pivot_rows.scores(&rows.padded(row), &numbers, &mut scores[..numbers.len()]);
         let best = (0..numbers.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
         (best.unwrap_or_default() as u32, row)
     };
@@ -98,7 +98,7 @@ fn chain(rows: Rows<'_>, mut left: Vec<u32>) -> Vec<u32> {
     while let Some(row) = last {
         chain.push(row);
         let mut scores = [0.0; PIVOTS];
-        rows.scores(rows.padded(row), &left, &mut scores[..left.len()]);
+        rows.scores(&rows.padded(row), &left, &mut scores[..left.len()]);
         let nearest = (0..left.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
         last = nearest.map(|nearest| left.swap_remove(nearest));
     }
@@ -106,9 +106,9 @@ fn chain(rows: Rows<'_>, mut left: Vec<u32>) -> Vec<u32> {
 }
 
 /// The embedding at norm 1, so that no pivot draws all rows by its norm; zeros stay zeros.
-fn unit(embedding: &[f32]) -> impl Iterator<Item = f32> + '_ {
+fn unit(embedding: &[f32]) -> Vec<f32> {
     let norm = embedding.iter().map(|value| value * value).sum::<f32>().sqrt();
-    embedding.iter().map(move |value| if norm > 0.0 { value / norm } else { 0.0 })
+    embedding.iter().map(|value| if norm > 0.0 { value / norm } else { 0.0 }).collect()
 }
 
 #[cfg(test)]

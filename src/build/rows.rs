@@ -8,7 +8,7 @@ use crate::dump::{Batch, Dump};
 use crate::file::FileWriter;
 use crate::limits::MAX_ROWS;
 use crate::progress::{Stage, Watch};
-use crate::vectors::{EmbeddingValue, Rows, pad, problem_with};
+use crate::vectors::{EmbeddingValue, RowFormat, Rows, pad, problem_with};
 use crate::{Error, Result};
 
 /// Batches that the reader may be ahead of the writer.
@@ -21,12 +21,14 @@ pub(super) const ROWS_A_TICK: usize = 4096;
 pub(super) struct RowWriter {
     pub file: FileWriter,
     pub dim: usize,
+    pub format: RowFormat,
     /// What the rows come from, and what their ids come from, for errors.
     origin: String,
     pub id_origin: String,
     pub ids: Vec<u64>,
     pub squared_norms: Vec<f32>,
     padded: Vec<f32>,
+    bytes: Vec<u8>,
     /// Rows of other shards are left out.
     shard: Option<Shard>,
     /// Rows that were read.
@@ -38,13 +40,26 @@ pub(super) struct RowWriter {
 impl RowWriter {
     pub fn create(
         out: &Path,
-        dim: usize,
+        (dim, format): (usize, RowFormat),
         [origin, id_origin]: [String; 2],
         shard: Option<Shard>,
     ) -> Result<RowWriter> {
         let file = FileWriter::create(out)?;
-        let (ids, squared_norms, padded, kept) = Default::default();
-        Ok(RowWriter { file, dim, origin, id_origin, ids, squared_norms, padded, shard, read: 0, kept })
+        let (ids, squared_norms, padded, bytes, kept) = Default::default();
+        Ok(RowWriter {
+            file,
+            dim,
+            format,
+            origin,
+            id_origin,
+            ids,
+            squared_norms,
+            padded,
+            bytes,
+            shard,
+            read: 0,
+            kept,
+        })
     }
 
     /// Where a row stands in the dump.
@@ -119,13 +134,19 @@ impl RowWriter {
         if self.ids.len() as u64 == MAX_ROWS {
             return Err(self.bad_row("an index holds at most 2^31 - 1 rows; split the dump".to_owned()));
         }
+        pad(embedding, &mut self.padded);
+        if let Err(at) = self.format.encode(&mut self.padded, &mut self.bytes) {
+            let (value, format) = (embedding[at], self.format.name());
+            let problem =
+                format!("value {at} is {value}, beyond what {format} holds; build with rows of f32");
+            return Err(self.bad_row(problem));
+        }
         self.read += 1;
         self.ids.push(id);
-        pad(embedding, &mut self.padded);
         let mut squared_norm = [0.0];
         Rows::new(&self.padded, self.dim).scores(&self.padded, &[0], &mut squared_norm);
         self.squared_norms.extend(squared_norm);
-        self.file.write(&self.padded)
+        self.file.write(&self.bytes)
     }
 
     fn bad_row(&self, problem: String) -> Error {

@@ -167,7 +167,7 @@ impl Sample {
         let norm = |row: u32| squared_norms[row as usize];
         let largest = all.clone().max_by(|&a, &b| norm(a).total_cmp(&norm(b)));
         let taken: Vec<u32> = all.step_by(rows.len().div_ceil(wanted)).chain(largest).collect();
-        let values = taken.iter().flat_map(|&row| rows.padded(row)).copied().collect();
+        let values = taken.iter().flat_map(|&row| rows.padded(row).into_owned()).collect();
         Sample { values, squared_norms: taken.into_iter().map(norm).collect() }
     }
 }

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use itemdex::dump::{Dump, IdLists};
 use itemdex::live::Catalog;
 use itemdex::{
-    Builder, Dropped, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, RankOptions, SearchOptions,
+    Builder, Dropped, Hit, Index, IndexBuilder, Matrix, Progress, Quantization, RankOptions, RowFormat,
+    SearchOptions,
 };
 use serde::Serialize;
 use serde_json::json;
 
 use crate::progress::Meter;
-use crate::{Build, Rank, Search, report};
+use crate::{Build, Rank, Search, estimate, report};
 
 /// Why a command failed.
 pub(crate) enum Failure {
@@ -101,47 +102,19 @@ struct UserJson {
 }
 
 pub(crate) fn build(args: &Build) -> Done {
+    if let Some((rows, dim)) = args.shape {
+        return estimate::print_estimate(&builder_of(args)?.estimate(rows, dim, RowFormat::F32)?, args.json);
+    }
     let mut options = Dump::options().id_column(&args.id_column).vector_column(&args.vector_column);
     if let Some(ids) = &args.ids {
         options = options.ids(ids);
     }
-    let dump = options.open(&args.items)?;
-    let mut builder = IndexBuilder::new(&args.model_version).m(args.m).ef_construction(args.ef_construction);
-    if let Some(plans) = &args.plans {
-        builder = builder.plans(plans.iter().map(|&plan| plan.into()).collect::<Vec<_>>());
+    let dump = options.open(items_of(args))?;
+    let mut builder = builder_of(args)?;
+    if args.dry_run {
+        let expected = builder.estimate(dump.rows(), dump.dim(), dump.format())?;
+        return estimate::print_estimate(&expected, args.json);
     }
-    if let Some(quantize) = args.quantize {
-        builder = builder.quantize(match quantize {
-            crate::Quantize::I8 => Quantization::I8,
-            crate::Quantize::None => Quantization::None,
-        });
-    }
-    if let Some(augmentation) = args.augmentation {
-        builder = builder.augmentation(augmentation);
-    }
-    if let Some(previous) = &args.previous {
-        builder = builder.previous(previous);
-    }
-    if let Some(shard) = args.shard {
-        builder = builder.shard(shard);
-    }
-    if let Some(threads) = args.threads {
-        builder = builder.threads(threads);
-    }
-    if let Some(path) = &args.users {
-        let users = open_users(path)?;
-        if let Some(out) = args.target.out.as_ref().filter(|&out| users.reads(out)) {
-            return Err(Failure::Usage(format!("out: {} is the user sample; name another", out.display())));
-        }
-        builder = builder.user_sample(users.into_matrix()?);
-    }
-    let columns = args.columns.read(&args.items, args.target.out.as_deref())?;
-    builder = columns.into_iter().fold(builder, IndexBuilder::column);
-    builder = builder.builder(match args.builder {
-        crate::Builder::Native => Builder::Native,
-        #[cfg(feature = "hnsw_rs")]
-        crate::Builder::HnswRs => Builder::HnswRs,
-    });
     let meter = Arc::new(Meter::new());
     builder = builder.cancel_when(interrupted()?).on_progress(show_on(&meter));
     let staged = args.target.stage.as_ref().zip(args.shard).zip(args.key.as_ref());
@@ -168,6 +141,60 @@ pub(crate) fn build(args: &Build) -> Done {
         }
     };
     report::print_report(&report, &path, generation, args.json)
+}
+
+fn items_of(args: &Build) -> &Path {
+    args.items.as_deref().unwrap_or(Path::new(""))
+}
+
+/// The builder that the command line asks for.
+fn builder_of(args: &Build) -> Result<IndexBuilder, Failure> {
+    // None is needed where nothing is built.
+    let model_version = args.model_version.as_deref().unwrap_or("-");
+    let mut builder = IndexBuilder::new(model_version).m(args.m).ef_construction(args.ef_construction);
+    if let Some(plans) = &args.plans {
+        builder = builder.plans(plans.iter().map(|&plan| plan.into()).collect::<Vec<_>>());
+    }
+    builder = match args.rows {
+        crate::RowsChoice::F16 => builder.rows(RowFormat::F16),
+        crate::RowsChoice::F32 => builder.rows(RowFormat::F32),
+        crate::RowsChoice::Auto => builder,
+    };
+    if let Some(quantize) = args.quantize {
+        builder = builder.quantize(match quantize {
+            crate::Quantize::I8 => Quantization::I8,
+            crate::Quantize::None => Quantization::None,
+        });
+    }
+    if let Some(augmentation) = args.augmentation {
+        builder = builder.augmentation(augmentation);
+    }
+    if let Some(previous) = &args.previous {
+        builder = builder.previous(previous);
+    }
+    if let Some(shard) = args.shard {
+        builder = builder.shard(shard);
+    }
+    if let Some(threads) = args.threads {
+        builder = builder.threads(threads);
+    }
+    if let Some(bytes) = args.memory {
+        builder = builder.memory(bytes);
+    }
+    if let Some(path) = &args.users {
+        let users = open_users(path)?;
+        if let Some(out) = args.target.out.as_ref().filter(|&out| users.reads(out)) {
+            return Err(Failure::Usage(format!("out: {} is the user sample; name another", out.display())));
+        }
+        builder = builder.user_sample(users.into_matrix()?);
+    }
+    let columns = args.columns.read(items_of(args), args.target.out.as_deref())?;
+    builder = columns.into_iter().fold(builder, IndexBuilder::column);
+    Ok(builder.builder(match args.builder {
+        crate::Builder::Native => Builder::Native,
+        #[cfg(feature = "hnsw_rs")]
+        crate::Builder::HnswRs => Builder::HnswRs,
+    }))
 }
 
 pub(crate) fn verify(path: &Path, json: bool) -> Done {

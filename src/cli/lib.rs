@@ -10,11 +10,14 @@ mod catalog;
 mod columns;
 mod commands;
 mod demo;
+mod estimate;
 mod eval;
 mod progress;
 mod report;
 mod shown;
 mod topk;
+#[cfg(feature = "parquet")]
+mod topk_parquet;
 
 use std::ffi::OsString;
 use std::io;
@@ -81,25 +84,37 @@ enum Command {
 
 #[derive(Args)]
 struct Build {
-    /// Item embeddings: .npy, .fbin, .fvecs or .parquet
-    #[arg(long, value_name = "FILE")]
-    items: PathBuf,
-    /// Item ids: a 1-D integer .npy; without it, ids are row numbers (parquet: its id column)
+    /// Item embeddings: .npy, .fbin, .fvecs, .parquet or .safetensors
+    #[arg(long, value_name = "FILE", required_unless_present = "shape")]
+    items: Option<PathBuf>,
+    /// Item ids: a 1-D integer .npy; without it, ids are row numbers (parquet, safetensors: the id column)
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
     /// A sample of user embeddings from logs
     #[arg(long, value_name = "FILE")]
     users: Option<PathBuf>,
     /// The model version that made the embeddings
-    #[arg(long, value_name = "TEXT")]
-    model_version: String,
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    model_version: Option<String>,
     #[command(flatten)]
     target: Target,
+    /// Print what the build is expected to take, and build nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// For --dry-run without a dump: how many rows there will be, and their dim
+    #[arg(long, value_name = "ROWSxDIM", value_parser = estimate::shape, requires = "dry_run", conflicts_with = "items")]
+    shape: Option<(u64, usize)>,
+    /// Refuse to build what is expected to take more memory, such as 8G; take fewer threads where that fits
+    #[arg(long, value_name = "BYTES", value_parser = estimate::bytes)]
+    memory: Option<u64>,
     #[command(flatten)]
     placement: Placement,
     /// What builds the graph
     #[arg(long, value_enum, default_value_t = Builder::Native)]
     builder: Builder,
+    /// How the index keeps the embeddings [default: f16 if the dump holds f16, else f32]
+    #[arg(long, value_enum, default_value_t = RowsChoice::Auto, hide_default_value = true)]
+    rows: RowsChoice,
     /// Over what a search walks [default: i8 rows if that costs no recall]
     #[arg(long, value_enum)]
     quantize: Option<Quantize>,
@@ -127,10 +142,10 @@ struct Build {
     /// The key under which --stage stages the shard, such as a job's id
     #[arg(long, value_name = "KEY", requires = "stage")]
     key: Option<String>,
-    /// Parquet: the column of item ids
+    /// Parquet, safetensors: the column of item ids
     #[arg(long, value_name = "NAME", default_value = "id")]
     id_column: String,
-    /// Parquet: the column of embeddings
+    /// Parquet, safetensors: the column of embeddings
     #[arg(long, value_name = "NAME", default_value = "embedding")]
     vector_column: String,
     #[command(flatten)]
@@ -142,10 +157,10 @@ struct Build {
 
 /// Where a build goes.
 #[derive(Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Target {
     /// The index file to write
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["log_position", "keep", "versions"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["publish", "stage", "dry_run"], conflicts_with_all = ["log_position", "keep", "versions"])]
     out: Option<PathBuf>,
     /// The catalog to publish to instead
     #[arg(long, value_name = "CATALOG", conflicts_with = "shard")]
@@ -242,10 +257,20 @@ impl From<Plan> for itemdex::Plan {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum RowsChoice {
+    /// Two bytes a value, rounded to the nearest that fits
+    F16,
+    /// Four bytes a value
+    F32,
+    /// f16 if the dump holds f16, else f32
+    Auto,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Quantize {
-    /// Rows of i8; what is found is scored in f32
+    /// Rows of i8; what is found is scored by its embedding
     I8,
-    /// Rows of f32
+    /// The embeddings
     None,
 }
 
@@ -365,8 +390,9 @@ struct TopK {
     /// The share of the exact best k to find; 1 is exact
     #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
     recall: f32,
-    /// Where to write them: an array of (id, score) for each user, best first. A run that was stopped goes on
-    #[arg(long, value_name = "FILE.npy")]
+    /// Where to write them, best first: .npy, an array of (id, score) for each user, or .parquet, with the columns
+    /// user, rank, id and score. A run that was stopped goes on
+    #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Threads [default: one a core]
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]

@@ -112,6 +112,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         writeln!(out, "{}", info.to_json())?;
     } else {
         writeln!(out, "rows           {} x {}", info.rows, info.dim)?;
+        writeln!(out, "kept as        {}", info.row_format.name())?;
         writeln!(out, "model version  {}", info.model_version)?;
         writeln!(
             out,
@@ -121,7 +122,7 @@ pub(crate) fn info(path: &Path, json: bool) -> Done {
         let plans: Vec<_> = info.plans.iter().map(|plan| plan.name()).collect();
         writeln!(out, "plans          {}", plans.join(", "))?;
         writeln!(out, "clusters       {}", info.clusters)?;
-        writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { "f32" })?;
+        writeln!(out, "walks over     {} rows", if info.quantized { "i8" } else { info.row_format.name() })?;
         writeln!(out, "norms          vary by {:.2} of their mean", info.norm_variation)?;
         writeln!(
             out,

@@ -21,7 +21,7 @@ const USERS: usize = 1024;
 const HITS: usize = 1 << 22;
 
 /// The bytes of a hit: a `u64` and an `f32`.
-const HIT: usize = 12;
+pub(crate) const HIT: usize = 12;
 
 /// What stands where a user has fewer hits than `k`.
 const NOTHING: Hit = Hit { id: u64::MAX, score: f32::NAN };
@@ -43,18 +43,52 @@ struct Stamp {
     modified: SystemTime,
 }
 
+/// The file that is asked for.
+#[derive(Clone, Copy)]
+enum Format {
+    Npy,
+    Parquet,
+}
+
+impl Format {
+    fn of(out: &Path) -> Result<Format, Failure> {
+        match out.extension().and_then(|extension| extension.to_str()) {
+            Some("npy") => Ok(Format::Npy),
+            Some("parquet") if cfg!(feature = "parquet") => Ok(Format::Parquet),
+            Some("parquet") => {
+                let problem = "this build does not write parquet; build itemdex with `--features parquet`";
+                Err(Failure::Usage(format!("out: {}: {problem}", out.display())))
+            }
+            _ => {
+                let problem = "ends in neither .npy nor .parquet, which tell the format";
+                Err(Failure::Usage(format!("out: {} {problem}", out.display())))
+            }
+        }
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(hits: &Path, out: &Path, width: usize) -> Done {
+    let together = together(width) * width;
+    crate::topk_parquet::write(hits, out, (width, together))
+        .map_err(|problem| Failure::Said(format!("cannot write {}: {problem}", out.display())))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(_: &Path, _: &Path, _: usize) -> Done {
+    unreachable!("Format::of refuses it")
+}
+
 /// The hits of the first users, in a file beside the one that will hold all.
 struct Part<'a> {
     out: &'a Path,
+    format: Format,
     hits: PathBuf,
     question: PathBuf,
 }
 
 pub(crate) fn topk(args: &TopK) -> Done {
-    if args.out.extension().is_none_or(|extension| extension != "npy") {
-        let problem = format!("out: {} does not end in .npy, the format of the answer", args.out.display());
-        return Err(Failure::Usage(problem));
-    }
+    let format = Format::of(&args.out)?;
     let index = Index::open(&args.index)?;
     let users = read_users(&args.users)?;
     let options = SearchOptions::new(args.k).recall(args.recall);
@@ -63,7 +97,7 @@ pub(crate) fn topk(args: &TopK) -> Done {
     let width = args.k.min(index.len());
     let question =
         Question { index: stamp(&args.index)?, users: stamp(&args.users)?, k: args.k, recall: args.recall };
-    let part = Part::of(&args.out);
+    let part = Part::of(&args.out, format);
     let began = Instant::now();
     let before = part.answered(&question, width)?;
     if before > 0 {
@@ -97,7 +131,10 @@ fn write(
 ) -> Done {
     let threads = args.threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let failed = |error: io::Error| part.failure(error);
-    let header = header(users.len(), width).map_err(failed)?;
+    let header = match part.format {
+        Format::Npy => header(users.len(), width).map_err(failed)?,
+        Format::Parquet => Vec::new(),
+    };
     let mut file = part.continued(&header, before, width).map_err(failed)?;
     let stop = interrupted()?;
     let meter = Meter::new();
@@ -123,7 +160,8 @@ fn write(
         file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(failed)?;
     }
     meter.clear();
-    part.finish(&file).map_err(failed)
+    file.sync_all().map_err(failed)?;
+    part.finish(width)
 }
 
 /// How many users are answered and written together.
@@ -151,13 +189,13 @@ fn stamp(path: &Path) -> Result<Stamp, Failure> {
 }
 
 impl Part<'_> {
-    fn of(out: &Path) -> Part<'_> {
+    fn of(out: &Path, format: Format) -> Part<'_> {
         let beside = |ending: &str| {
             let mut name = out.as_os_str().to_owned();
             name.push(ending);
             PathBuf::from(name)
         };
-        Part { out, hits: beside(".part"), question: beside(".part.json") }
+        Part { out, format, hits: beside(".part"), question: beside(".part.json") }
     }
 
     fn failure(&self, error: io::Error) -> Failure {
@@ -190,9 +228,15 @@ impl Part<'_> {
         Ok(file)
     }
 
-    fn finish(&self, file: &File) -> io::Result<()> {
-        file.sync_all()?;
-        fs::rename(&self.hits, self.out)?;
-        fs::remove_file(&self.question)
+    /// Makes the file of the hits of all users, `width` each.
+    fn finish(&self, width: usize) -> Done {
+        match self.format {
+            Format::Npy => fs::rename(&self.hits, self.out).map_err(|error| self.failure(error))?,
+            Format::Parquet => {
+                parquet(&self.hits, self.out, width)?;
+                fs::remove_file(&self.hits).map_err(|error| self.failure(error))?;
+            }
+        }
+        fs::remove_file(&self.question).map_err(|error| self.failure(error))
     }
 }

@@ -48,7 +48,7 @@ fn read_parquet(path: &Path, column: Column) -> Result<Column> {
 
 #[cfg(not(feature = "parquet"))]
 fn read_parquet(path: &Path, _: Column) -> Result<Column> {
-    Err(super::without_parquet(path))
+    Err(super::without(path, "parquet"))
 }
 
 fn read_npy(path: &Path, mut column: Column) -> Result<Column> {

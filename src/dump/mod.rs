@@ -8,10 +8,12 @@
 //! | `.fbin` | `i32` rows, `i32` dim, then `f32` rows | a second file |
 //! | `.fvecs` | each row an `i32` dim, then `f32` values | a second file |
 //! | `.parquet` (feature `parquet`) | a list column of floats | an integer column, or a second file |
+//! | `.safetensors` (feature `safetensors`) | a 2-D tensor of `F16`, `BF16` or `F32` | a 1-D tensor, or a second file |
 //!
 //! [`read_column`] reads what is known of the items beside their embeddings, for filters.
 //!
-//! The second file is a 1-D `.npy` of `u64`, `i64`, `u32` or `i32`. Without one, ids are row numbers.
+//! The second file is a 1-D `.npy` of `u64`, `i64`, `u32` or `i32`. Without one, ids are row numbers. A value of
+//! `bf16` is an `f32` exactly, and is kept as one.
 //!
 //! Opening a dump compares its length with its header, so that a dump that was cut short fails before work is
 //! spent on it. The build checks that values are finite and ids distinct.
@@ -25,6 +27,8 @@ mod parquet;
 #[cfg(feature = "parquet")]
 mod parquet_columns;
 mod records;
+#[cfg(feature = "safetensors")]
+mod tensors;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +37,7 @@ pub use columns::read_column;
 use records::Records;
 
 use crate::limits::{MAX_DIM, MAX_ROWS};
-use crate::{Error, Matrix, Result};
+use crate::{Error, Matrix, Result, RowFormat};
 
 /// Reads take about this many bytes of `f32` at once, in whole rows.
 const BATCH_BYTES: usize = 1 << 20;
@@ -63,7 +67,7 @@ pub struct Dump {
     rows: u64,
     next: u64,
     embeddings: Embeddings,
-    /// The second file, if ids come from one.
+    /// The second file or tensor, if ids come from one.
     ids: Option<Records>,
 }
 
@@ -71,6 +75,32 @@ enum Embeddings {
     Records(Records),
     #[cfg(feature = "parquet")]
     Parquet(parquet::Columns),
+}
+
+impl Embeddings {
+    fn dim(&self) -> usize {
+        match self {
+            Embeddings::Records(records) => records.width(),
+            #[cfg(feature = "parquet")]
+            Embeddings::Parquet(columns) => columns.dim(),
+        }
+    }
+
+    fn rows(&self) -> u64 {
+        match self {
+            Embeddings::Records(records) => records.rows(),
+            #[cfg(feature = "parquet")]
+            Embeddings::Parquet(columns) => columns.rows(),
+        }
+    }
+
+    fn format(&self) -> RowFormat {
+        match self {
+            Embeddings::Records(records) => records.format(),
+            #[cfg(feature = "parquet")]
+            Embeddings::Parquet(columns) => columns.format(),
+        }
+    }
 }
 
 /// Some rows of a dump. [`Dump::read`] reuses its buffers.
@@ -94,25 +124,26 @@ pub struct DumpOptions {
 
 impl DumpOptions {
     /// The file with the ids: a 1-D integer `.npy` with one id for each row of the dump. By default ids are
-    /// row numbers or, in parquet, the id column.
+    /// row numbers or, in parquet and safetensors, the id column or tensor.
     pub fn ids(mut self, path: impl AsRef<Path>) -> Self {
         self.ids = Some(path.as_ref().to_owned());
         self
     }
 
-    /// Reads no ids, for user embeddings. Row numbers are the ids then, also in parquet.
+    /// Reads no ids, for user embeddings. Row numbers are the ids then, also in parquet and safetensors.
     pub fn without_ids(mut self) -> Self {
         self.without_ids = true;
         self
     }
 
-    /// The column of item ids in parquet, by default `id`.
+    /// The column of item ids in parquet, or the tensor in safetensors, by default `id`. A safetensors file that
+    /// holds the embeddings alone has row numbers as ids.
     pub fn id_column(mut self, name: impl Into<String>) -> Self {
         self.id_column = name.into();
         self
     }
 
-    /// The column of embeddings in parquet, by default `embedding`.
+    /// The column of embeddings in parquet, or the tensor in safetensors, by default `embedding`.
     pub fn vector_column(mut self, name: impl Into<String>) -> Self {
         self.vector_column = name.into();
         self
@@ -124,7 +155,8 @@ impl DumpOptions {
     /// [`Error::Io`]; [`Error::BadDump`], which names the file and, if one is at fault, the row.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Dump> {
         let path = path.as_ref();
-        let (embeddings, dim, rows) = self.open_embeddings(path)?;
+        let (embeddings, own_ids) = self.open_embeddings(path)?;
+        let (dim, rows) = (embeddings.dim(), embeddings.rows());
         if rows == 0 {
             return Err(Error::dump(
                 path,
@@ -146,45 +178,68 @@ impl DumpOptions {
                 format!("it has {rows} rows; at most 2^31 - 1 fit, split the dump"),
             ));
         }
-        let ids = self.ids.as_deref().map(|ids| open_ids(ids, path, rows)).transpose()?;
+        let ids = match &self.ids {
+            Some(ids) => Some(open_ids(ids, path, rows)?),
+            None => own_ids,
+        };
         Ok(Dump { path: path.to_owned(), dim, rows, next: 0, embeddings, ids })
     }
 
-    fn open_embeddings(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
+    /// The embeddings, and a tensor of ids where one is wanted and there.
+    fn open_embeddings(&self, path: &Path) -> Result<(Embeddings, Option<Records>)> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let records = match extension.to_ascii_lowercase().as_str() {
             "npy" => npy::open_embeddings(path)?,
             "fbin" => Records::open_fbin(path)?,
             "fvecs" => Records::open_fvecs(path)?,
-            "parquet" => return self.open_parquet(path),
+            "parquet" => return Ok((self.open_parquet(path)?, None)),
+            "safetensors" => return self.open_tensors(path),
             _ => {
-                let problem =
-                    "the extension is none of .npy, .fbin, .fvecs and .parquet, which tell the format";
+                let problem = "the extension is none of .npy, .fbin, .fvecs, .parquet and .safetensors, which \
+                               tell the format";
                 return Err(Error::dump(path, problem));
             }
         };
-        let (dim, rows) = (records.width(), records.rows());
-        Ok((Embeddings::Records(records), dim, rows))
+        Ok((Embeddings::Records(records), None))
+    }
+
+    /// The name of the ids in the file of the embeddings, if they are to come from there.
+    #[cfg(any(feature = "parquet", feature = "safetensors"))]
+    fn own_ids(&self) -> Option<&str> {
+        (self.ids.is_none() && !self.without_ids).then_some(self.id_column.as_str())
     }
 
     #[cfg(feature = "parquet")]
-    fn open_parquet(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
-        let wanted = self.ids.is_none() && !self.without_ids;
-        let id_column = wanted.then_some(self.id_column.as_str());
-        let columns = parquet::Columns::open(path, id_column, &self.vector_column)?;
-        let (dim, rows) = (columns.dim(), columns.rows());
-        Ok((Embeddings::Parquet(columns), dim, rows))
+    fn open_parquet(&self, path: &Path) -> Result<Embeddings> {
+        let columns = parquet::Columns::open(path, self.own_ids(), &self.vector_column)?;
+        Ok(Embeddings::Parquet(columns))
     }
 
     #[cfg(not(feature = "parquet"))]
-    fn open_parquet(&self, path: &Path) -> Result<(Embeddings, usize, u64)> {
-        Err(without_parquet(path))
+    fn open_parquet(&self, path: &Path) -> Result<Embeddings> {
+        Err(without(path, "parquet"))
+    }
+
+    #[cfg(feature = "safetensors")]
+    fn open_tensors(&self, path: &Path) -> Result<(Embeddings, Option<Records>)> {
+        let tensors = tensors::Tensors::open(path)?;
+        let records = tensors.embeddings(&self.vector_column)?;
+        let ids = match self.own_ids() {
+            Some(name) => tensors.ids(name, records.rows())?,
+            None => None,
+        };
+        Ok((Embeddings::Records(records), ids))
+    }
+
+    #[cfg(not(feature = "safetensors"))]
+    fn open_tensors(&self, path: &Path) -> Result<(Embeddings, Option<Records>)> {
+        Err(without(path, "safetensors"))
     }
 }
 
-#[cfg(not(feature = "parquet"))]
-fn without_parquet(path: &Path) -> Error {
-    Error::dump(path, "this build does not read parquet; build itemdex with `--features parquet`")
+#[cfg(not(all(feature = "parquet", feature = "safetensors")))]
+fn without(path: &Path, format: &str) -> Error {
+    Error::dump(path, format!("this build does not read {format}; build itemdex with `--features {format}`"))
 }
 
 fn open_ids(ids: &Path, items: &Path, rows: u64) -> Result<Records> {
@@ -198,7 +253,7 @@ fn open_ids(ids: &Path, items: &Path, rows: u64) -> Result<Records> {
 }
 
 impl Dump {
-    /// Opens a dump whose ids are row numbers or, in parquet, the column `id`.
+    /// Opens a dump whose ids are row numbers or, in parquet and safetensors, the column or tensor `id`.
     ///
     /// # Errors
     /// As [`DumpOptions::open`].
@@ -236,6 +291,11 @@ impl Dump {
     /// How many values an embedding has, 1 to [`MAX_DIM`].
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// How an index is to keep the embeddings unless it is told: `f16` if the dump holds `f16`, else `f32`.
+    pub fn format(&self) -> RowFormat {
+        self.embeddings.format()
     }
 
     /// How many rows the whole dump has, at least 1.

@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::file::metadata::ParquetMetaData;
 
 use super::{Batch, pages, records};
-use crate::{Error, Result};
+use crate::{Error, Result, RowFormat};
 
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 4096;
@@ -26,6 +26,7 @@ pub(super) struct Columns {
     id_column: Option<String>,
     vector_column: String,
     dim: usize,
+    format: RowFormat,
     rows: u64,
     next: u64,
 }
@@ -47,6 +48,7 @@ impl Columns {
             id_column: id_column.map(str::to_owned),
             vector_column: vector_column.to_owned(),
             dim: 0,
+            format: RowFormat::F32,
             rows,
             next: 0,
         };
@@ -56,6 +58,10 @@ impl Columns {
 
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    pub fn format(&self) -> RowFormat {
+        self.format
     }
 
     pub fn rows(&self) -> u64 {
@@ -83,7 +89,11 @@ impl Columns {
 
     fn learn_dim(&mut self) -> Result<()> {
         if let Some(first) = self.next_batch()? {
-            self.dim = self.lists(&first)?.1.first().copied().unwrap_or(0);
+            let (values, lengths) = self.lists(&first)?;
+            self.dim = lengths.first().copied().unwrap_or(0);
+            if *values.data_type() == DataType::Float16 {
+                self.format = RowFormat::F16;
+            }
             self.ahead.push_front(first);
         }
         Ok(())

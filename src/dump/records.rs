@@ -3,10 +3,10 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use bytemuck::AnyBitPattern;
-use half::f16;
+use half::{bf16, f16};
 
 use crate::limits::MAX_DIM;
-use crate::{Error, Result};
+use crate::{Error, Result, RowFormat};
 
 /// How a value is stored, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) enum Value {
     U8,
     I8,
     F16,
+    #[cfg_attr(not(feature = "safetensors"), expect(dead_code, reason = "no other format has it"))]
+    BF16,
     F32,
     F64,
     U32,
@@ -30,7 +32,7 @@ impl Value {
     fn bytes(self) -> usize {
         match self {
             Value::Bool | Value::U8 | Value::I8 => 1,
-            Value::F16 => 2,
+            Value::F16 | Value::BF16 => 2,
             Value::F32 | Value::U32 | Value::I32 => 4,
             Value::F64 | Value::U64 | Value::I64 => 8,
         }
@@ -61,7 +63,7 @@ impl Records {
     ///
     /// # Errors
     /// [`Error::BadDump`] if the length of the file is not what the layout says.
-    pub fn new(path: &Path, mut file: File, layout: Layout) -> Result<Records> {
+    pub fn new(path: &Path, file: File, layout: Layout) -> Result<Records> {
         let found = length(path, &file)?;
         let row_bytes = (layout.prefix + layout.width * layout.value.bytes()) as u64;
         let expected = layout.rows.checked_mul(row_bytes).and_then(|bytes| bytes.checked_add(layout.start));
@@ -75,6 +77,11 @@ impl Records {
             );
             return Err(Error::dump(path, problem));
         }
+        Records::within(path, file, layout)
+    }
+
+    /// A reader of rows that the caller knows to lie within `file`.
+    pub fn within(path: &Path, mut file: File, layout: Layout) -> Result<Records> {
         file.seek(SeekFrom::Start(layout.start)).map_err(Error::io("read", path))?;
         let reader = BufReader::with_capacity(1 << 20, file);
         Ok(Records { path: path.to_owned(), reader, layout, next: 0, bytes: Vec::new() })
@@ -113,6 +120,13 @@ impl Records {
         self.layout.width
     }
 
+    pub fn format(&self) -> RowFormat {
+        match self.layout.value {
+            Value::F16 => RowFormat::F16,
+            _ => RowFormat::F32,
+        }
+    }
+
     pub fn rows(&self) -> u64 {
         self.layout.rows
     }
@@ -129,6 +143,7 @@ impl Records {
             }
             match value {
                 Value::F16 => out.extend(each::<u16>(values).map(|bits| f16::from_bits(bits).to_f32())),
+                Value::BF16 => out.extend(each::<u16>(values).map(|bits| bf16::from_bits(bits).to_f32())),
                 Value::F64 => out.extend(each::<f64>(values).map(|value| value as f32)),
                 _ => out.extend(each::<f32>(values)),
             }
@@ -167,6 +182,9 @@ impl Records {
         Ok(match self.layout.value {
             Value::F16 => {
                 Numbers::Reals(each::<u16>(bytes).map(|bits| f16::from_bits(bits).into()).collect())
+            }
+            Value::BF16 => {
+                Numbers::Reals(each::<u16>(bytes).map(|bits| bf16::from_bits(bits).into()).collect())
             }
             Value::F32 => Numbers::Reals(each::<f32>(bytes).map(f64::from).collect()),
             Value::F64 => Numbers::Reals(each(bytes).collect()),

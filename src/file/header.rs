@@ -8,18 +8,21 @@ use crate::calibration::Calibration;
 use crate::ids::table_size;
 use crate::limits::{MAX_DIM, MAX_M, MAX_ROWS, MIN_M, check_model_version};
 use crate::partitions;
-use crate::vectors::{quantized_stride, stride_of};
+use crate::vectors::{RowFormat, quantized_stride};
 use crate::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"itemdex\0";
 
-/// The format version that this library writes, and the oldest that it reads. A file of another version is
-/// refused. The magic, the version and the size of the header are the same in every version; the rest may
+/// The newest format version, and the oldest that this library reads. A file of another version is refused. The magic, the version and the size of the header are the same in every version; the rest may
 /// change.
 ///
 /// Version 2 adds partitions, and files without a graph. A file of version 1 has none of the fields and
 /// sections that version 2 added.
-const FORMAT_VERSION: u32 = 2;
+///
+/// Version 3 adds the format of rows. A file whose rows are `f32` is written as version 2, which older readers
+/// take.
+const FORMAT_VERSION: u32 = 3;
+const VERSION_OF_F32: u32 = 2;
 const OLDEST_VERSION: u32 = 1;
 
 /// How many upper layers a graph may have.
@@ -29,7 +32,7 @@ pub(crate) const MAX_LAYERS: usize = 15;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Section {
-    /// `f32` embeddings, one padded row after another.
+    /// `f32` or `f16` embeddings, one padded row after another.
     Rows,
     /// `i8` embeddings, one padded row after another; empty if the index is not quantised.
     QuantizedRows,
@@ -149,9 +152,11 @@ pub(crate) struct Header {
     /// How many rows no link of the graph's space led to, and how many could not be reached before repair.
     pub secluded: u32,
     pub linked: u32,
+    /// How the values of rows stand in the file: 0 as `f32`, 1 as `f16`, from version 3 on.
+    row_format: u32,
     /// How many rows a walk scores for each place in its beam; 0 in older files and without a graph.
     pub scored_a_place: f32,
-    reserved: [u8; 2280],
+    reserved: [u8; 2276],
     checksum: u64,
 }
 
@@ -161,10 +166,22 @@ const _: () = assert!(cfg!(target_endian = "little"), "the file is little-endian
 impl Header {
     pub fn new(model_version: &str) -> Result<Header> {
         check_model_version(model_version)?;
-        let mut header = Header { magic: MAGIC, format_version: FORMAT_VERSION, ..Header::zeroed() };
+        let mut header = Header { magic: MAGIC, format_version: VERSION_OF_F32, ..Header::zeroed() };
         header.model_version_length = model_version.len() as u32;
         header.model_version[..model_version.len()].copy_from_slice(model_version.as_bytes());
         Ok(header)
+    }
+
+    pub fn row_format(&self) -> RowFormat {
+        match self.row_format {
+            1 => RowFormat::F16,
+            _ => RowFormat::F32,
+        }
+    }
+
+    pub fn set_row_format(&mut self, format: RowFormat) {
+        self.row_format = format as u32;
+        self.format_version = if format == RowFormat::F32 { VERSION_OF_F32 } else { FORMAT_VERSION };
     }
 
     /// Updates the header's own checksum and returns the header's bytes.
@@ -206,6 +223,9 @@ impl Header {
             (header.partitions, header.far_margin) = (Zeroable::zeroed(), 0.0);
             header.more_sections = Default::default();
             (header.secluded, header.linked, header.scored_a_place) = (0, 0, 0.0);
+        }
+        if header.format_version < 3 {
+            header.row_format = 0;
         }
         header.check().map_err(|problem| damaged(0, problem))?;
         Ok(header)
@@ -279,6 +299,7 @@ impl Header {
         fits("dim", self.dim.into(), 1, MAX_DIM as u64)?;
         fits("row count", self.rows, 1, MAX_ROWS)?;
         fits("m", self.m.into(), MIN_M as u64, MAX_M as u64)?;
+        fits("row format", self.row_format.into(), 0, 1)?;
         fits("quantisation", self.quantized.into(), 0, 1)?;
         fits("entry row", self.entry.into(), 0, self.rows - 1)?;
         fits("id table size", self.id_buckets, table_size(self.rows), table_size(self.rows))?;
@@ -328,11 +349,11 @@ impl Header {
 
     /// How many bytes a section must have, where that follows from the header. Far from overflow, since [`Header::check`] bounds the fields
     /// first.
-    fn section_length(&self, section: Section) -> u64 {
+    pub fn section_length(&self, section: Section) -> u64 {
         let m = u64::from(self.m);
         let sizes = partitions::section_sizes(self.dim as usize);
         match section {
-            Section::Rows => self.rows * stride_of(self.dim as usize) as u64 * 4,
+            Section::Rows => self.rows * self.row_format().row_bytes(self.dim as usize) as u64,
             Section::QuantizedRows => {
                 u64::from(self.quantized) * self.rows * quantized_stride(self.dim as usize) as u64
             }

@@ -103,6 +103,7 @@ impl IndexFile {
     pub fn wrong(&self, section: Section, value: usize, problem: String) -> Error {
         let width = match section {
             Section::Ids => 8,
+            Section::Rows => self.header.row_format().value_bytes(),
             Section::QuantizedRows
             | Section::Moments
             | Section::Codes
@@ -124,8 +125,8 @@ impl IndexFile {
 }
 
 /// Maps the rows of an index file that is still being written.
-pub(crate) fn map_rows(file: &File, values: usize, path: &Path) -> Result<MappedRows> {
-    let map = map_file(file, PAGE + values as u64 * 4).map_err(Error::io("map", path))?;
+pub(crate) fn map_rows(file: &File, bytes: usize, path: &Path) -> Result<MappedRows> {
+    let map = map_file(file, PAGE + bytes as u64).map_err(Error::io("map", path))?;
     Ok(MappedRows(map))
 }
 
@@ -133,8 +134,8 @@ pub(crate) fn map_rows(file: &File, values: usize, path: &Path) -> Result<Mapped
 pub(crate) struct MappedRows(Mmap);
 
 impl MappedRows {
-    pub fn values(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.0[PAGE as usize..])
+    pub fn bytes(&self) -> &[u8] {
+        &self.0[PAGE as usize..]
     }
 }
 

@@ -348,6 +348,13 @@ impl Layer {
     }
 }
 
+/// How many of so many rows, none of them equal, stand on each upper layer of a graph that is made anew.
+pub(crate) fn layer_nodes(rows: u32, m: usize) -> [u32; MAX_LAYERS] {
+    let mut nodes = [0; MAX_LAYERS];
+    (0..rows).for_each(|row| nodes[..level(row, m)].iter_mut().for_each(|nodes| *nodes += 1));
+    nodes
+}
+
 /// How wide a row that starts with links looks about it.
 pub(crate) fn renewing(ef_construction: usize) -> Beam {
     Beam { ef: ef_construction.div_ceil(RENEWED), keep: ef_construction.div_ceil(2) }

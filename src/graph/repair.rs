@@ -27,7 +27,7 @@ pub(crate) struct Copies {
 
 impl Copies {
     pub fn find(rows: Rows<'_>) -> Copies {
-        let hash = |row| xxh3_64(bytemuck::cast_slice(rows.get(row)));
+        let hash = |row| xxh3_64(bytemuck::cast_slice(&rows.get(row)));
         let mut hashed: Vec<(u64, u32)> = (0..rows.len() as u32).map(|row| (hash(row), row)).collect();
         hashed.sort_unstable();
         let mut copies = Copies { rows: Vec::new(), ends: Vec::new() };

@@ -1,5 +1,7 @@
 //! What an index file holds, and whether it is sound.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, json};
 
 use super::Index;
@@ -8,7 +10,8 @@ use crate::calibration::CALIBRATED_K;
 use crate::columns::ColumnInfo;
 use crate::file::Section;
 use crate::graph::{Graph, Layers};
-use crate::{Error, Result};
+use crate::vectors::{problem_with, stride_of};
+use crate::{Error, Result, RowFormat};
 
 /// What built a graph; the number is what the file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct Info {
     pub sections: Vec<(&'static str, u64)>,
     /// The columns, in the order in which they were given to the build.
     pub columns: Vec<ColumnInfo>,
+    /// How the embeddings are kept.
+    pub row_format: RowFormat,
     /// Whether there are `i8` rows to walk over.
     pub quantized: bool,
     /// The builder's name.
@@ -95,7 +100,8 @@ impl Info {
         let (least, mean, most) = self.degree;
         let document = json!({
             "rows": self.rows, "dim": self.dim, "model_version": self.model_version, "bytes": self.bytes,
-            "sections": sections, "quantized": self.quantized, "builder": self.builder, "m": self.m,
+            "sections": sections, "row_format": self.row_format.name(), "quantized": self.quantized,
+            "builder": self.builder, "m": self.m,
             "ef_construction": self.ef_construction, "layers": self.layers,
             "format_version": self.format_version, "clusters": self.clusters,
             "plans": self.plans.iter().map(|plan| plan.name()).collect::<Vec<_>>(),
@@ -192,6 +198,7 @@ impl Index {
             plans: self.plans(),
             clusters: self.searched().partitions.len(),
             columns: self.columns().info(),
+            row_format: header.row_format(),
             quantized: header.quantized == 1,
             builder: builder_name(header.builder),
             m: header.m as usize,
@@ -215,8 +222,9 @@ impl Index {
     }
 
     fn norm_variation(&self) -> f64 {
-        let norm =
-            |(_, row): (u64, &[f32])| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        let norm = |(_, row): (u64, Cow<'_, [f32]>)| {
+            row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+        };
         let (sum, squares) = self
             .iter()
             .map(norm)
@@ -238,13 +246,13 @@ impl Index {
 
     fn verify_rows(&self) -> Result<()> {
         let rows = self.rows();
-        let stride = crate::vectors::stride_of(self.dim());
+        let stride = stride_of(self.dim());
         let wrong = |row: u32, problem| Err(self.file.wrong(Section::Rows, row as usize * stride, problem));
         for row in 0..self.len() as u32 {
-            if let Some(problem) = crate::vectors::problem_with(rows.get(row)) {
+            if let Some(problem) = problem_with(&rows.get(row)) {
                 return wrong(row, format!("row {row}: {problem}"));
             }
-            if rows.padding(row).iter().any(|&value| value.to_bits() != 0) {
+            if rows.bytes(row)[self.dim() * rows.format().value_bytes()..].iter().any(|&byte| byte != 0) {
                 return wrong(row, format!("row {row}: its padding is not zero"));
             }
         }

@@ -44,6 +44,8 @@ pub use rank::Ranked;
 pub(crate) use rank::check_places;
 pub use search::Found;
 
+use std::borrow::Cow;
+
 use workspace::Workspaces;
 
 use crate::columns::ExpiredRows;
@@ -100,8 +102,9 @@ impl Index {
         self.file.header().model_version()
     }
 
-    /// The embedding of an item, in place. Costs one look-up and allocates nothing.
-    pub fn get(&self, id: u64) -> Option<&[f32]> {
+    /// The embedding of an item. Costs one look-up. Rows of `f32` are borrowed in place; rows of `f16` are
+    /// converted into a copy.
+    pub fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {
         self.id_map().row(id).map(|row| self.rows().get(row))
     }
 
@@ -115,8 +118,8 @@ impl Index {
         self.file.section(Section::Ids)
     }
 
-    /// Every item id with its embedding, in the file's order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, &[f32])> {
+    /// Every item id with its embedding, in the file's order; the embeddings as [`Index::get`] gives them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, Cow<'_, [f32]>)> {
         let rows = self.rows();
         self.ids().iter().enumerate().map(move |(row, &id)| (id, rows.get(row as u32)))
     }
@@ -148,7 +151,7 @@ impl Index {
     }
 
     fn rows(&self) -> Rows<'_> {
-        Rows::new(self.file.section(Section::Rows), self.dim())
+        Rows::stored(self.file.section(Section::Rows), self.file.header().row_format(), self.dim())
     }
 
     fn quantized(&self) -> Option<Quantized<'_>> {

@@ -5,7 +5,7 @@ use super::options::{Goal, Plan, SearchOptions};
 use crate::partitions::{self, Effort};
 use crate::row_set::Selection;
 use crate::vectors::kernels::interleaved::LANES;
-use crate::vectors::{quantized_stride, stride_of};
+use crate::vectors::quantized_stride;
 use crate::{Error, Result};
 
 /// What reading takes, in the time that a scan takes for a cache line of `i8` rows: a line of an `f32` row in a scan; a
@@ -185,7 +185,7 @@ impl Index {
     fn scanned_lines(&self, options: &SearchOptions<'_>) -> f64 {
         match options.bounding() && self.quantized().is_some() {
             true => (quantized_stride(self.dim()) / 64) as f64,
-            false => (stride_of(self.dim()) / 16) as f64 * SCANNED_F32,
+            false => self.rows().lines() as f64 * SCANNED_F32,
         }
     }
 
@@ -203,7 +203,7 @@ impl Index {
     fn walked_cost(&self) -> f64 {
         let lines = match self.quantized() {
             Some(_) => quantized_stride(self.dim()) / 64,
-            None => stride_of(self.dim()) / 16,
+            None => self.rows().lines(),
         };
         WALKED + WALKED_LINE * lines as f64
     }
@@ -253,7 +253,7 @@ impl Index {
     }
 
     fn score_cost(&self) -> f64 {
-        (stride_of(self.dim()) / 16 + 1) as f64 * SCORED
+        (self.rows().lines() + 1) as f64 * SCORED
     }
 }
 

@@ -323,7 +323,7 @@ impl Follower {
         let index = open_published(&path, fingerprint, self.open)?;
         index.verify_unless(&|| self.serving.is_shutting_down(), |_| ())?;
         for (_, row) in index.iter().take(SELF_CHECKS) {
-            index.search(row, SELF_CHECKS)?;
+            index.search(&row, SELF_CHECKS)?;
         }
         Ok(index)
     }

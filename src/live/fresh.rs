@@ -1,5 +1,6 @@
 //! Changes on their way: into the log, then into the overlays, then before readers.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -378,7 +379,7 @@ fn lay(view: &View, change: &Change, newest: &mut HashMap<u64, Option<Item>>) {
         Change::SetValues { id, values } if columns.has_any(values) => {
             let before = match newest.get(id) {
                 Some(item) => item.as_ref().map(|item| (item.embedding.clone(), item.known.values.clone())),
-                None => view.get(*id).map(<[f32]>::to_vec).zip(view.values(*id)),
+                None => view.get(*id).map(Cow::into_owned).zip(view.values(*id)),
             };
             if let Some((embedding, mut merged)) = before {
                 columns.replace(&mut merged, values);

@@ -112,12 +112,16 @@ impl Segment {
         Rows::new(&self.rows.values, self.rows.dim)
     }
 
+    fn embedding(&self, row: u32) -> &[f32] {
+        let SegmentRows { dim, values, .. } = &*self.rows;
+        &values[row as usize * stride_of(*dim)..][..*dim]
+    }
+
     /// The items that no later segment has.
     fn live(&self) -> impl Iterator<Item = Entry<'_>> {
         let live = self.states.iter().enumerate().filter(|(_, state)| **state != State::Superseded);
         live.map(|(row, &state)| {
-            let item =
-                (state == State::Present).then(|| (self.rows().get(row as u32), &self.rows.known[row]));
+            let item = (state == State::Present).then(|| (self.embedding(row as u32), &self.rows.known[row]));
             (self.rows.ids[row], self.rows.hides[row], item)
         })
     }

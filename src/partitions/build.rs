@@ -96,7 +96,7 @@ fn set_moments_of(rows: Rows<'_>, group: &mut Group, lane: usize, moments: &mut 
     let count = members.len().max(1) as f64;
     let mut mean = vec![0.0f64; rows.dim()];
     for row in members.clone() {
-        mean.iter_mut().zip(rows.get(row)).for_each(|(sum, &value)| *sum += f64::from(value));
+        mean.iter_mut().zip(&*rows.get(row)).for_each(|(sum, &value)| *sum += f64::from(value));
     }
     let mean: Vec<f32> = mean.into_iter().map(|sum| (sum / count) as f32).collect();
     let mut values = Vec::new();
@@ -107,7 +107,7 @@ fn set_moments_of(rows: Rows<'_>, group: &mut Group, lane: usize, moments: &mut 
 
     let mut squares = vec![0.0f64; rows.dim()];
     for row in members {
-        for ((square, &value), mean) in squares.iter_mut().zip(rows.get(row)).zip(&mean) {
+        for ((square, &value), mean) in squares.iter_mut().zip(&*rows.get(row)).zip(&mean) {
             *square += (f64::from(value) - mean).powi(2);
         }
     }
@@ -129,7 +129,7 @@ fn set_codes(rows: Rows<'_>, group: &mut Group, moments: &[u8], units: &[f32], c
         let members = members(group, lane);
         for (first, block) in members.clone().step_by(LANES).zip(&mut blocks) {
             for row in first..members.end.min(first + LANES as u32) {
-                let coded = encoder.encode(rows.get(row), &mean);
+                let coded = encoder.encode(&rows.get(row), &mean);
                 reach = reach.max(coded.size);
                 put(block, (row - first) as usize, &encoder.codes, coded.scale, coded.error);
             }

@@ -17,7 +17,6 @@ use crate::Result;
 use crate::progress::{Stage, Watch};
 use crate::vectors::kernels::codes::block_bytes;
 use crate::vectors::kernels::interleaved::LANES;
-use crate::vectors::stride_of;
 
 /// Rows scored for each of the `k`, as tried.
 const FACTORS: [f32; TRIED] = [1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.2, 2.8, 4.0, 8.0];
@@ -261,7 +260,7 @@ fn cheapest(
     let dim = searched.rows.dim();
     let wanted = (f64::from(target.recall) * (users * target.k) as f64).ceil() as u64;
     let lines_coded = (block_bytes(dim) / LANES) as f64 / 64.0;
-    let lines_scored = (stride_of(dim) / 16 + 1) as f64;
+    let lines_scored = (searched.rows.lines() + 1) as f64;
     let (mut best, mut least) = (Effort::zeroed(), f64::INFINITY);
     for (tried, factor) in FACTORS.into_iter().enumerate() {
         let (mut found, mut rows) = (0, 0);

@@ -34,7 +34,7 @@ impl Clustering {
         let sample: Vec<u32> = spread(0..total as u32, clusters.saturating_mul(SAMPLED).min(total));
         let mut centroids: Vec<f32> = Vec::new();
         for row in spread(0..sample.len() as u32, clusters) {
-            centroids.extend_from_slice(rows.get(sample[row as usize]));
+            centroids.extend_from_slice(&rows.get(sample[row as usize]));
         }
         for round in 0..ROUNDS {
             watch.tick(Stage::Order, 0, total)?;
@@ -125,7 +125,7 @@ fn update(
             let mut sums = vec![0.0f64; dim];
             for &at in members {
                 sums.iter_mut()
-                    .zip(rows.get(sample[at as usize]))
+                    .zip(&*rows.get(sample[at as usize]))
                     .for_each(|(sum, &value)| *sum += f64::from(value));
             }
             let count = members.len() as f64;
@@ -141,7 +141,7 @@ fn update(
         sizes[from] /= 2;
         let Some(last) = members.len().checked_sub(1) else { return };
         let chosen = members[xxh3_64(&[round as u8]) as usize % (last + 1)];
-        centroids[empty * dim..][..dim].copy_from_slice(rows.get(sample[chosen as usize]));
+        centroids[empty * dim..][..dim].copy_from_slice(&rows.get(sample[chosen as usize]));
     }
 }
 
@@ -190,7 +190,7 @@ fn assign(rows: Rows<'_>, numbers: &[u32], centroids: &Centroids, threads: usize
         for (numbers, assigned) in numbers.chunks(SHARED).zip(assigned.chunks_mut(SHARED)) {
             let (mut weights, mut offsets) = ([0.0; SHARED], [0; SHARED]);
             for (at, &row) in numbers.iter().enumerate() {
-                let scale = quantize(rows.get(row), &mut values);
+                let scale = quantize(&rows.get(row), &mut values);
                 weights[at] = if scale > 0.0 { 1.0 / scale } else { 1.0 };
                 offsets[at] = -128 * values.iter().map(|&value| i32::from(value)).sum::<i32>();
                 queries[at * width..][..values.len()].copy_from_slice(&values);
@@ -225,7 +225,7 @@ fn chain(centroids: &[f32], dim: usize) -> Vec<u32> {
     let mut scores = vec![0.0; left.len()];
     while let Some(number) = last {
         chain.push(number);
-        crate::vectors::pad(rows.get(number), &mut padded);
+        crate::vectors::pad(&rows.get(number), &mut padded);
         scores.truncate(left.len());
         rows.scores(&padded, &left, &mut scores);
         let nearest = (0..left.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));

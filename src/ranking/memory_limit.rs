@@ -4,16 +4,16 @@ use super::{Ranking, Scratch};
 use crate::vectors::gather::gather;
 
 impl Ranking<'_> {
-    /// Reads each cache line of the `f32` rows that a rank would score, with the same prefetching and no
+    /// Reads each cache line of the rows that a rank would score, with the same prefetching and no
     /// arithmetic: the memory limit that a rank is measured against.
-    pub fn read_rows(&self, scratch: &Scratch) -> f32 {
-        let mut sum = 0.0;
+    pub fn read_rows(&self, scratch: &Scratch) -> u64 {
+        let mut sum = 0;
         gather(
             &scratch.visits,
             |row| self.rows.prefetch(row),
             |rows| {
-                let lines = rows.iter().flat_map(|&row| self.rows.padded(row).iter().step_by(16));
-                sum += lines.sum::<f32>();
+                let lines = rows.iter().flat_map(|&row| self.rows.bytes(row).iter().step_by(64));
+                sum += lines.map(|&byte| u64::from(byte)).sum::<u64>();
             },
         );
         sum

@@ -108,7 +108,7 @@ impl Ranking<'_> {
             |visit: u32| seen_before(places, visits, visits[visit as usize], visit as usize).is_none();
         bounded.start(k);
         let quantized = self.quantized.filter(|quantized| {
-            bounding && quantized.is_smaller() && visits.len() / CANDIDATES_TO_BOUND >= k
+            bounding && quantized.is_smaller_than(self.rows) && visits.len() / CANDIDATES_TO_BOUND >= k
         });
         let bounds = quantized.and_then(|quantized| Some((quantized, quantized.bounds(user, values)?)));
         match bounds {

@@ -55,9 +55,9 @@ impl Ranking<'_> {
         users: &mut [ScanUser],
     ) {
         let count = scope.count(self.rows.len());
-        let quantized = self
-            .quantized
-            .filter(|quantized| bounding && quantized.is_smaller() && count / ROWS_TO_BOUND >= k);
+        let quantized = self.quantized.filter(|quantized| {
+            bounding && quantized.is_smaller_than(self.rows) && count / ROWS_TO_BOUND >= k
+        });
         for user in &mut *users {
             user.bounds = quantized.and_then(|quantized| quantized.bounds(&user.user, &mut user.values));
             user.bounded.start(k);

@@ -1,5 +1,7 @@
 //! What holds one shard.
 
+use std::borrow::Cow;
+
 use crate::index::{Candidates, check_quotas, keep_best_of_each_set};
 use crate::live::View;
 use crate::{
@@ -61,8 +63,8 @@ pub trait Part: Send + Sync {
         scores: &mut [f32],
     ) -> Result<usize>;
 
-    /// The embedding of an item.
-    fn get(&self, id: u64) -> Option<&[f32]>;
+    /// The embedding of an item, as [`Index::get`] gives it.
+    fn get(&self, id: u64) -> Option<Cow<'_, [f32]>>;
 
     /// The values of an item.
     fn values(&self, id: u64) -> Option<Values>;
@@ -140,7 +142,7 @@ macro_rules! forwarded {
             <$part>::score_with(self, user, candidates, options, scores)
         }
 
-        fn get(&self, id: u64) -> Option<&[f32]> {
+        fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {
             <$part>::get(self, id)
         }
 

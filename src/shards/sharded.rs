@@ -1,5 +1,6 @@
 //! All shards of one generation, and searches of them.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -120,8 +121,8 @@ impl<P: Part> Sharded<P> {
         self.parts[0].index().model_version()
     }
 
-    /// The embedding of an item, in place.
-    pub fn get(&self, id: u64) -> Option<&[f32]> {
+    /// The embedding of an item, as [`Index::get`] gives it.
+    pub fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {
         self.part_of(id).get(id)
     }
 

@@ -74,7 +74,7 @@ impl<'a> Augmented<'a> {
     /// The squared L2 distance of two items in the augmented space: finite, never negative.
     #[cfg(feature = "hnsw_rs")]
     pub fn distance(&self, a: u32, b: u32) -> f32 {
-        let distance = <f32 as simsimd::SpatialSimilarity>::sqeuclidean(self.rows.get(a), self.rows.get(b));
+        let distance = <f32 as simsimd::SpatialSimilarity>::sqeuclidean(&self.rows.get(a), &self.rows.get(b));
         let distance = distance.expect("rows of one length") as f32;
         let [a, b] = [a, b].map(|row| self.places[row as usize]);
         distance + a.extra_difference(b).powi(2)
@@ -90,7 +90,7 @@ impl<'a> Augmented<'a> {
                 product * (place.scale * other.scale) - self.apart(place, other)
             });
         } else {
-            self.rows.scores(self.rows.padded(item), others, scores);
+            self.rows.scores(&self.rows.padded(item), others, scores);
             for (score, &other) in scores.iter_mut().zip(others) {
                 *score -= self.apart(place, self.places[other as usize]);
             }

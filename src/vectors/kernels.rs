@@ -11,7 +11,11 @@ pub(crate) mod gaussian;
 pub(crate) mod interleaved;
 pub(crate) mod ones;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use simsimd::SpatialSimilarity;
+
+use crate::limits::MAX_DIM;
 
 /// The bytes of a cache line. Rows start on multiples of it.
 pub(crate) const LINE: usize = 64;
@@ -39,6 +43,42 @@ pub(crate) fn inner_products(query: &[f32], data: &[f32], rows: &[u32], scores: 
         }
     }
     portable::inner_products(query, data, rows, scores);
+}
+
+/// As [`inner_products`], for rows of `f16`: bit for bit the scores of the same rows in `f32`.
+#[allow(unsafe_code)]
+pub(crate) fn inner_products_f16(query: &[f32], data: &[f16], rows: &[u32], scores: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as detected;
+        if detected!("avx512f") {
+            let (query, data) = (query.as_chunks().0, data.as_chunks().0);
+            // SAFETY: this processor has AVX-512F.
+            return unsafe { avx512::inner_products_f16(query, data, rows, scores) };
+        }
+        if detected!("avx2") && detected!("fma") && detected!("f16c") {
+            let (query, data) = (query.as_chunks().0, data.as_chunks().0);
+            // SAFETY: this processor has AVX2, FMA and F16C.
+            return unsafe { avx2::inner_products_f16(query, data, rows, scores) };
+        }
+    }
+    converted(query, data, rows, scores, inner_products);
+}
+
+/// Converts each row before a kernel of `f32` scores it.
+fn converted(
+    query: &[f32],
+    data: &[f16],
+    rows: &[u32],
+    scores: &mut [f32],
+    kernel: impl Fn(&[f32], &[f32], &[u32], &mut [f32]),
+) {
+    let mut row_values = [0.0; MAX_DIM];
+    let row_values = &mut row_values[..query.len()];
+    for (&row, score) in rows.iter().zip(scores) {
+        data[row as usize * query.len()..][..query.len()].convert_to_f32_slice(row_values);
+        kernel(query, row_values, &[0], std::slice::from_mut(score));
+    }
 }
 
 /// As [`inner_products`], for quantised embeddings. The length of `query` is a multiple of 64. The sums are
@@ -89,7 +129,7 @@ fn by_four<T, S: Copy>(
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::by_four;
+    use super::{by_four, f16};
 
     #[target_feature(enable = "avx512f")]
     pub fn inner_products(query: &[[f32; 16]], data: &[[f32; 16]], rows: &[u32], scores: &mut [f32]) {
@@ -99,6 +139,20 @@ mod avx512 {
                 let query = load(query);
                 for (sum, row) in sums.iter_mut().zip(four) {
                     *sum = _mm512_fmadd_ps(query, load(&row[at]), *sum);
+                }
+            }
+            add_up(sums)
+        });
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub fn inner_products_f16(query: &[[f32; 16]], data: &[[f16; 16]], rows: &[u32], scores: &mut [f32]) {
+        by_four(query.len(), data, rows, scores, |four| {
+            let mut sums = [_mm512_setzero_ps(); 4];
+            for (at, query) in query.iter().enumerate() {
+                let query = load(query);
+                for (sum, row) in sums.iter_mut().zip(four) {
+                    *sum = _mm512_fmadd_ps(query, load_f16(&row[at]), *sum);
                 }
             }
             add_up(sums)
@@ -155,6 +209,13 @@ mod avx512 {
         unsafe { _mm512_loadu_ps(values.as_ptr()) }
     }
 
+    #[target_feature(enable = "avx512f")]
+    #[allow(unsafe_code)]
+    fn load_f16(values: &[f16; 16]) -> __m512 {
+        // SAFETY: 16 values are the 32 bytes read, and the load asks for no alignment.
+        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(values.as_ptr().cast()) })
+    }
+
     #[target_feature(enable = "avx512bw")]
     #[allow(unsafe_code)]
     fn load_i8(values: &[i8; 64]) -> __m512i {
@@ -167,7 +228,7 @@ mod avx512 {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::by_four;
+    use super::{by_four, f16};
 
     #[target_feature(enable = "avx2,fma")]
     pub fn inner_products(query: &[[f32; 8]], data: &[[f32; 8]], rows: &[u32], scores: &mut [f32]) {
@@ -179,11 +240,30 @@ mod avx2 {
                     *sum = _mm256_fmadd_ps(query, load(&row[at]), *sum);
                 }
             }
-            let [a, b, c, d] = sums;
-            let lanes = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-            let high = _mm256_extractf128_ps::<1>(lanes);
-            bytemuck::cast(_mm_add_ps(_mm256_castps256_ps128(lanes), high))
+            add_up(sums)
         });
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub fn inner_products_f16(query: &[[f32; 8]], data: &[[f16; 8]], rows: &[u32], scores: &mut [f32]) {
+        by_four(query.len(), data, rows, scores, |four| {
+            let mut sums = [_mm256_setzero_ps(); 4];
+            for (at, query) in query.iter().enumerate() {
+                let query = load(query);
+                for (sum, row) in sums.iter_mut().zip(four) {
+                    *sum = _mm256_fmadd_ps(query, load_f16(&row[at]), *sum);
+                }
+            }
+            add_up(sums)
+        });
+    }
+
+    /// The sum of each register.
+    #[target_feature(enable = "avx2")]
+    fn add_up([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+        let lanes = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+        let high = _mm256_extractf128_ps::<1>(lanes);
+        bytemuck::cast(_mm_add_ps(_mm256_castps256_ps128(lanes), high))
     }
 
     #[target_feature(enable = "avx2")]
@@ -208,6 +288,13 @@ mod avx2 {
     fn load(values: &[f32; 8]) -> __m256 {
         // SAFETY: 8 values are the 32 bytes read, and the load asks for no alignment.
         unsafe { _mm256_loadu_ps(values.as_ptr()) }
+    }
+
+    #[target_feature(enable = "avx2,f16c")]
+    #[allow(unsafe_code)]
+    fn load_f16(values: &[f16; 8]) -> __m256 {
+        // SAFETY: 8 values are the 16 bytes read, and the load asks for no alignment.
+        _mm256_cvtph_ps(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
     }
 
     /// 16 values, widened to 16 bits each.
@@ -335,6 +422,82 @@ mod tests {
             for kernel in kernels_i8() {
                 kernel(query, &data, &rows, &mut found);
                 prop_assert_eq!(&found, &exact);
+            }
+        }
+    }
+
+    /// Each kernel of `f16` that this processor can run, and the kernel of `f32` whose sums it is to give.
+    #[allow(unsafe_code)]
+    fn kernels_f16() -> Vec<(KernelF16, Kernel<f32, f32>)> {
+        let portable: KernelF16 =
+            |query, data, rows, scores| converted(query, data, rows, scores, portable::inner_products);
+        let mut kernels: Vec<(KernelF16, Kernel<f32, f32>)> =
+            vec![(inner_products_f16 as KernelF16, inner_products as Kernel<f32, f32>)];
+        kernels.push((portable, portable::inner_products));
+        kernels.push((
+            |query, data, rows, scores| converted(query, data, rows, scores, inner_products),
+            inner_products,
+        ));
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
+            kernels.push((
+                // SAFETY: asked just before.
+                |query, data, rows, scores| unsafe {
+                    avx2::inner_products_f16(query.as_chunks().0, data.as_chunks().0, rows, scores)
+                },
+                // SAFETY: the same.
+                |query, data, rows, scores| unsafe {
+                    avx2::inner_products(query.as_chunks().0, data.as_chunks().0, rows, scores)
+                },
+            ));
+        }
+        kernels
+    }
+
+    type KernelF16 = fn(&[f32], &[f16], &[u32], &mut [f32]);
+
+    /// Any finite `f16`, the awkward ones often.
+    fn halves() -> impl Strategy<Value = f16> + Clone {
+        let awkward =
+            [0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfbff, 0x3c00].map(f16::from_bits);
+        let finite = any::<u16>()
+            .prop_map(|bits| f16::from_bits(if bits & 0x7c00 == 0x7c00 { bits & 0x83ff } else { bits }));
+        prop_oneof![2 => finite, 1 => prop::sample::select(awkward.to_vec())]
+    }
+
+    #[test]
+    fn f16_rows_score_as_the_same_rows_in_f32_at_every_dim() {
+        for dim in 1..=300usize {
+            let width = dim.next_multiple_of(16);
+            let value = |at: usize| f16::from_bits(((at * 40_503) ^ (at >> 3)) as u16 & 0xbbff);
+            let mut data: Vec<f16> = (0..5 * width).map(value).collect();
+            data.chunks_mut(width).for_each(|row| row[dim..].fill(f16::ZERO));
+            let wide: Vec<f32> = data.iter().map(|value| value.to_f32()).collect();
+            let query: Vec<f32> =
+                (0..width).map(|at| if at < dim { (at as f32 * 0.7).sin() } else { 0.0 }).collect();
+            let (mut found, mut expected) = ([f32::NAN; 5], [f32::NAN; 5]);
+            for (kernel, reference) in kernels_f16() {
+                kernel(&query, &data, &[4, 1, 0, 3, 2], &mut found);
+                reference(&query, &wide, &[4, 1, 0, 3, 2], &mut expected);
+                assert_eq!(found.map(f32::to_bits), expected.map(f32::to_bits), "dim {dim}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn f16_rows_score_as_the_same_rows_in_f32((width, data, rows) in world(halves(), 16), scale in -100i32..100) {
+            let wide: Vec<f32> = data.iter().map(|value| value.to_f32()).collect();
+            let query: Vec<f32> = wide[..width].iter().map(|value| value * (scale as f32).exp2()).collect();
+            let (mut found, mut expected) = (vec![f32::NAN; rows.len()], vec![f32::NAN; rows.len()]);
+            for (kernel, reference) in kernels_f16() {
+                kernel(&query, &data, &rows, &mut found);
+                reference(&query, &wide, &rows, &mut expected);
+                let bits = |scores: &[f32]| scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&found), bits(&expected));
             }
         }
     }

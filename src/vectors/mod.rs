@@ -8,7 +8,7 @@ mod quantized;
 
 pub(crate) use augmented::Augmented;
 pub(crate) use kernels::prefetch;
-pub use matrix::{EmbeddingValue, Matrix};
+pub use matrix::{EmbeddingValue, Matrix, RowFormat};
 pub(crate) use matrix::{Rows, pad, stride_of};
 pub(crate) use quantized::{Quantized, QuantizedRows, UserBounds, quantize, quantized_stride};
 

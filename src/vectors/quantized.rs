@@ -1,5 +1,5 @@
 use super::kernels::{self, LINE};
-use super::{Rows, prefetch, stride_of};
+use super::{Rows, prefetch};
 
 /// Rows scored at a time.
 const BLOCK: usize = 64;
@@ -31,9 +31,9 @@ impl<'a> Quantized<'a> {
         values.resize(quantized_stride(self.dim), 0);
     }
 
-    /// Whether an `i8` row takes fewer cache lines than an `f32` row.
-    pub fn is_smaller(&self) -> bool {
-        quantized_stride(self.dim) < stride_of(self.dim) * size_of::<f32>()
+    /// Whether an `i8` row takes fewer cache lines than one of `rows`.
+    pub fn is_smaller_than(&self, rows: Rows<'_>) -> bool {
+        quantized_stride(self.dim) / LINE < rows.lines()
     }
 
     /// Replaces the contents of `values` by the quantised user, padded, and returns what bounds its scores;
@@ -119,7 +119,7 @@ impl<'a> Quantized<'a> {
         let mut values = Vec::new();
         let stride = quantized_stride(self.dim);
         (0..rows.len() as u32).find(|&row| {
-            let scale = quantize(rows.get(row), &mut values);
+            let scale = quantize(&rows.get(row), &mut values);
             values.resize(stride, 0);
             self.padded(row) != values || self.scales[row as usize].to_bits() != scale.to_bits()
         })
@@ -175,7 +175,7 @@ impl QuantizedRows {
         let mut scales = Vec::with_capacity(rows.len());
         let mut row_values = Vec::with_capacity(dim);
         for (row, place) in (0..).zip(values.chunks_exact_mut(stride)) {
-            scales.push(quantize(rows.get(row), &mut row_values));
+            scales.push(quantize(&rows.get(row), &mut row_values));
             place[..dim].copy_from_slice(&row_values);
         }
         QuantizedRows { values, scales, dim }
@@ -208,6 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::vectors::stride_of;
 
     proptest! {
         #[test]
@@ -259,10 +260,10 @@ mod tests {
             let rows = Rows::new(&data, dim);
             let quantized = QuantizedRows::of(rows);
             let (mut values, user) = (Vec::new(), rows.padded(0));
-            let Some(bounds) = quantized.view().bounds(user, &mut values) else { return Ok(()) };
+            let Some(bounds) = quantized.view().bounds(&user, &mut values) else { return Ok(()) };
             let numbers: Vec<u32> = (0..rows.len() as u32).collect();
             let mut scores = vec![0.0; numbers.len()];
-            rows.scores(user, &numbers, &mut scores);
+            rows.scores(&user, &numbers, &mut scores);
             quantized.view().bound(&values, bounds, &numbers, |row, least, most| {
                 let score = scores[row as usize];
                 assert!((least..=most).contains(&score), "{least} to {most}: {score}");

@@ -232,6 +232,7 @@ const LAYERS: usize = 64;
 const SECTIONS: usize = 384;
 const QUANTIZATION: usize = 552;
 const WITHOUT_GRAPH: usize = 880;
+const ROW_FORMAT: usize = 1804;
 const GROUPS: usize = 884;
 const BLOCKS: usize = 888;
 const MORE_SECTIONS: usize = 1648;
@@ -354,10 +355,12 @@ fn lay_out(file: &mut Vec<u8>) {
     set::<4>(file, QUANTIZATION, quantized);
     set::<4>(file, ENTRY, entry);
     set::<8>(file, BUCKETS, buckets);
-    let version = within(get::<4>(file, VERSION), 1, 2);
+    let version = within(get::<4>(file, VERSION), 1, 3);
     set::<4>(file, VERSION, version);
+    let half = if version == 3 { get::<4>(file, ROW_FORMAT) % 2 } else { 0 };
+    set::<4>(file, ROW_FORMAT, half);
     let (mut graph, mut groups, mut blocks) = (1, 0, 0);
-    if version == 2 {
+    if version > 1 {
         graph = 1 - get::<4>(file, WITHOUT_GRAPH) % 2;
         groups = get::<4>(file, GROUPS).min(rows);
         blocks = if groups > 0 { within(get::<4>(file, BLOCKS), rows.div_ceil(16), rows) } else { 0 };
@@ -365,7 +368,7 @@ fn lay_out(file: &mut Vec<u8>) {
         set::<4>(file, GROUPS, groups);
         set::<4>(file, BLOCKS, blocks);
     }
-    let columns = (version == 2 && has_columns(file)).then(|| lay_out_columns(file, rows));
+    let columns = (version > 1 && has_columns(file)).then(|| lay_out_columns(file, rows));
     let (directory, column_bytes) = columns.unwrap_or_default();
     let (mut more, mut upper) = (true, 0);
     for layer in 0..15 {
@@ -375,7 +378,7 @@ fn lay_out(file: &mut Vec<u8>) {
         set::<4>(file, at, nodes);
         upper += nodes * (2 + m) * 4;
     }
-    let (row, row_i8) = (dim.next_multiple_of(16) * 4, dim.next_multiple_of(64) * quantized);
+    let (row, row_i8) = (dim.next_multiple_of(16) * (4 - 2 * half), dim.next_multiple_of(64) * quantized);
     let lengths = [
         rows * row,
         rows * row_i8,
@@ -502,7 +505,7 @@ fn open_log(path: &Path) {
             assert_eq!(after.get(id), before.get(id), "item {id}");
             assert_eq!(after.values(id), before.values(id), "item {id}");
         }
-        assert_eq!(after.get(77), Some(&[0.25, 4.0][..]));
+        assert_eq!(after.get(77).as_deref(), Some(&[0.25, 4.0][..]));
         assert_eq!(after.len(), before.len() + usize::from(!before.contains(77)));
     });
 }

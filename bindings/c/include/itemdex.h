@@ -92,6 +92,12 @@
 // Rows of 32 bits only.
 #define ITEMDEX_QUANTIZE_NONE 2
 
+// Embeddings in 16 bits a value: half the bytes. Values are rounded to what fits.
+#define ITEMDEX_ROWS_F16 1
+
+// Embeddings in 32 bits a value.
+#define ITEMDEX_ROWS_F32 2
+
 // What a call returns. Later versions may return others than these.
 typedef enum itemdex_status {
   // Done.
@@ -479,6 +485,10 @@ typedef struct itemdex_build_options {
                   uint64_t total);
   // What progress gets as its context.
   void *context;
+  // How the index keeps the embeddings, ITEMDEX_ROWS_...; 0 for 16 bits if a dump holds 16 bits, else 32.
+  uint32_t rows;
+  // 0
+  uint32_t reserved;
 } itemdex_build_options;
 
 // How to publish.

@@ -1,5 +1,6 @@
 //! What is asked: an index file, or a live index as one request sees it.
 
+use std::borrow::Cow;
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, OnceLock};
 
@@ -50,7 +51,7 @@ impl Source {
         of_either!(self, model_version())
     }
 
-    pub fn get(&self, id: u64) -> Option<&[f32]> {
+    pub fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {
         of_either!(self, get(id))
     }
 

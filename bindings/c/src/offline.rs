@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use itemdex::dump::Dump;
 use itemdex::live::{Catalog, Retention};
-use itemdex::{IndexBuilder, Matrix, Quantization};
+use itemdex::{IndexBuilder, Matrix, Quantization, RowFormat};
 
 use crate::border::{Failure, Place, Result, call, optional_text, text, values};
 use crate::columns::Column;
@@ -18,6 +18,11 @@ use crate::status::Status;
 pub const ITEMDEX_QUANTIZE_I8: u32 = 1;
 /// Rows of 32 bits only.
 pub const ITEMDEX_QUANTIZE_NONE: u32 = 2;
+
+/// Embeddings in 16 bits a value: half the bytes. Values are rounded to what fits.
+pub const ITEMDEX_ROWS_F16: u32 = 1;
+/// Embeddings in 32 bits a value.
+pub const ITEMDEX_ROWS_F32: u32 = 2;
 
 /// How to build.
 #[repr(C)]
@@ -52,6 +57,10 @@ pub struct BuildOptions {
     >,
     /// What progress gets as its context.
     context: *mut c_void,
+    /// How the index keeps the embeddings, ITEMDEX_ROWS_...; 0 for 16 bits if a dump holds 16 bits, else 32.
+    rows: u32,
+    /// 0
+    reserved: u32,
 }
 
 // SAFETY: repr(C), the size first, integers, pointers, and a function that may be NULL.
@@ -95,6 +104,15 @@ impl BuildOptions {
             ITEMDEX_QUANTIZE_NONE => builder.quantize(Quantization::None),
             other => return Err(Failure::option("quantize", format!("{other} is no ITEMDEX_QUANTIZE_..."))),
         };
+        builder = match self.rows {
+            0 => builder,
+            ITEMDEX_ROWS_F16 => builder.rows(RowFormat::F16),
+            ITEMDEX_ROWS_F32 => builder.rows(RowFormat::F32),
+            other => return Err(Failure::option("rows", format!("{other} is no ITEMDEX_ROWS_..."))),
+        };
+        if self.reserved != 0 {
+            return Err(Failure::option("reserved", format!("it is {}; leave it 0", self.reserved)));
+        }
         if self.m != 0 {
             builder = builder.m(self.m);
         }

@@ -121,6 +121,10 @@ static void build(void) {
     FAILS(ITEMDEX_BAD_OPTION, "plans", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
     wrong = (itemdex_build_options){.size = sizeof wrong, .quantize = 9};
     FAILS(ITEMDEX_BAD_OPTION, "quantize", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
+    wrong = (itemdex_build_options){.size = sizeof wrong, .rows = 7};
+    FAILS(ITEMDEX_BAD_OPTION, "rows", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
+    wrong = (itemdex_build_options){.size = sizeof wrong, .reserved = 1};
+    FAILS(ITEMDEX_BAD_OPTION, "reserved", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
     wrong = (itemdex_build_options){.size = sizeof wrong, .progress = cancel};
     FAILS(ITEMDEX_CANCELLED, "", itemdex_build("v1", ids, items[0], ITEMS, DIM, &wrong, path));
 
@@ -131,6 +135,14 @@ static void build(void) {
     CHECK(file && fwrite(shape, sizeof shape, 1, file) == 1 && fwrite(values, sizeof values, 1, file) == 1);
     CHECK(fclose(file) == 0);
     OK(itemdex_build_dump("v1", in_folder("dump.fbin"), NULL, NULL, in_folder("dump.itemdex")));
+    itemdex_build_options half = {.size = sizeof half, .rows = ITEMDEX_ROWS_F16};
+    OK(itemdex_build_dump("v1", in_folder("dump.fbin"), NULL, &half, in_folder("half.itemdex")));
+    itemdex_index *index = NULL;
+    OK(itemdex_open(in_folder("half.itemdex"), NULL, &index));
+    float embedding[2] = {0};
+    OK(itemdex_get(index, 1, embedding, 2));
+    CHECK(embedding[0] == 0 && embedding[1] == 1);
+    itemdex_close(index);
     INVALID("items", itemdex_build_dump("v1", NULL, NULL, NULL, in_folder("dump.itemdex")));
     FAILS(ITEMDEX_IO, "none.fbin",
           itemdex_build_dump("v1", in_folder("none.fbin"), NULL, NULL, in_folder("dump.itemdex")));

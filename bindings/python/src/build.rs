@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use itemdex::dump::Dump;
-use itemdex::{BuildReport, Error, IndexBuilder, Matrix, Quantization, Stage};
+use itemdex::{BuildReport, Error, IndexBuilder, Matrix, Quantization, RowFormat, Stage};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyString};
@@ -24,11 +24,11 @@ use crate::watch::{Reins, watched};
 /// Args:
 ///     items: the item embeddings, of float32, float16 or float64: an array of shape (n, dim); or record
 ///         batches of anything that has `__arrow_c_stream__`, such as a pyarrow Table or RecordBatchReader, a
-///         polars or pandas DataFrame, a duckdb relation; or the path of a .npy, .fbin, .fvecs or .parquet
-///         file.
+///         polars or pandas DataFrame, a duckdb relation; or the path of a .npy, .fbin, .fvecs,
+///         .parquet or .safetensors file.
 ///     ids: the item ids, uint64 or int64 of shape (n,), for an array or record batches; the path of a .npy
-///         file for a file. By default the column `id_column` of record batches and parquet, and row numbers
-///         otherwise.
+///         file for a file. By default the column `id_column` of record batches and parquet, or the tensor
+///         of that name, and row numbers otherwise.
 ///     users: user embeddings from logs, of the same model and not those you measure with: an array of shape
 ///         (u, dim), record batches, or a path. Some 10,000 are a good sample. More is found at the same
 ///         effort.
@@ -44,6 +44,8 @@ use crate::watch::{Reins, watched};
 ///     embedding_column: the column of embeddings there: lists of floats, or arrays of one length.
 ///     plans: what searches are to answer by: a list of "graph" and "partitions"; by default both, and the
 ///         graph alone below 10,000 rows. Partitions alone build in a fraction of the time.
+///     rows: "f16" or "f32": how the index keeps the embeddings. By default "f16" for files and arrays of
+///         float16, and "f32" for all else. "f16" takes half the bytes and rounds values that it cannot hold.
 ///     quantize: "i8" or "none": which rows walks read. By default `i8` rows if that costs no recall.
 ///     m: links of a row in the upper layers of the graph, 2 to 128; the base layer has twice as many.
 ///     ef_construction: how wide the builder looks for neighbours, 1 to 10,000.
@@ -65,7 +67,7 @@ use crate::watch::{Reins, watched};
 #[pyfunction]
 #[pyo3(signature = (
     items, ids=None, users=None, *, out, model_version, columns=None, id_column="id",
-    embedding_column="embedding", plans=None, quantize=None, m=16, ef_construction=200, threads=None,
+    embedding_column="embedding", plans=None, rows=None, quantize=None, m=16, ef_construction=200, threads=None,
     progress=None,
 ))]
 #[expect(clippy::too_many_arguments, reason = "Python names them")]
@@ -80,6 +82,7 @@ pub fn build<'py>(
     id_column: Option<&str>,
     embedding_column: &str,
     plans: Option<Vec<String>>,
+    rows: Option<&str>,
     quantize: Option<&str>,
     m: usize,
     ef_construction: usize,
@@ -91,6 +94,9 @@ pub fn build<'py>(
     if let Some(names) = plans {
         let plans = names.iter().map(|name| plan_named(name));
         builder = builder.plans(plans.collect::<PyResult<Vec<_>>>()?);
+    }
+    if let Some(name) = rows {
+        builder = builder.rows(row_format_named(name)?);
     }
     if let Some(name) = quantize {
         builder = builder.quantize(quantization_named(name)?);
@@ -115,6 +121,9 @@ pub fn build<'py>(
             watched(py, progress, |reins| build_table(builder_with(builder, reins, 0), table, ids, &out))
         }
         Source::Array(floats, ids) => {
+            if rows.is_none() && matches!(floats, Floats::F16(_)) {
+                builder = builder.rows(RowFormat::F16);
+            }
             let (rows, ids) = array_rows(&floats, ids.as_ref())?;
             watched(py, progress, |reins| {
                 let builder = builder_with(builder, reins, rows.len() as u64);
@@ -270,6 +279,14 @@ fn array_rows<'a>(
 /// The rows of an array with their ids, or with their numbers.
 fn with_ids<'a>(rows: RowsOf<'a>, ids: Option<&'a [u64]>) -> impl Iterator<Item = (u64, Cow<'a, [f32]>)> {
     (0..rows.len()).map(move |row| (ids.map_or(row as u64, |ids| ids[row]), rows.get(row)))
+}
+
+fn row_format_named(name: &str) -> PyResult<RowFormat> {
+    match name {
+        "f16" => Ok(RowFormat::F16),
+        "f32" => Ok(RowFormat::F32),
+        _ => Err(PyValueError::new_err(format!("rows {name:?} is neither \"f16\" nor \"f32\""))),
+    }
 }
 
 fn quantization_named(name: &str) -> PyResult<Quantization> {

@@ -96,8 +96,8 @@ impl Index {
     }
 
     /// What the file holds, as a dict: rows, dim, model_version, bytes, format_version, plans, clusters,
-    /// sections, columns, quantized, builder, m, ef_construction, layers, calibration, norm_variation,
-    /// augmentation, degree. Reads every row and every link.
+    /// sections, columns, row_format, quantized, builder, m, ef_construction, layers, calibration,
+    /// norm_variation, augmentation, degree. Reads every row and every link.
     fn info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         let index = Index::opened(slf)?;
         let info = slf.py().detach(|| index.info());
@@ -232,6 +232,7 @@ fn described<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>> 
     dict.set_item("plans", plans)?;
     dict.set_item("clusters", info.clusters)?;
     dict.set_item("sections", sections)?;
+    dict.set_item("row_format", info.row_format.name())?;
     dict.set_item("quantized", info.quantized)?;
     dict.set_item("builder", info.builder)?;
     dict.set_item("m", info.m)?;

@@ -319,14 +319,14 @@ impl Items {
     fn get<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let target = self.target()?;
         if let Ok(id) = ids.extract::<u64>() {
-            return Ok(target.part().get(id).map(|embedding| handed(py, embedding.to_vec()).into_any()));
+            return Ok(target.part().get(id).map(|embedding| handed(py, embedding.into_owned()).into_any()));
         }
         let ids = Ids::of(ids)?;
         let (ids, dim) = (ids.list()?, target.dim());
         let mut values = reserved((ids.len(), dim))?;
         py.detach(|| {
             for (row, &id) in ids.iter().enumerate() {
-                values.extend_from_slice(target.part().get(id).unwrap_or_default());
+                values.extend_from_slice(&target.part().get(id).unwrap_or_default());
                 values.resize((row + 1) * dim, f32::NAN);
             }
         });

@@ -39,7 +39,15 @@ def test_arrays_of_every_dtype_and_order(data, tmp_path):
     assert same(data, out)
     half = data.items.astype(np.float16)
     itemdex.build(half, data.ids, out=out, **VERSION)
-    np.testing.assert_array_equal(itemdex.Index.open(out).get(data.ids), half.astype(np.float32))
+    index = itemdex.Index.open(out)
+    assert index.info()["row_format"] == "f16"
+    np.testing.assert_array_equal(index.get(data.ids), half.astype(np.float32))
+    itemdex.build(half, data.ids, out=out, rows="f32", **VERSION)
+    wide = itemdex.Index.open(out)
+    assert wide.info()["row_format"] == "f32"
+    found, expected = [one.search(data.users[:5], 20, recall=1.0) for one in (index, wide)]
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.scores, expected.scores)
 
 
 def test_row_numbers_are_the_ids_by_default(data, tmp_path):
@@ -204,6 +212,7 @@ def test_bad_input_leaves_what_was_there(data, tmp_path):
     for match, items, options in [
         ("2 ids for 3000 items", data.items, {"ids": [1, 2]}),
         ("quantize", data.items, {"quantize": "i4"}),
+        ("rows", data.items, {"rows": "bf16"}),
         (r"shape \[16\]; give \(n, dim\)", data.items[0], {}),
         (r"user sample is of one dimension", data.items, {"users": data.users[0]}),
     ]:

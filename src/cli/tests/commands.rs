@@ -10,10 +10,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[cfg(feature = "parquet")]
+use arrow::array::AsArray;
+#[cfg(feature = "parquet")]
+use arrow::datatypes::{Float32Type, UInt32Type, UInt64Type};
 use common::run;
 use itemdex::dump::Dump;
 use itemdex::{Index, Plan, SearchOptions};
 use npyz::WriterBuilder;
+#[cfg(feature = "parquet")]
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -226,6 +232,68 @@ fn the_best_items_of_many_users_go_to_one_file() {
     let report = json(topk().args(["--threads", "1"]));
     assert_eq!(report["answered"], 3_000);
     assert_eq!(fs::read(&out).unwrap(), written);
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn the_best_items_of_many_users_go_to_parquet() {
+    let small = Small::built();
+    let out = small.folder.path().join("best.parquet");
+    let mut command = itemdex();
+    command.arg("topk").arg(&small.index).arg("--users").arg(&small.users).arg("--out").arg(&out);
+    let report = json(command.args(["-k", "4", "--recall", "1", "--json"]));
+    assert_eq!((&report["users"], &report["k"]), (&3.into(), &4.into()));
+    let names = fs::read_dir(small.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_str().unwrap().starts_with("best")).count(), 1);
+
+    let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&out).unwrap()).unwrap();
+    let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+    let [batch] = &batches[..] else { panic!("one batch, not {}", batches.len()) };
+    let column = |name: &str| batch.column_by_name(name).unwrap();
+    let [users, ids] = ["user", "id"].map(|name| column(name).as_primitive::<UInt64Type>().values());
+    let ranks = column("rank").as_primitive::<UInt32Type>().values();
+    let scores = column("score").as_primitive::<Float32Type>().values();
+    assert_eq!((batch.num_rows(), &ranks[..5]), (12, &[0, 1, 2, 3, 0][..]));
+    let index = Index::open(&small.index).unwrap();
+    let households = Dump::open(&small.users).unwrap().into_matrix().unwrap();
+    for (user, household) in households.rows().enumerate() {
+        let hits = index.search_with(household, &SearchOptions::new(4).recall(1.0)).unwrap().hits;
+        for (at, hit) in (4 * user..).zip(hits) {
+            assert_eq!((users[at], ids[at], scores[at]), (user as u64, hit.id, hit.score));
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_the_build_takes_and_builds_nothing() {
+    let small = small();
+    let build = || {
+        let mut command = small.build();
+        command.args(["--plans", "graph", "--quantize", "i8", "--rows", "f16", "--json"]);
+        command
+    };
+    let expected = json(build().arg("--dry-run"));
+    assert!(!small.index.exists());
+    let report = json(&mut build());
+    assert_eq!(expected["bytes"], report["bytes"]);
+    assert_eq!((&expected["rows"], &expected["dim"]), (&report["rows"], &report["dim"]));
+    assert_eq!(expected["row_format"], "f16");
+    assert!(expected["memory"].as_u64() > Some(0) && expected["seconds"].as_f64() > Some(0.0));
+
+    // Without a dump.
+    let mut of_shape = itemdex();
+    of_shape.args(["build", "--dry-run", "--shape", "10000000x64"]);
+    let text = String::from_utf8(run(&mut of_shape, 0).stdout).unwrap();
+    assert!(text.starts_with("rows     10000000 x 64, kept as f32\nbytes    "), "{text}");
+    let said = run(of_shape.args(["--memory", "1G"]), 1).stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("but 1024 MiB are allowed"), "{said}");
+    run(build().args(["--memory", "1M"]), 1);
+    run(build().args(["--memory", "1G"]), 0);
+    run(build().args(["--memory", "1X"]), 2);
+    run(itemdex().args(["build", "--dry-run", "--shape", "10x"]), 2);
+    run(itemdex().args(["build", "--shape", "10x10"]), 2);
+    run(itemdex().args(["build", "--dry-run"]), 2);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod many;
 mod rank;
 mod rows;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) use held::{Held, Sample, Sampling};
@@ -68,8 +69,8 @@ impl View {
         &self.held.index
     }
 
-    /// The embedding of an item, in place.
-    pub fn get(&self, id: u64) -> Option<&[f32]> {
+    /// The embedding of an item, as [`Index::get`] gives it.
+    pub fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {
         match self.overlay.find(id) {
             Said::Present(rows, row) => Some(rows.get(row)),
             Said::Deleted => None,
@@ -104,9 +105,9 @@ impl View {
     }
 
     /// Every item with its embedding, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &[f32])> {
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Cow<'_, [f32]>)> {
         let of_generation = self.held.index.iter().filter(|item| !self.overlay.has(item.0));
-        of_generation.chain(self.overlay.iter())
+        of_generation.chain(self.overlay.iter().map(|(id, embedding)| (id, embedding.into())))
     }
 
     /// The best `k` items for a user, best first: the hits of [`View::search_with`] with default options.

@@ -186,6 +186,7 @@ class Info(TypedDict):
     clusters: int
     sections: dict[str, int]
     columns: list[ColumnInfo]
+    row_format: str
     quantized: bool
     builder: str
     m: int

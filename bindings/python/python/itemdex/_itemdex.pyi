@@ -392,6 +392,7 @@ def build(
     id_column: str | None = "id",
     embedding_column: str = "embedding",
     plans: Sequence[Literal["graph", "partitions"]] | None = None,
+    rows: Literal["f16", "f32"] | None = None,
     quantize: Literal["i8", "none"] | None = None,
     m: int = 16,
     ef_construction: int = 200,
