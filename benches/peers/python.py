@@ -1,7 +1,7 @@
-"""What calls from Python cost: the wheel beside the program `itemdex`, hnswlib, faiss and usearch, on one thread, in turns.
+"""What calls from Python cost: the wheel beside Rust, hnswlib, faiss and usearch, on one thread, in turns.
 
-Three calls each: 1,000 users at once, one user, and one user among 1,000 items, which is mostly the way in and out. Peers take
-their first effort that reaches the recall. The program answers the same from Rust: `topk` at once, `eval` one by one.
+Items are of one norm, on which the peers' graphs over inner products reach the recall too. Three calls each: 1,000 users at once, one user, and one user among 1,000 items, which is mostly the way in and out. Peers take
+their first effort that reaches the recall. `calls.rs` is the same from Rust: a process of its own on the same files.
 Indexes stay in --out for another run. Writes python.json and python.md there.
 """
 
@@ -14,16 +14,17 @@ import time
 from pathlib import Path
 from statistics import median
 
-from environment import CORES, PROGRAM, build_program  # Goes on in the environment of the peers.
+from environment import CORES, ROOT  # Goes on in the environment of the peers.
 
 import numpy as np
 
 from data import Data
 from generate import Family, generate, write_fbin
-from program import Program
 from report import markdown
 
-FEW, FEW_K, REPEATED = 1_000, 10, 10
+RUST = ROOT / "target/release/examples/calls"
+AT_ONCE, ONE_BY_ONE = "at once", "one by one"
+FEW, FEW_K = 1_000, 10
 EFFORTS = (10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1200)
 
 
@@ -105,8 +106,8 @@ class Wheels:
     """An index of each package over the same items."""
 
     def __init__(self, folder, data, k, recall):
-        self.data, self.k = data, k
-        self.indexes = {name: kind(folder / f"{len(data.items)}.{name}", data.items) for name, kind in KINDS.items()}
+        self.data, self.k, self.folder = data, k, folder
+        self.indexes = {name: kind(self.path(name), data.items) for name, kind in KINDS.items()}
         self.efforts, self.recalls = {}, {}
         for name, index in self.indexes.items():
             for effort in index.efforts:
@@ -114,6 +115,9 @@ class Wheels:
                 self.recalls[name] = float(np.mean(data.recalls(self.at_once(name).astype("i8"), k)))
                 if self.recalls[name] >= recall:
                     break
+
+    def path(self, name):
+        return self.folder / f"{len(self.data.items)}.{name}"
 
     def at_once(self, name):
         return self.indexes[name].search(self.data.users, self.k, self.efforts[name])
@@ -123,62 +127,56 @@ class Wheels:
         for user in self.data.users:
             index.search(user, self.k, effort)
 
+    def microseconds(self, name, call):
+        begun = time.perf_counter()
+        (self.at_once if call == AT_ONCE else self.one_by_one)(name)
+        return (time.perf_counter() - begun) / len(self.data.users) * 1e6
+
 
 class Rust:
-    """The program on the same index files."""
+    """A process on the index of some wheels, which stays and searches when it is told to."""
 
-    def __init__(self, program, folder):
-        self.program, self.folder = program, folder
+    def __init__(self, program, wheels):
+        command = [program, wheels.path("itemdex"), wheels.data.users_path, str(wheels.k)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def at_once(self, wheels):
-        """Microseconds a user. Users come several times over, for the process begins with nothing mapped."""
-        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # No disk in the time.
-            users = np.tile(wheels.data.users, (REPEATED, 1))
-            write_fbin(Path(folder) / "users.fbin", [users], *users.shape)
-            files = ["--users", f"{folder}/users.fbin", "--out", f"{folder}/found.npy"]
-            report = self.program.run("topk", self.index(wheels), *files, "-k", wheels.k, "--recall", 0.95, "--threads", 1)
-        return report["seconds"] / len(users) * 1e6
+    def __enter__(self):
+        return self
 
-    def one_by_one(self, wheels):
-        asked = ["--users", wheels.data.users_path, "-k", wheels.k, "--recall", 0.95, "--ef", wheels.k]
-        points = self.program.run("eval", self.index(wheels), *asked)["points"]
-        return 1e6 / next(point for point in points if point.get("target"))["qps"]
+    def __exit__(self, *_):
+        self.process.communicate()
 
-    def index(self, wheels):
-        return self.folder / f"{len(wheels.data.items)}.itemdex"
+    def microseconds(self, _, call):
+        print(call, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
 
 
-def microseconds(call, calls):
-    begun = time.perf_counter()
-    call()
-    return (time.perf_counter() - begun) / calls * 1e6
-
-
-def measure(many, few, rust, turns):
-    """Microseconds a user: medians over turns, by what answers, of the three calls."""
+def measure(many, few, program, turns):
+    """Microseconds a user in each turn, by what answers: of the three calls."""
     times = {name: ([], [], []) for name in ("Rust", *KINDS)}
-    for turn in range(turns):
-        for name, taken in times.items():
-            if name == "Rust":
-                took = rust.at_once(many), rust.one_by_one(many), rust.one_by_one(few)
-            else:
-                calls = len(many.data.users)
-                cases = (lambda: many.at_once(name), lambda: many.one_by_one(name), lambda: few.one_by_one(name))
-                took = [microseconds(call, calls) for call in cases]
-            for times_of, one in zip(taken, took):
-                times_of.append(one)
-    return {name: [median(one) for one in taken] for name, taken in times.items()}
+    with Rust(program, many) as rust, Rust(program, few) as rust_few:
+        asked = [(rust, many, AT_ONCE), (rust, many, ONE_BY_ONE), (rust_few, few, ONE_BY_ONE)]
+        for _ in range(turns):
+            for number, (from_rust, wheels, call) in enumerate(asked):
+                for name, taken in times.items():
+                    asker = from_rust if name == "Rust" else wheels
+                    asker.microseconds(name, call)  # Others were in the caches.
+                    taken[number].append(asker.microseconds(name, call))
+    return times
 
 
 def table(times, recalls):
-    ours = times["Rust"]
+    """Medians over turns, and of what Python adds in a turn."""
     rows = []
-    for name, (at_once, one, among_few) in times.items():
+    for name, calls in times.items():
         label = {"Rust": "itemdex, from Rust", "itemdex": "itemdex, from Python"}.get(name, name)
-        recall = f"{recalls[name]:.3f}" if name in recalls else ""
-        more = [f"{(at_once / ours[0] - 1) * 100:+.1f} %", f"{one - ours[1]:+.1f}", f"{among_few - ours[2]:+.1f}"] if name == "itemdex" else [""] * 3
-        cells = [f"{at_once:.1f}", more[0], f"{one:.1f}", more[1], f"{among_few:.1f}", more[2]]
-        rows.append([label, recall, *cells])
+        cells = [f"{recalls[name]:.3f}" if name in recalls else ""]
+        for number, taken in enumerate(calls):
+            ratios = [ours / rust - 1 for ours, rust in zip(taken, times["Rust"][number])]
+            more = [ours - rust for ours, rust in zip(taken, times["Rust"][number])]
+            added = f"{median(ratios) * 100:+.1f} %" if number == 0 else f"{median(more):+.1f}"
+            cells += [f"{median(taken):.1f}", added if name == "itemdex" else ""]
+        rows.append([label, *cells])
     return markdown(["us a user", "recall", "1,000 at once", "more", "one", "more", "one of few items", "more"], rows)
 
 
@@ -186,11 +184,11 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--wheel", required=True, type=Path, help="made by `maturin build --release` in bindings/python")
-    parser.add_argument("--rows", type=int, default=200_000, help="of dim 64, to generate")
+    parser.add_argument("--rows", type=int, default=100_000, help="of dim 64, to generate")
     parser.add_argument("-k", type=int, default=100)
-    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--build-only", action="store_true", help="make the data and the indexes, to measure another time")
-    parser.add_argument("--program", help="an itemdex to measure, in place of the one that is built")
+    parser.add_argument("--program", help="calls.rs as a program, in place of the one that is built")
     return parser.parse_args()
 
 
@@ -204,10 +202,10 @@ def install(wheel, folder):
 def main():
     args = arguments()
     if not args.program:
-        build_program()
+        subprocess.run(["cargo", "build", "--release", "--example", "calls"], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "items.fbin").exists():
-        generate(args.out, Family(rows=args.rows))
+        generate(args.out, Family(rows=args.rows, unit=True, norms=0))
     many = Data(*(args.out / f"{name}.fbin" for name in ("items", "test", "sample")), [args.k], args.out)
     np.save(args.out / "sample.npy", np.fromfile(args.out / "sample.fbin", "<f4", offset=8).reshape(-1, many.items.shape[1]))
     write_fbin(args.out / "few.fbin", [many.items[:FEW]], FEW, many.items.shape[1])
@@ -217,7 +215,7 @@ def main():
         many, few = Wheels(args.out, many, args.k, 0.95), Wheels(args.out, few, FEW_K, 0.95)
         if args.build_only:
             return
-        times = measure(many, few, Rust(Program(args.program or PROGRAM), args.out), args.turns)
+        times = measure(many, few, args.program or RUST, args.turns)
     (args.out / "python.json").write_text(json.dumps({"us": times, "recall": many.recalls, "efforts": many.efforts}, indent=1) + "\n")
     text = table(times, many.recalls)
     (args.out / "python.md").write_text(text)
