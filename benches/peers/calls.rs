@@ -1,7 +1,7 @@
 //! Times searches from Rust for `python.py`, which times the same from Python in turns with this process: so both are warm.
 //!
-//! `calls INDEX USERS K` opens both files. Each line of standard input, `at once` or `one by one`, searches for all users
-//! on this thread, and is answered by a line with the microseconds a user.
+//! `calls INDEX USERS K` opens both files. Each line of standard input searches for all users, and is answered by a line
+//! with the microseconds a user: `at once THREADS`, or `one by one` on this thread.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -17,10 +17,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (index, users) = (Index::open(index)?, Dump::open(users)?.into_matrix()?);
     let options = SearchOptions::new(k.parse()?);
     for call in stdin().lines() {
+        let call = call?;
+        let threads = call.strip_prefix("at once ").map(str::parse).transpose()?;
         let began = Instant::now();
-        match &*call? {
-            "at once" => drop(black_box(index.search_many(&users, &options, 1)?)),
-            _ => one_by_one(&index, &users, &options)?,
+        match threads {
+            Some(threads) => drop(black_box(index.search_many(&users, &options, threads)?)),
+            None => one_by_one(&index, &users, &options)?,
         }
         println!("{}", began.elapsed().as_secs_f64() * 1e6 / users.len() as f64);
     }
