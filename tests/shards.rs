@@ -356,13 +356,17 @@ impl Twins {
             Step::Change { ids, again } => self.change(&ids, again),
             Step::Publish { version, back } => self.publish(Twins::VERSIONS[version], back),
             Step::Look { shard } => {
-                drop(self.live().shards()[shard % self.shards as usize].refresh().unwrap())
+                self.live().shards()[shard % self.shards as usize].refresh().unwrap();
             }
-            Step::LookAll => drop(self.live().refresh().unwrap()),
+            Step::LookAll => {
+                self.live().refresh().unwrap();
+            }
             Step::Rollback { to } => {
                 let generations = self.whole.catalog.generations().unwrap();
                 let number = generations[to % generations.len()].number;
-                [&self.whole, &self.sharded].map(|place| place.catalog.rollback(Some(number)).unwrap());
+                for place in [&self.whole, &self.sharded] {
+                    place.catalog.rollback(Some(number)).unwrap();
+                }
             }
             Step::Restart => {
                 self.live = None;
