@@ -195,7 +195,7 @@ pub fn measure_rank(
         // server that has more to do.
         let exact = timed(&mut took[0], || index.rank_with(user, &drawn, &options.exact()))?;
         let two_step = timed(&mut took[1], || index.rank_with(user, &drawn, &options))?;
-        timed(&mut took[2], || ranking.look_up(Source::Ids(&drawn), &mut scratch));
+        timed(&mut took[2], || ranking.look_up(Source { ids: &drawn, rows: &[] }, &mut scratch));
         timed(&mut took[3], || ranking.read_rows(&scratch));
         timed(&mut took[4], || ranking.read_quantized(&scratch));
         if call >= WARM_UP {

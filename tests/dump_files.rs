@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use itemdex::dump::{Batch, Dump, IdLists, read_column};
-use itemdex::{Column, ColumnKind, Index, IndexBuilder, Result, RowFormat, Value};
+use itemdex::{Column, ColumnKind, Index, IndexBuilder, Result, Value};
 use npyz::WriterBuilder;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -350,6 +350,7 @@ fn safetensors_need_the_feature() {
 #[cfg(feature = "safetensors")]
 mod safetensors {
     use half::bf16;
+    use itemdex::RowFormat;
 
     use super::*;
 

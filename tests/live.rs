@@ -103,7 +103,7 @@ fn assert_many_serve(view: &View, ids: &[u64]) {
                 assert_eq!(ranked[number], view.rank(user, lists[number], k).unwrap());
                 assert_eq!(shared[number], view.rank_with(user, ids, &RankOptions::new(k)).unwrap());
                 let rows = view.search_rows(user, &options).unwrap();
-                assert_eq!(view.rank_rows(user, &rows, k).unwrap().hits, found[number].hits);
+                assert_eq!(view.rank(user, &rows, k).unwrap().hits, found[number].hits);
             }
         }
     }

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::*;
-use itemdex::live::{Change, Generation, LiveIndex, LiveOptions, PublishOptions};
+use itemdex::live::{Change, Generation, LiveIndex, LiveOptions, PublishOptions, View};
 use itemdex::shards::{
-    Part, Quota, Sharded, ShardedChannel, ShardedIndex, ShardedLive, merge_channels, merge_found, share_of,
-    to_ask_again,
+    Part, Quota, Sharded, ShardedChannel, ShardedIndex, ShardedLive, ShardedView, merge_channels,
+    merge_found, share_of, to_ask_again,
 };
 use itemdex::{
     Channel, Column, ColumnKind, Error, Expression, Index, IndexBuilder, Matrix, OpenOptions, Parameters,
-    Plan, RankOptions, SearchOptions, Shard, Shown, shard_of, split_by_shard,
+    Plan, RankOptions, SearchOptions, Shard, Shown, Value, shard_of, split_by_shard,
 };
 use proptest::prelude::*;
 
@@ -143,6 +143,17 @@ proptest! {
         for (found, expected) in found.iter().zip(whole.search_many(&matrix, &options, 1).unwrap()) {
             prop_assert_eq!(&found.hits, &expected.hits);
         }
+        let lists: Vec<Vec<u64>> = many.iter().map(|_| candidates(&items, &mut random, 50)).collect();
+        let lists: Vec<&[u64]> = lists.iter().map(|list| &list[..]).collect();
+        for lists in [&lists[..], &lists[..1]] {
+            let options = RankOptions::new(k).deny(&lists[0][..5]);
+            let ranked = sharded.rank_many(&matrix, lists, &options, Some(&filters.1)).unwrap();
+            let expected = whole.rank_many(&matrix, lists, &options.filter(&filters.0), 1).unwrap();
+            prop_assert_eq!(ranked, expected);
+        }
+        let wrong = sharded.rank_many(&matrix, &lists[..2], &RankOptions::new(k), None);
+        let is_refused = matches!(wrong, Err(Error::BadOption { option: "candidates", .. }));
+        prop_assert!(is_refused);
     }
 
     #[test]
@@ -210,9 +221,13 @@ proptest! {
             prop_assert_eq!((&found.hits, found.matching), (&expected.hits, expected.matching));
             let list = candidates(&items, &mut random, 50);
             prop_assert_eq!(view.rank(&user, &list, 10).unwrap(), one.rank(&user, &list, 10).unwrap());
-            let channels = [(0, 3), (1, 20)].map(|quota| (&list, quota));
-            let of_one = channels.map(|(list, (least, most))| Channel::new(list).at_least(least).at_most(most));
-            let of_all = channels.map(|(list, (least, most))| ShardedChannel::new(list).at_least(least).at_most(most));
+            let (rows, of_one) = (view.look_up(&list), one.look_up(&list));
+            prop_assert_eq!(rows.len(), of_one.len());
+            prop_assert_eq!(view.rank(&user, &rows, 10).unwrap(), one.rank(&user, &of_one, 10).unwrap());
+            let found_rows = view.search_rows(&user, &options, None).unwrap();
+            prop_assert_eq!(&view.rank(&user, &found_rows, 20).unwrap().hits, &found.hits);
+            let of_one = [Channel::new(&list).at_most(3), Channel::new(&of_one).at_least(1).at_most(20)];
+            let of_all = [ShardedChannel::new(&list).at_most(3), ShardedChannel::new(&rows).at_least(1).at_most(20)];
             let options = RankOptions::new(10);
             let ranked = view.rank_channels(&user, &of_all, &options, None).unwrap();
             prop_assert_eq!(ranked, one.rank_channels(&user, &of_one, &options).unwrap());
@@ -220,6 +235,227 @@ proptest! {
         for (id, _) in &items {
             prop_assert_eq!(view.get(*id), one.get(*id));
             prop_assert_eq!(view.values(*id), one.values(*id));
+        }
+    }
+}
+
+/// An item, its embedding and its price.
+type Priced = (u64, Vec<f32>, Option<i64>);
+
+/// What a dump of a view has.
+fn dump_of(view: &View) -> Vec<Priced> {
+    let price = |id| match view.values(id).unwrap().get("price") {
+        Value::Integer(price) => Some(*price),
+        _ => None,
+    };
+    let mut items: Vec<Priced> = view.iter().map(|(id, row)| (id, row.to_vec(), price(id))).collect();
+    items.sort_by_key(|item| item.0);
+    items
+}
+
+impl Place {
+    fn publish_dump(&self, key: &str, version: &str, dump: &[Priced], shards: u32, position: u64) {
+        for number in 0..shards {
+            let shard = Shard::new(number, shards).unwrap();
+            let own = || dump.iter().filter(|item| shard.holds(item.0));
+            let price = Column::new("price", ColumnKind::Number, own().map(|item| item.2)).unwrap();
+            let make = |path: &Path| {
+                let items = own().map(|(id, row, _)| (*id, row));
+                builder(version).column(price).build_from(items, path)
+            };
+            self.catalog.stage_shard_made(key, shard, make).unwrap();
+        }
+        self.catalog.publish_shards(key, shards, &PublishOptions::new().log_position(position)).unwrap();
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Changes of these items, the last few of which were sent before.
+    Change {
+        ids: Vec<u64>,
+        again: usize,
+    },
+    /// A dump of a version, taken at one of the last changes.
+    Publish {
+        version: usize,
+        back: usize,
+    },
+    /// One shard looks at the catalog.
+    Look {
+        shard: usize,
+    },
+    /// All shards look at the catalog.
+    LookAll,
+    Rollback {
+        to: usize,
+    },
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        5 => (prop::collection::vec(0u64..40, 1..12), 0usize..4)
+            .prop_map(|(ids, again)| Step::Change { ids, again }),
+        3 => (0usize..2, 0usize..3).prop_map(|(version, back)| Step::Publish { version, back }),
+        3 => (0usize..4).prop_map(|shard| Step::Look { shard }),
+        1 => Just(Step::LookAll),
+        1 => (0usize..4).prop_map(|to| Step::Rollback { to }),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..20)
+}
+
+/// Shards that are in service, and beside them one index with all items that is told the same.
+struct Twins {
+    shards: u32,
+    random: Random,
+    sharded: Place,
+    whole: Place,
+    live: Option<ShardedLive>,
+    one: LiveIndex,
+    changes: Vec<(u64, Change)>,
+    dumps: Vec<(u64, &'static str, Vec<Priced>)>,
+    published: u64,
+}
+
+impl Twins {
+    const VERSIONS: [&'static str; 2] = ["a", "b"];
+
+    fn new(shards: u32, seed: u64) -> Twins {
+        let mut random = Random(seed);
+        let (sharded, whole) = (Place::new(), Place::new());
+        let dump: Vec<Priced> =
+            (20..100).map(|id| (id, random.embedding(DIM), Some(id as i64 % 10))).collect();
+        sharded.publish_dump("1", "a", &dump, shards, 0);
+        whole.publish_dump("1", "a", &dump, 1, 0);
+        let live = Some(Twins::open(&sharded, shards));
+        let one = Twins::options(&whole).open(whole.catalog.folder()).unwrap();
+        let dumps = vec![(0, "a", dump)];
+        Twins { shards, random, sharded, whole, live, one, changes: Vec::new(), dumps, published: 1 }
+    }
+
+    fn options(place: &Place) -> LiveOptions {
+        LiveOptions::new().poll(Duration::from_secs(3600)).fed_log(place.folder.path().join("fresh.log"))
+    }
+
+    fn open(place: &Place, shards: u32) -> ShardedLive {
+        ShardedLive::open(place.catalog.folder(), shards, Twins::options(place)).unwrap()
+    }
+
+    fn live(&self) -> &ShardedLive {
+        self.live.as_ref().unwrap()
+    }
+
+    fn position(&self) -> u64 {
+        self.changes.len() as u64
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Change { ids, again } => self.change(&ids, again),
+            Step::Publish { version, back } => self.publish(Twins::VERSIONS[version], back),
+            Step::Look { shard } => {
+                self.live().shards()[shard % self.shards as usize].refresh().unwrap();
+            }
+            Step::LookAll => {
+                self.live().refresh().unwrap();
+            }
+            Step::Rollback { to } => {
+                let generations = self.whole.catalog.generations().unwrap();
+                let number = generations[to % generations.len()].number;
+                for place in [&self.whole, &self.sharded] {
+                    place.catalog.rollback(Some(number)).unwrap();
+                }
+            }
+            Step::Restart => {
+                self.live = None;
+                self.live = Some(Twins::open(&self.sharded, self.shards));
+                let position = self.live().log_position().unwrap();
+                let behind = self.changes.iter().filter(|change| change.0 > position).cloned();
+                self.live().apply(&behind.collect::<Vec<_>>()).unwrap();
+            }
+        }
+        self.one.hold(&(1..=self.published).collect::<Vec<_>>());
+        self.one.refresh().unwrap();
+    }
+
+    fn change(&mut self, ids: &[u64], again: usize) {
+        let from = self.changes.len().saturating_sub(again);
+        for &id in ids {
+            let price = itemdex::Values::new().with("price", self.random.below(10) as i64);
+            let change = match self.random.below(4) {
+                0 => Change::delete(id),
+                1 => Change::set_values(id, price),
+                version => Change::upsert(Twins::VERSIONS[version % 2], id, self.random.embedding(DIM)),
+            };
+            self.changes.push((self.position() + 1, change));
+        }
+        self.one.apply(&self.changes[from..]).unwrap();
+        self.live().apply(&self.changes[from..]).unwrap();
+        for version in Twins::VERSIONS {
+            if let Ok(view) = self.one.for_model(version) {
+                self.dumps.push((self.position(), version, dump_of(&view)));
+            }
+        }
+    }
+
+    fn publish(&mut self, version: &'static str, back: usize) {
+        let known = self.dumps.iter().rev().filter(|dump| dump.1 == version).nth(back);
+        // The first of a version takes its items of the other one.
+        let (position, _, dump) = known.unwrap_or(self.dumps.last().unwrap()).clone();
+        self.published += 1;
+        let key = self.published.to_string();
+        self.sharded.publish_dump(&key, version, &dump, self.shards, position);
+        self.whole.publish_dump(&key, version, &dump, 1, position);
+    }
+
+    fn check(&mut self) {
+        let numbers = |place: &Place| -> Vec<u64> {
+            place.catalog.generations().unwrap().iter().map(|one| one.number).collect()
+        };
+        assert_eq!(numbers(&self.sharded), numbers(&self.whole));
+        self.check_view(&self.live().current().unwrap());
+        for version in Twins::VERSIONS {
+            if let Ok(view) = self.live().for_model(version) {
+                assert_eq!(view.model_version(), version);
+                self.check_view(&view);
+            }
+        }
+    }
+
+    fn check_view(&self, view: &ShardedView) {
+        let number = view.parts()[0].generation().number;
+        assert!(view.parts().iter().all(|part| part.generation().number == number));
+        let one = self.one.generation(number).unwrap();
+        assert_eq!((view.len(), view.model_version()), (one.len(), one.model_version()));
+        let ids: Vec<u64> = (0..104).collect();
+        for &id in &ids {
+            assert_eq!((view.get(id), view.values(id)), (one.get(id), one.values(id)), "{id}");
+        }
+        let user = Random(number).embedding(DIM);
+        let filters = (view.filter(&price_below(5)).unwrap(), one.index().filter(&price_below(5)).unwrap());
+        for k in [5, 200] {
+            let options = SearchOptions::new(k).recall(1.0);
+            let found = view.search_with(&user, &options, Some(&filters.0)).unwrap();
+            let expected = one.search_with(&user, &options.filter(&filters.1)).unwrap();
+            assert_eq!((found.hits, found.matching), (expected.hits, expected.matching));
+            let ranked = view.rank(&user, &ids, k).unwrap();
+            assert_eq!(ranked, one.rank(&user, &ids, k).unwrap());
+            assert_eq!(view.rank(&user, &view.look_up(&ids), k).unwrap().hits, ranked.hits);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn shards_in_service_are_as_one_index_in_service(shards in 1u32..5, seed in any::<u64>(), steps in steps()) {
+        let mut twins = Twins::new(shards, seed);
+        for step in steps {
+            twins.step(step);
+            twins.check();
         }
     }
 }

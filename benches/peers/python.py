@@ -1,8 +1,10 @@
-"""What calls from Python cost: the wheel beside the program `itemdex`, hnswlib, faiss and usearch, on one thread, in turns.
+"""What calls from Python cost: the wheel beside Rust, hnswlib, faiss and usearch, in turns.
 
-Three calls each: 1,000 users at once, one user, and one user among 1,000 items, which is mostly the way in and out. Peers take
-their first effort that reaches the recall. The program answers the same from Rust: `topk` at once, `eval` one by one.
-Indexes stay in --out for another run. Writes python.json and python.md there.
+Items are of one norm, on which the peers' graphs over inner products reach the recall too. Four calls each: 1,000 users at
+once, on one thread and on all cores, one user, and one user among 1,000 items, which is mostly the way in and out. Peers take
+their first effort that reaches the recall. `calls.rs` is the same from Rust: a process of its own on the same files. The
+fastest turn of each counts, for what else runs on a machine only adds. Indexes stay in --out for another run.
+Writes python.json and python.md there.
 """
 
 import argparse
@@ -12,18 +14,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
-from environment import CORES, PROGRAM, build_program  # Goes on in the environment of the peers.
+from environment import CORES, ROOT  # Goes on in the environment of the peers.
 
 import numpy as np
 
 from data import Data
 from generate import Family, generate, write_fbin
-from program import Program
 from report import markdown
 
-FEW, FEW_K, REPEATED = 1_000, 10, 10
+RUST = ROOT / "target/release/examples/calls"
+AT_ONCE, ON_ALL_CORES, ONE_BY_ONE = "at once 1", f"at once {CORES}", "one by one"
+FEW, FEW_K = 1_000, 10
 EFFORTS = (10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1200)
 
 
@@ -37,8 +39,8 @@ class Itemdex:
             itemdex.build(items, users=np.load(path.with_name("sample.npy")), out=path, model_version="peers")
         self.index = itemdex.Index.open(path)
 
-    def search(self, users, k, effort):
-        return self.index.search(users, k, threads=1).ids
+    def search(self, users, k, effort, threads=1):
+        return self.index.search(users, k, threads=threads).ids
 
 
 class Hnswlib:
@@ -55,9 +57,9 @@ class Hnswlib:
         self.index.add_items(items)
         self.index.save_index(str(path))
 
-    def search(self, users, k, effort):
+    def search(self, users, k, effort, threads=1):
         self.index.set_ef(effort)
-        return self.index.knn_query(users, k, num_threads=1)[0]
+        return self.index.knn_query(users, k, num_threads=threads)[0]
 
 
 class Faiss:
@@ -72,10 +74,10 @@ class Faiss:
             index.hnsw.efConstruction = 200
             index.add(items)
             faiss.write_index(index, str(path))
-        self.index = faiss.read_index(str(path))
-        faiss.omp_set_num_threads(1)
+        self.index, self.set_threads = faiss.read_index(str(path)), faiss.omp_set_num_threads
 
-    def search(self, users, k, effort):
+    def search(self, users, k, effort, threads=1):
+        self.set_threads(threads)
         self.index.hnsw.efSearch = effort
         return self.index.search(users.reshape(-1, self.index.d), k)[1]
 
@@ -93,9 +95,9 @@ class Usearch:
         self.index.add(np.arange(len(items)), items)
         self.index.save(str(path))
 
-    def search(self, users, k, effort):
+    def search(self, users, k, effort, threads=1):
         self.index.expansion_search = effort
-        return self.index.search(users, k, threads=1).keys
+        return self.index.search(users, k, threads=threads).keys
 
 
 KINDS = {"itemdex": Itemdex, "hnswlib": Hnswlib, "faiss": Faiss, "usearch": Usearch}
@@ -105,8 +107,8 @@ class Wheels:
     """An index of each package over the same items."""
 
     def __init__(self, folder, data, k, recall):
-        self.data, self.k = data, k
-        self.indexes = {name: kind(folder / f"{len(data.items)}.{name}", data.items) for name, kind in KINDS.items()}
+        self.data, self.k, self.folder = data, k, folder
+        self.indexes = {name: kind(self.path(name), data.items) for name, kind in KINDS.items()}
         self.efforts, self.recalls = {}, {}
         for name, index in self.indexes.items():
             for effort in index.efforts:
@@ -115,82 +117,76 @@ class Wheels:
                 if self.recalls[name] >= recall:
                     break
 
-    def at_once(self, name):
-        return self.indexes[name].search(self.data.users, self.k, self.efforts[name])
+    def path(self, name):
+        return self.folder / f"{len(self.data.items)}.{name}"
+
+    def at_once(self, name, threads=1):
+        return self.indexes[name].search(self.data.users, self.k, self.efforts[name], threads)
 
     def one_by_one(self, name):
         index, effort = self.indexes[name], self.efforts[name]
         for user in self.data.users:
             index.search(user, self.k, effort)
 
+    def microseconds(self, name, call):
+        begun = time.perf_counter()
+        self.one_by_one(name) if call == ONE_BY_ONE else self.at_once(name, 1 if call == AT_ONCE else CORES)
+        return (time.perf_counter() - begun) / len(self.data.users) * 1e6
+
 
 class Rust:
-    """The program on the same index files."""
+    """A process on the index of some wheels, which stays and searches when it is told to."""
 
-    def __init__(self, program, folder):
-        self.program, self.folder = program, folder
+    def __init__(self, program, wheels):
+        command = [program, wheels.path("itemdex"), wheels.data.users_path, str(wheels.k)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def at_once(self, wheels):
-        """Microseconds a user. Users come several times over, for the process begins with nothing mapped."""
-        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # No disk in the time.
-            users = np.tile(wheels.data.users, (REPEATED, 1))
-            write_fbin(Path(folder) / "users.fbin", [users], *users.shape)
-            files = ["--users", f"{folder}/users.fbin", "--out", f"{folder}/found.npy"]
-            report = self.program.run("topk", self.index(wheels), *files, "-k", wheels.k, "--recall", 0.95, "--threads", 1)
-        return report["seconds"] / len(users) * 1e6
+    def __enter__(self):
+        return self
 
-    def one_by_one(self, wheels):
-        asked = ["--users", wheels.data.users_path, "-k", wheels.k, "--recall", 0.95, "--ef", wheels.k]
-        points = self.program.run("eval", self.index(wheels), *asked)["points"]
-        return 1e6 / next(point for point in points if point.get("target"))["qps"]
+    def __exit__(self, *_):
+        self.process.communicate()
 
-    def index(self, wheels):
-        return self.folder / f"{len(wheels.data.items)}.itemdex"
+    def microseconds(self, _, call):
+        print(call, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
 
 
-def microseconds(call, calls):
-    begun = time.perf_counter()
-    call()
-    return (time.perf_counter() - begun) / calls * 1e6
-
-
-def measure(many, few, rust, turns):
-    """Microseconds a user: medians over turns, by what answers, of the three calls."""
-    times = {name: ([], [], []) for name in ("Rust", *KINDS)}
-    for turn in range(turns):
-        for name, taken in times.items():
-            if name == "Rust":
-                took = rust.at_once(many), rust.one_by_one(many), rust.one_by_one(few)
-            else:
-                calls = len(many.data.users)
-                cases = (lambda: many.at_once(name), lambda: many.one_by_one(name), lambda: few.one_by_one(name))
-                took = [microseconds(call, calls) for call in cases]
-            for times_of, one in zip(taken, took):
-                times_of.append(one)
-    return {name: [median(one) for one in taken] for name, taken in times.items()}
+def measure(many, few, program, turns):
+    """Microseconds a user in each turn, by what answers: of the calls."""
+    times = {name: ([], [], [], []) for name in ("Rust", *KINDS)}
+    with Rust(program, many) as rust, Rust(program, few) as rust_few:
+        asked = [*((rust, many, call) for call in (AT_ONCE, ON_ALL_CORES, ONE_BY_ONE)), (rust_few, few, ONE_BY_ONE)]
+        for _ in range(turns):
+            for number, (from_rust, wheels, call) in enumerate(asked):
+                for name, taken in times.items():
+                    asker = from_rust if name == "Rust" else wheels
+                    asker.microseconds(name, call)  # Others were in the caches.
+                    taken[number].append(asker.microseconds(name, call))
+    return times
 
 
 def table(times, recalls):
-    ours = times["Rust"]
-    rows = []
-    for name, (at_once, one, among_few) in times.items():
-        label = {"Rust": "itemdex, from Rust", "itemdex": "itemdex, from Python"}.get(name, name)
-        recall = f"{recalls[name]:.3f}" if name in recalls else ""
-        more = [f"{(at_once / ours[0] - 1) * 100:+.1f} %", f"{one - ours[1]:+.1f}", f"{among_few - ours[2]:+.1f}"] if name == "itemdex" else [""] * 3
-        cells = [f"{at_once:.1f}", more[0], f"{one:.1f}", more[1], f"{among_few:.1f}", more[2]]
-        rows.append([label, recall, *cells])
-    return markdown(["us a user", "recall", "1,000 at once", "more", "one", "more", "one of few items", "more"], rows)
+    """The fastest turns, and what Python adds to Rust."""
+    head = ["us a user", "recall", "1,000 at once", f"on {CORES} threads", "one by one", "one by one of 1,000 items"]
+    rust, *wheels = ([min(taken) for taken in calls] for calls in times.values())
+    rows = [["itemdex from Rust", "", *map("{:.1f}".format, rust)]]
+    rows += [[name, f"{recalls[name]:.3f}", *map("{:.1f}".format, took)] for name, took in zip(KINDS, wheels)]
+    shares = [f"{(ours / theirs - 1) * 100:+.1f} %" for ours, theirs in zip(wheels[0][:2], rust)]
+    more = [f"{ours - theirs:+.1f}" for ours, theirs in zip(wheels[0][2:], rust[2:])]
+    rows.insert(2, ["what Python adds", "", *shares, *more])
+    return markdown(head, rows)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--wheel", required=True, type=Path, help="made by `maturin build --release` in bindings/python")
-    parser.add_argument("--rows", type=int, default=200_000, help="of dim 64, to generate")
+    parser.add_argument("--rows", type=int, default=100_000, help="of dim 64, to generate")
     parser.add_argument("-k", type=int, default=100)
-    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--build-only", action="store_true", help="make the data and the indexes, to measure another time")
-    parser.add_argument("--program", help="an itemdex to measure, in place of the one that is built")
+    parser.add_argument("--program", help="calls.rs as a program, in place of the one that is built")
     return parser.parse_args()
 
 
@@ -204,10 +200,10 @@ def install(wheel, folder):
 def main():
     args = arguments()
     if not args.program:
-        build_program()
+        subprocess.run(["cargo", "build", "--release", "--example", "calls"], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "items.fbin").exists():
-        generate(args.out, Family(rows=args.rows))
+        generate(args.out, Family(rows=args.rows, unit=True, norms=0))
     many = Data(*(args.out / f"{name}.fbin" for name in ("items", "test", "sample")), [args.k], args.out)
     np.save(args.out / "sample.npy", np.fromfile(args.out / "sample.fbin", "<f4", offset=8).reshape(-1, many.items.shape[1]))
     write_fbin(args.out / "few.fbin", [many.items[:FEW]], FEW, many.items.shape[1])
@@ -217,7 +213,7 @@ def main():
         many, few = Wheels(args.out, many, args.k, 0.95), Wheels(args.out, few, FEW_K, 0.95)
         if args.build_only:
             return
-        times = measure(many, few, Rust(Program(args.program or PROGRAM), args.out), args.turns)
+        times = measure(many, few, args.program or RUST, args.turns)
     (args.out / "python.json").write_text(json.dumps({"us": times, "recall": many.recalls, "efforts": many.efforts}, indent=1) + "\n")
     text = table(times, many.recalls)
     (args.out / "python.md").write_text(text)

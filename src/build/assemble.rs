@@ -70,13 +70,14 @@ impl IndexBuilder {
         header.id_buckets = table.table.len() as u64;
         header.id_seed = table.seed;
         header.quantized = quantized.is_some().into();
-        if let Some(Made { graph, augmentation, calibration, secluded, linked, .. }) = &made {
+        if let Some(Made { graph, augmentation, calibration, scored_a_place, secluded, linked, .. }) = &made {
             header.secluded = *secluded as u32;
             header.linked = *linked as u32;
             header.entry = graph.entry;
             header.layer_nodes[..graph.layer_nodes.len()].copy_from_slice(&graph.layer_nodes);
             header.augmentation = *augmentation;
             header.calibration = *calibration;
+            header.scored_a_place = *scored_a_place;
         }
         if let Some((partitions, calibration, margin)) = &partitions {
             header.groups = partitions.groups.len() as u32;

@@ -25,6 +25,8 @@ pub(super) struct Made {
     pub choice: Choice,
     pub trials: Vec<Trial>,
     pub calibration: Calibration,
+    /// How many rows a walk scores for each place in its beam.
+    pub scored_a_place: f32,
     pub copies: usize,
     pub secluded: usize,
     pub linked: usize,
@@ -87,6 +89,7 @@ impl IndexBuilder {
         };
         let Grown { graph, secluded, linked } = grown;
         let calibration = truth.calibrate(graph.view(), walked, watch)?;
+        let scored_a_place = truth.scored_a_place(graph.view(), walked);
         let copies = copies.len();
         let made = Made {
             graph,
@@ -94,6 +97,7 @@ impl IndexBuilder {
             choice,
             trials,
             calibration,
+            scored_a_place,
             copies,
             secluded,
             linked,

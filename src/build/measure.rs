@@ -38,6 +38,9 @@ const BLOCK: usize = 1024;
 /// A recall beyond which no wider beam is measured.
 const NEARLY_ALL: f32 = 0.999;
 
+/// The beam at which it is measured how many rows a walk scores for each place.
+const USUAL_BEAM: usize = 128;
+
 /// The largest of [`CALIBRATED_K`].
 const LARGEST_K: usize = CALIBRATED_K[CALIBRATED_K.len() - 1];
 
@@ -124,11 +127,7 @@ impl<'a> GroundTruth<'a> {
     pub fn effort(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>) -> f32 {
         let mut before: Option<(f32, f32)> = None;
         for ef in BEAMS {
-            // Every row that is scored is kept, and so counted.
-            let beam = Beam { ef: ef as usize, keep: self.rows.len() };
-            let found = self.walks(graph, quantized, beam);
-            let scored = found.iter().map(|(scored, _)| *scored as f32).sum::<f32>() / found.len() as f32;
-            let recalls: Vec<ByK> = found.into_iter().map(|(_, recalls)| recalls).collect();
+            let (scored, recalls) = self.scored(graph, quantized, ef as usize);
             let recall = mean(&recalls, COMPARED);
             if recall >= TARGET {
                 let Some((less, cheaper)) = before else { return scored };
@@ -140,6 +139,20 @@ impl<'a> GroundTruth<'a> {
             before = Some((recall, scored));
         }
         f32::INFINITY
+    }
+
+    /// How many rows a walk scores in the mean, and the recall of each query.
+    fn scored(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>, ef: usize) -> (f32, Vec<ByK>) {
+        // Every row that is scored is kept, and so counted.
+        let found = self.walks(graph, quantized, Beam { ef, keep: self.rows.len() });
+        let scored = found.iter().map(|(scored, _)| *scored as f32).sum::<f32>() / found.len() as f32;
+        (scored, found.into_iter().map(|(_, recalls)| recalls).collect())
+    }
+
+    /// How many rows a walk scores for each place in its beam.
+    pub fn scored_a_place(&self, graph: Graph<'_>, quantized: Option<Quantized<'_>>) -> f32 {
+        let ef = USUAL_BEAM.min(self.rows.len());
+        self.scored(graph, quantized, ef).0 / ef as f32
     }
 
     /// The recall of each beam, less its standard error.

@@ -154,7 +154,9 @@ pub(crate) struct Header {
     pub linked: u32,
     /// How the values of rows stand in the file: 0 as `f32`, 1 as `f16`, from version 3 on.
     row_format: u32,
-    reserved: [u8; 2280],
+    /// How many rows a walk scores for each place in its beam; 0 in older files and without a graph.
+    pub scored_a_place: f32,
+    reserved: [u8; 2276],
     checksum: u64,
 }
 
@@ -220,7 +222,7 @@ impl Header {
             (header.groups, header.blocks) = (0, 0);
             (header.partitions, header.far_margin) = (Zeroable::zeroed(), 0.0);
             header.more_sections = Default::default();
-            (header.secluded, header.linked) = (0, 0);
+            (header.secluded, header.linked, header.scored_a_place) = (0, 0, 0.0);
         }
         if header.format_version < 3 {
             header.row_format = 0;
@@ -318,6 +320,12 @@ impl Header {
         self.calibration.problem().or_else(|| self.partitions.problem()).map_or(Ok(()), Err)?;
         if !(0.0..=8.0).contains(&self.far_margin) {
             return Err(format!("the margin of filters is {}; it is from 0 to 8", self.far_margin));
+        }
+        if !(0.0..=MAX_ROWS as f32).contains(&self.scored_a_place) {
+            return Err(format!(
+                "the rows scored a place are {}; they are 0 to {MAX_ROWS}",
+                self.scored_a_place
+            ));
         }
         self.check_sections()
     }

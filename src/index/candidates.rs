@@ -48,6 +48,18 @@ pub enum Candidates<'a> {
     Ids(&'a [u64]),
     /// By row, without a look-up.
     Rows(&'a RowHandles),
+    /// Some by row and the others by id, as a view's [`ViewRows`](crate::live::ViewRows) has them.
+    Both(&'a RowHandles, &'a [u64]),
+}
+
+impl<'a> Candidates<'a> {
+    pub(super) fn parts(self) -> (Option<&'a RowHandles>, &'a [u64]) {
+        match self {
+            Candidates::Ids(ids) => (None, ids),
+            Candidates::Rows(rows) => (Some(rows), &[]),
+            Candidates::Both(rows, ids) => (Some(rows), ids),
+        }
+    }
 }
 
 impl<'a> From<&'a [u64]> for Candidates<'a> {

@@ -114,7 +114,7 @@ impl Index {
     ) -> Result<[Source<'a>; MAX_CHANNELS]> {
         self.check_user(user)?;
         check_quotas(channels, k)?;
-        let mut sources = [Source::Ids(&[]); MAX_CHANNELS];
+        let mut sources = [Source::default(); MAX_CHANNELS];
         for (source, channel) in sources.iter_mut().zip(channels) {
             *source = self.source(channel.candidates)?;
         }

@@ -9,32 +9,35 @@ use crate::vectors::quantized_stride;
 use crate::{Error, Result};
 
 /// What reading takes, in the time that a scan takes for a cache line of `i8` rows: a line of an `f32` row in a scan; a
-/// line for each place in the beam of a walk, which scores some 10 to 30 rows; a line of codes, of a cluster's moments,
-/// and of an `f32` row at a random place. docs/design.md says how they were measured.
+/// row that a walk scores, and each line of it; a line of codes, of a cluster's moments, and of an `f32` row at a random
+/// place. docs/design.md says how they were measured.
 const SCANNED_F32: f64 = 0.5;
-const PLACE: f64 = 48.0;
-const CODED: f64 = 0.55;
-const MOMENT: f64 = 0.35;
-const SCORED: f64 = 1.1;
+const WALKED: f64 = 4.4;
+const WALKED_LINE: f64 = 2.2;
+const CODED: f64 = 0.8;
+const MOMENT: f64 = 0.5;
+const SCORED: f64 = 1.5;
 
-/// How many rows a walk scores for each place in its beam.
-const ROWS_A_PLACE: f64 = 12.0;
+/// How many rows a walk scores for each place in its beam, where an older file does not say.
+const USUAL_ROWS_A_PLACE: f32 = 9.0;
 
-/// What a scan or a walk takes for each of the `k` besides: some more than `k` rows are scored in `f32` and brought in
-/// order.
+/// What a scan and a walk take for each of the `k` besides: some more than `k` rows are scored in `f32` and brought in
+/// order, by a scan out of all rows.
 const HIT: f64 = 40.0;
+const WALKED_HIT: f64 = 8.0;
 
 /// How many times as much a row takes that a scan picks out of others, and a code that is read for some rows of its
 /// block; and what a word of the rows to pick takes.
 const PICKED: f64 = 2.0;
-const MASKED: f64 = 6.0;
+const MASKED: f64 = 4.0;
 const WORD: f64 = 0.5;
 
 /// The width of a beam at which keeping it in order costs as much again as scoring.
 const WIDE: usize = 3200;
 
-/// What a search by partitions costs beside what it reads, in the same unit.
-const BEGINNING: f64 = 3000.0;
+/// What a search by partitions, and a walk, cost beside what they read, in the same unit.
+const BEGINNING: f64 = 1100.0;
+const WALK_BEGINNING: f64 = 750.0;
 
 /// The share of the rows that an exact search by partitions is expected to score in `f32`.
 const LEFT: f64 = 0.02;
@@ -187,9 +190,22 @@ impl Index {
     }
 
     fn walk_cost(&self, ef: usize, options: &SearchOptions<'_>) -> f64 {
-        let lines = self.scanned_lines(&options.ef(ef));
-        let place = if self.quantized().is_some() { PLACE } else { PLACE / 2.0 };
-        ef as f64 * place * lines * (1 + ef / WIDE) as f64 + options.k().min(self.len()) as f64 * HIT
+        let rows_a_place = match self.file.header().scored_a_place {
+            0.0 => USUAL_ROWS_A_PLACE,
+            measured => measured,
+        };
+        let rows = ef as f64 * f64::from(rows_a_place);
+        let hits = options.k().min(self.len()) as f64 * WALKED_HIT;
+        WALK_BEGINNING + rows * self.walked_cost() * (1 + ef / WIDE) as f64 + hits
+    }
+
+    /// What a walk takes for a row.
+    fn walked_cost(&self) -> f64 {
+        let lines = match self.quantized() {
+            Some(_) => quantized_stride(self.dim()) / 64,
+            None => self.rows().lines(),
+        };
+        WALKED + WALKED_LINE * lines as f64
     }
 
     fn partitions_cost(&self, effort: Option<Effort>, options: &SearchOptions<'_>, share: f32) -> f64 {
@@ -201,8 +217,12 @@ impl Index {
             Some(effort) => (f64::from(effort.coded) * rows * read, f64::from(effort.factor) * k),
             None => (rows * 1.2 * read, rows * f64::from(share) * LEFT + 2.0 * k),
         };
-        let each = self.code_cost() * (1.0 + (MASKED - 1.0) * f64::from(1.0 - share));
-        self.beginning_cost() + coded * each + scored * self.score_cost()
+        self.beginning_cost() + coded * self.masked_code_cost(share) + scored * self.score_cost()
+    }
+
+    /// What a search among a share of the rows takes for a code.
+    fn masked_code_cost(&self, share: f32) -> f64 {
+        self.code_cost() * (1.0 + (MASKED - 1.0) * f64::from(1.0 - share))
     }
 
     /// How many codes a search by partitions may read before the exact answer is cheaper.
@@ -219,8 +239,7 @@ impl Index {
         if options.plan.is_some() {
             return usize::MAX;
         }
-        let each = PLACE / ROWS_A_PLACE * self.scanned_lines(options);
-        (self.exact_plan(options, Some(among)).cost / each) as usize
+        (self.exact_plan(options, Some(among)).cost / self.walked_cost()) as usize
     }
 
     /// What a search by partitions takes before it reads codes, for the codes of a row, and for a row that it scores.
@@ -275,11 +294,11 @@ mod tests {
                 workspace.partitions.work = Default::default();
                 let plan = index.find(&user, &options, among, &mut workspace);
                 let work = workspace.partitions.work;
-                let coded =
-                    work.coded as f64 * index.code_cost() * MASKED + work.scored as f64 * index.score_cost();
+                let each = index.masked_code_cost(index.share(among));
+                let read = work.coded as f64 * each + work.scored as f64 * index.score_cost();
                 let exact = index.exact_plan(&options, among).cost;
                 let scanned = if plan == Plan::Scan { index.scan_cost(&options, among) } else { 0.0 };
-                assert!(coded + scanned <= 2.0 * exact + BEGINNING, "{work:?} and {plan:?} for {exact}");
+                assert!(read + scanned <= 2.0 * exact + BEGINNING, "{work:?} and {plan:?} for {exact}");
                 plans[usize::from(plan == Plan::Scan)] += 1;
             }
         }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use super::candidates::Candidates;
+use super::candidates::{Candidates, RowHandles};
 use crate::columns::Filter;
 use crate::graph::Scored;
 use crate::top::{Hit, keep_best};
@@ -72,10 +72,8 @@ impl<'a> Channel<'a> {
 
     /// How many candidates it brings, those that it names twice counted twice.
     pub(crate) fn candidates_len(&self) -> usize {
-        match self.candidates {
-            Candidates::Ids(ids) => ids.len(),
-            Candidates::Rows(rows) => rows.len(),
-        }
+        let (handles, ids) = self.candidates.parts();
+        handles.map_or(0, RowHandles::len) + ids.len()
     }
 
     pub(crate) fn own_filter(&self) -> Option<&'a Filter> {

@@ -151,13 +151,11 @@ impl Index {
 
     /// Checks that handles are of this index, and that candidates can be numbered.
     pub(super) fn source<'a>(&self, candidates: Candidates<'a>) -> Result<Source<'a>> {
-        let source = match candidates {
-            Candidates::Ids(ids) => Source::Ids(ids),
-            Candidates::Rows(handles) if handles.generation == self.generation() => {
-                Source::Rows(&handles.rows)
-            }
-            Candidates::Rows(_) => return Err(Error::StaleRows { path: self.file.path().to_owned() }),
-        };
+        let (handles, ids) = candidates.parts();
+        if handles.is_some_and(|handles| handles.generation != self.generation()) {
+            return Err(Error::StaleRows { path: self.file.path().to_owned() });
+        }
+        let source = Source { ids, rows: handles.map_or(&[], |handles| &handles.rows) };
         check_total(&[source]).map(|()| source)
     }
 }

@@ -7,19 +7,16 @@ use crate::ids::NONE;
 /// core's cache.
 const BUCKETS: usize = 512;
 
-/// Candidates that are known to be of the index that ranks them.
-#[derive(Clone, Copy)]
-pub(crate) enum Source<'a> {
-    Ids(&'a [u64]),
-    Rows(&'a [u32]),
+/// Candidates by id, and others by rows that are known to be of the index that ranks them.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Source<'a> {
+    pub ids: &'a [u64],
+    pub rows: &'a [u32],
 }
 
 impl Source<'_> {
     pub fn len(&self) -> usize {
-        match self {
-            Source::Ids(ids) => ids.len(),
-            Source::Rows(rows) => rows.len(),
-        }
+        self.ids.len() + self.rows.len()
     }
 }
 
@@ -30,17 +27,17 @@ impl Ranking<'_> {
         let Scratch { found, visits, places, .. } = scratch;
         places.resize(1 << shift_of(self.rows.len()), 0);
         visits.clear();
-        match candidates {
-            Source::Ids(ids) => {
-                found.resize(ids.len(), NONE);
-                self.map.rows(ids, found);
-                let mut buckets = AddressBuckets::of(found, self.rows.len());
-                visits.resize(found.len(), NONE);
-                found.iter().for_each(|&row| visits[buckets.place(row)] = row);
-                visits.truncate(buckets.known());
-            }
-            Source::Rows(rows) => visits.extend_from_slice(rows),
+        if candidates.ids.is_empty() {
+            visits.extend_from_slice(candidates.rows);
+            return 0;
         }
+        found.resize(candidates.ids.len(), NONE);
+        self.map.rows(candidates.ids, found);
+        found.extend_from_slice(candidates.rows);
+        let mut buckets = AddressBuckets::of(found, self.rows.len());
+        visits.resize(found.len(), NONE);
+        found.iter().for_each(|&row| visits[buckets.place(row)] = row);
+        visits.truncate(buckets.known());
         candidates.len() - visits.len()
     }
 
@@ -55,13 +52,10 @@ impl Ranking<'_> {
         for channel in channels {
             let (own, later) = rest.split_at_mut(channel.len());
             rest = later;
-            match channel {
-                Source::Ids(ids) => {
-                    self.map.rows(ids, own);
-                    unknown.extend(not_found(ids, own));
-                }
-                Source::Rows(rows) => own.copy_from_slice(rows),
-            }
+            let (of_ids, of_rows) = own.split_at_mut(channel.ids.len());
+            self.map.rows(channel.ids, of_ids);
+            unknown.extend(not_found(channel.ids, of_ids));
+            of_rows.copy_from_slice(channel.rows);
         }
         let mut buckets = AddressBuckets::of(found, self.rows.len());
         visits.resize(total, NONE);
@@ -141,10 +135,7 @@ impl Ranking<'_> {
 
     /// The unknown ids of the last look-up, ascending, each once.
     pub fn unknown(&self, candidates: Source<'_>, scratch: &Scratch) -> Vec<u64> {
-        match candidates {
-            Source::Ids(ids) => sorted_once(not_found(ids, &scratch.found).collect()),
-            Source::Rows(_) => Vec::new(),
-        }
+        sorted_once(not_found(candidates.ids, &scratch.found).collect())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::index::{Candidates, check_quotas, keep_best_of_each_set};
-use crate::live::View;
+use crate::live::{View, ViewRows};
 use crate::{
     Channel, Found, Index, Matrix, RankOptions, Ranked, RankedChannels, Result, SearchOptions, Values,
 };
@@ -40,6 +40,18 @@ pub trait Part: Send + Sync {
         options: &RankOptions<'_>,
     ) -> Result<Ranked>;
 
+    /// The same for several users, of one list for all or of a list for each.
+    ///
+    /// # Errors
+    /// As [`Index::rank_many`].
+    fn rank_many(
+        &self,
+        users: &Matrix,
+        candidates: &[Candidates<'_>],
+        options: &RankOptions<'_>,
+        threads: usize,
+    ) -> Result<Vec<Ranked>>;
+
     /// The best of what channels bring.
     ///
     /// # Errors
@@ -62,6 +74,9 @@ pub trait Part: Send + Sync {
         options: &RankOptions<'_>,
         scores: &mut [f32],
     ) -> Result<usize>;
+
+    /// The items of these ids that are there, for ranks.
+    fn look_up(&self, ids: &[u64]) -> ViewRows;
 
     /// The embedding of an item, as [`Index::get`] gives it.
     fn get(&self, id: u64) -> Option<Cow<'_, [f32]>>;
@@ -123,6 +138,16 @@ macro_rules! forwarded {
             <$part>::rank_with(self, user, candidates, options)
         }
 
+        fn rank_many(
+            &self,
+            users: &Matrix,
+            candidates: &[Candidates<'_>],
+            options: &RankOptions<'_>,
+            threads: usize,
+        ) -> Result<Vec<Ranked>> {
+            <$part>::rank_many(self, users, candidates, options, threads)
+        }
+
         fn rank_channels(
             &self,
             user: &[f32],
@@ -140,6 +165,10 @@ macro_rules! forwarded {
             scores: &mut [f32],
         ) -> Result<usize> {
             <$part>::score_with(self, user, candidates, options, scores)
+        }
+
+        fn look_up(&self, ids: &[u64]) -> ViewRows {
+            <$part>::look_up(self, ids).into()
         }
 
         fn get(&self, id: u64) -> Option<Cow<'_, [f32]>> {

@@ -5,8 +5,8 @@ use super::part::Part;
 use super::request::{ShardedCandidates, ShardedChannel, ShardedFilter};
 use super::sharded::Sharded;
 use crate::assignment::{shard_of, split_by_shard};
-use crate::index::{Candidates, check_places, check_quotas};
-use crate::{RankOptions, Ranked, RankedChannels, Result};
+use crate::index::{Candidates, check_places, check_quotas, wrong_lists};
+use crate::{Matrix, RankOptions, Ranked, RankedChannels, Result};
 
 /// Candidates divided among the shards.
 enum Divided<'a> {
@@ -18,7 +18,7 @@ impl Divided<'_> {
     fn of_shard(&self, number: usize) -> Candidates<'_> {
         match self {
             Divided::Ids(lists) => Candidates::Ids(&lists[number]),
-            Divided::Rows(rows) => Candidates::Rows(&rows.rows[number]),
+            Divided::Rows(rows) => (&rows.rows[number]).into(),
         }
     }
 }
@@ -57,6 +57,36 @@ impl<P: Part> Sharded<P> {
         let ranked =
             self.each(|number, part| part.rank_with(user, divided.of_shard(number), &of_shard(number)))?;
         Ok(merge_ranked(ranked, options.k()))
+    }
+
+    /// The candidates of several users at once, an answer each, in their order: as [`Sharded::rank_with`] gives
+    /// them. The shards are asked one after the other, each for all users on this object's threads.
+    ///
+    /// `candidates` is one list for all users, or a list for each, of ids or of looked up items.
+    ///
+    /// # Errors
+    /// As [`Sharded::rank_with`], for the first user at fault; [`Error::BadOption`](crate::Error::BadOption) where
+    /// there are neither one list nor as many as users. Then no user has an answer.
+    pub fn rank_many<'a, C: Into<ShardedCandidates<'a>> + Copy>(
+        &self,
+        users: &Matrix,
+        candidates: &[C],
+        options: &RankOptions<'_>,
+        filter: Option<&ShardedFilter>,
+    ) -> Result<Vec<Ranked>> {
+        if candidates.len() != 1 && candidates.len() != users.len() {
+            return Err(wrong_lists(candidates.len(), users.len()));
+        }
+        let divided = candidates.iter().map(|&list| self.divide(list.into()));
+        let divided: Vec<Divided<'_>> = divided.collect::<Result<_>>()?;
+        let of_shard = self.rank_options(options, filter)?;
+        let mut by_user: Vec<Vec<Ranked>> = (0..users.len()).map(|_| Vec::new()).collect();
+        for (number, part) in self.parts.iter().enumerate() {
+            let lists: Vec<Candidates<'_>> = divided.iter().map(|list| list.of_shard(number)).collect();
+            let ranked = part.rank_many(users, &lists, &of_shard(number), self.threads)?;
+            by_user.iter_mut().zip(ranked).for_each(|(of_user, ranked)| of_user.push(ranked));
+        }
+        Ok(by_user.into_iter().map(|ranked| merge_ranked(ranked, options.k())).collect())
     }
 
     /// The best `k` of what several recall channels bring, within their quotas: as

@@ -1,9 +1,8 @@
 //! What is asked of all shards, where it differs from what is asked of one index.
 
-use crate::Filter;
-use crate::index::RowHandles;
-
 use super::merge::Quota;
+use crate::Filter;
+use crate::live::ViewRows;
 
 /// The items of all shards for which an expression is true: a [`Filter`] for each shard. Made by
 /// [`Sharded::filter`](super::Sharded::filter), for the same generation only.
@@ -24,17 +23,18 @@ impl ShardedFilter {
     }
 }
 
-/// Items by their shards and rows: a rank of them needs no look-up. Made by
-/// [`Sharded::look_up`](super::Sharded::look_up), for the same generation only.
+/// Items by their shards and rows, and fresh ones by their ids: a rank of them looks up the fresh ones only. Made by
+/// [`Sharded::look_up`](super::Sharded::look_up) and [`Sharded::search_rows`](super::Sharded::search_rows), for the
+/// same generation only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardedRows {
-    pub(super) rows: Vec<RowHandles>,
+    pub(super) rows: Vec<ViewRows>,
 }
 
 impl ShardedRows {
     /// How many items there are; one named twice counts twice.
     pub fn len(&self) -> usize {
-        self.rows.iter().map(RowHandles::len).sum()
+        self.rows.iter().map(ViewRows::len).sum()
     }
 
     /// Whether there are none.
@@ -42,8 +42,8 @@ impl ShardedRows {
         self.len() == 0
     }
 
-    /// The rows of each shard.
-    pub fn rows(&self) -> &[RowHandles] {
+    /// The items of each shard.
+    pub fn rows(&self) -> &[ViewRows] {
         &self.rows
     }
 }
@@ -54,7 +54,7 @@ impl ShardedRows {
 pub enum ShardedCandidates<'a> {
     /// By id. The answer reports ids that no shard has.
     Ids(&'a [u64]),
-    /// By shard and row, without a look-up.
+    /// By shard and row, without a look-up but of fresh items.
     Rows(&'a ShardedRows),
 }
 

@@ -145,11 +145,10 @@ impl<P: Part> Sharded<P> {
         Ok(ShardedFilter { filters })
     }
 
-    /// The shards and rows of items, for ranks. What the files do not have is left out, fresh items too: name
-    /// those by id.
+    /// The shards and rows of items, for ranks; what no shard has is left out. A view has fresh items too.
     pub fn look_up(&self, ids: &[u64]) -> ShardedRows {
         let lists = split_by_shard(ids, self.shards());
-        let rows = self.parts.iter().zip(&lists).map(|(part, ids)| part.index().look_up(ids));
+        let rows = self.parts.iter().zip(&lists).map(|(part, ids)| part.look_up(ids));
         ShardedRows { rows: rows.collect() }
     }
 
@@ -210,6 +209,20 @@ impl<P: Part> Sharded<P> {
             found[number] = self.parts[number].search_with(user, &of_shard(number))?;
         }
         Ok(merge_found(found, k))
+    }
+
+    /// The items that [`Sharded::search_with`] finds, for a rank of the same generation.
+    ///
+    /// # Errors
+    /// As [`Sharded::search_with`].
+    pub fn search_rows(
+        &self,
+        user: &[f32],
+        options: &SearchOptions<'_>,
+        filter: Option<&ShardedFilter>,
+    ) -> Result<ShardedRows> {
+        let found = self.search_with(user, options, filter)?;
+        Ok(self.look_up(&found.hits.iter().map(|hit| hit.id).collect::<Vec<_>>()))
     }
 
     /// The best items for several users, an answer each, in their order. The shards are asked one after the

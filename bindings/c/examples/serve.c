@@ -1,5 +1,5 @@
-/* A serving process in C: an offline job publishes an index, the process follows the catalog, answers a request, and
- * takes a fresh item. The one argument is a folder to write in. */
+/* A serving process in C: an offline job publishes an index, the process follows the catalog, answers a request,
+ * and takes a fresh item. The one argument is a folder to write in. */
 #include <itemdex.h>
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-// The same in C++17: an offline job publishes an index, the process follows the catalog, answers requests on several
-// threads, and takes a fresh item. The one argument is a folder to write in.
+// The same in C++17: an offline job publishes an index, the process follows the catalog, answers requests on
+// several threads, and takes a fresh item. The one argument is a folder to write in.
 #include <itemdex.hpp>
 
 #include <iostream>

@@ -1,11 +1,12 @@
-// itemdex for C++17: handles that close themselves, containers in place of pointers and lengths, and exceptions in
-// place of statuses. Everything is inline over itemdex.h, whose comments say what each call does; docs/c.md is the
-// guide.
+// itemdex for C++17: handles that close themselves, containers in place of pointers and lengths, and
+// exceptions in place of statuses. Everything is inline over itemdex.h, whose comments say what each call
+// does; docs/c.md is the guide.
 //
 //     itemdex::Index index("items.itemdex");
 //     itemdex::Hits hits = index.search(user, 10);
 //
-// An Index is used by any number of threads at once, and so is a LiveIndex. Hits belong to one thread at a time.
+// An Index is used by any number of threads at once, and so is a LiveIndex. Hits belong to one thread at a
+// time.
 
 #ifndef ITEMDEX_HPP
 #define ITEMDEX_HPP
@@ -15,198 +16,14 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
-#include "itemdex.h"
+#include "itemdex_structs.hpp"
 
 namespace itemdex {
 
-/// What a call that failed throws. The text says what was wrong, where, and what to do.
-class Error : public std::runtime_error {
-public:
-    explicit Error(itemdex_status status) : std::runtime_error(itemdex_last_error()), status_(status) {}
-
-    /// ITEMDEX_WRONG_DIM and so on.
-    itemdex_status status() const noexcept { return status_; }
-
-private:
-    itemdex_status status_;
-};
-
-/// Throws an Error unless the status is ITEMDEX_OK.
-inline void check(itemdex_status status) {
-    if (status != ITEMDEX_OK) throw Error(status);
-}
-
-/// Values that somebody else keeps: made of a pointer and a length, or of a container that has data() and size(),
-/// such as std::vector, std::array and std::span.
-template <class T>
-class Slice {
-public:
-    constexpr Slice() noexcept = default;
-    constexpr Slice(const T *data, std::size_t size) noexcept : data_(data), size_(size) {}
-
-    template <class C, class = std::enable_if_t<std::is_convertible_v<
-                           decltype(std::declval<const C &>().data()), const T *>>>
-    constexpr Slice(const C &container) : data_(container.data()), size_(container.size()) {}
-
-    template <std::size_t N>
-    constexpr Slice(const T (&array)[N]) noexcept : data_(array), size_(N) {}
-
-    constexpr const T *data() const noexcept { return data_; }
-    constexpr std::size_t size() const noexcept { return size_; }
-
-private:
-    const T *data_ = nullptr;
-    std::size_t size_ = 0;
-};
-
-/// A struct of itemdex.h whose size is set and whose other fields are 0.
-template <class T>
-struct Sized : T {
-    Sized() : T() { this->size = sizeof(T); }
-};
-
-using OpenOptions = Sized<itemdex_open_options>;
-using SearchOptions = Sized<itemdex_search_options>;
-using RankOptions = Sized<itemdex_rank_options>;
-using LiveOptions = Sized<itemdex_live_options>;
-using BuildOptions = Sized<itemdex_build_options>;
-using PublishOptions = Sized<itemdex_publish_options>;
-using Shown = Sized<itemdex_shown>;
-using Column = Sized<itemdex_column>;
-using Applied = Sized<itemdex_applied>;
-using Description = Sized<itemdex_description>;
-
-/// What a name behind `$` in the text of a filter stands for. The name and the values have to stay until the filter is
-/// made.
-inline itemdex_parameter parameter(const char *name, Slice<std::uint64_t> ids) {
-    Sized<itemdex_parameter> made;
-    made.name = name;
-    made.ids = ids.data();
-    made.count = ids.size();
-    return made;
-}
-
-inline itemdex_parameter parameter(const char *name, Slice<std::int64_t> integers) {
-    Sized<itemdex_parameter> made;
-    made.name = name;
-    made.integers = integers.data();
-    made.count = integers.size();
-    return made;
-}
-
-inline itemdex_parameter parameter(const char *name, Slice<double> reals) {
-    Sized<itemdex_parameter> made;
-    made.name = name;
-    made.reals = reals.data();
-    made.count = reals.size();
-    return made;
-}
-
-inline itemdex_parameter parameter(const char *name, Slice<const char *> texts) {
-    Sized<itemdex_parameter> made;
-    made.name = name;
-    made.texts = texts.data();
-    made.count = texts.size();
-    return made;
-}
-
-/// A recall channel. Its candidates have to stay until the rank is done.
-inline itemdex_channel channel(Slice<std::uint64_t> ids, std::size_t at_least = 0, std::size_t at_most = 0,
-                               const itemdex_filter *filter = nullptr) {
-    Sized<itemdex_channel> made;
-    made.ids = ids.data();
-    made.count = ids.size();
-    made.at_least = at_least;
-    made.at_most = at_most;
-    made.filter = filter;
-    return made;
-}
-
-/// What an item has in a column: a number that need not be whole, a whole number, true or false, or tags. The name of
-/// the column and the tags have to stay until the change is written.
-inline itemdex_value value(const char *column, double real) {
-    Sized<itemdex_value> made;
-    made.column = column;
-    made.kind = ITEMDEX_VALUE_REAL;
-    made.real = real;
-    return made;
-}
-
-inline itemdex_value value(const char *column, std::int64_t integer) {
-    Sized<itemdex_value> made;
-    made.column = column;
-    made.kind = ITEMDEX_VALUE_INTEGER;
-    made.integer = integer;
-    return made;
-}
-
-inline itemdex_value value(const char *column, bool flag) {
-    Sized<itemdex_value> made;
-    made.column = column;
-    made.kind = ITEMDEX_VALUE_FLAG;
-    made.flag = flag;
-    return made;
-}
-
-inline itemdex_value value(const char *column, Slice<std::uint64_t> ids) {
-    Sized<itemdex_value> made;
-    made.column = column;
-    made.kind = ITEMDEX_VALUE_IDS;
-    made.ids = ids.data();
-    made.count = ids.size();
-    return made;
-}
-
-inline itemdex_value value(const char *column, Slice<const char *> texts) {
-    Sized<itemdex_value> made;
-    made.column = column;
-    made.kind = ITEMDEX_VALUE_TEXTS;
-    made.texts = texts.data();
-    made.count = texts.size();
-    return made;
-}
-
-/// A change that replaces values of an item. The values have to stay until it is written.
-inline itemdex_change new_values(std::uint64_t id, Slice<itemdex_value> values, std::uint64_t position = 0) {
-    Sized<itemdex_change> made;
-    made.kind = ITEMDEX_SET_VALUES;
-    made.id = id;
-    made.position = position;
-    made.values = values.data();
-    made.value_count = values.size();
-    return made;
-}
-
-/// A change that puts an item in. The text, the embedding and the values have to stay until it is written.
-inline itemdex_change upsert(const char *model_version, std::uint64_t id, Slice<float> embedding,
-                             Slice<itemdex_value> values = {}, std::uint64_t position = 0) {
-    Sized<itemdex_change> made;
-    made.kind = ITEMDEX_UPSERT;
-    made.id = id;
-    made.position = position;
-    made.model_version = model_version;
-    made.embedding = embedding.data();
-    made.dim = embedding.size();
-    made.values = values.data();
-    made.value_count = values.size();
-    return made;
-}
-
-/// A change that takes an item out.
-inline itemdex_change removal(std::uint64_t id, std::uint64_t position = 0) {
-    Sized<itemdex_change> made;
-    made.kind = ITEMDEX_DELETE;
-    made.id = id;
-    made.position = position;
-    return made;
-}
-
-/// The answer of a query, best first: scores[i] is that of ids[i]. Given to a query again, it allocates only where it
-/// has to grow.
+/// The answer of a query, best first: scores[i] is that of ids[i]. Given to a query again, it allocates only
+/// where it has to grow.
 struct Hits {
     std::vector<std::uint64_t> ids;
     std::vector<float> scores;
@@ -216,8 +33,8 @@ struct Hits {
     std::uint32_t plan = 0;
     /// Of a rank: how many different candidates the index does not have.
     std::size_t unknown = 0;
-    /// Of a rank: how many candidates were left out because they have expired, are denied, or are not kept by a filter
-    /// or not among the allowed.
+    /// Of a rank: how many candidates were left out because they have expired, are denied, or are not kept by
+    /// a filter or not among the allowed.
     std::size_t expired = 0, denied = 0, filtered = 0;
     /// Of a search: how many items the answer is among.
     std::size_t matching = 0;
@@ -290,7 +107,8 @@ private:
     std::unique_ptr<itemdex_filter, detail::Close> handle_;
 };
 
-/// Items of one index, made ready for many requests; made by Index::set. Its handle goes into an itemdex::Shown.
+/// Items of one index, made ready for many requests; made by Index::set. Its handle goes into an
+/// itemdex::Shown.
 class ItemSet {
 public:
     /// The handle, which stays this object's.
@@ -354,8 +172,10 @@ public:
     std::vector<Hits> search_many(Slice<float> users, std::size_t dim, std::size_t k,
                                   const SearchOptions &options = {}, std::size_t threads = 0) const {
         k = within_index(k);
-        return answers(users, dim, k, [&](std::size_t count, std::uint64_t *ids, float *scores, std::size_t *counts) {
-            return itemdex_search_many(get(), users.data(), count, dim, k, &options, threads, ids, scores, counts);
+        return answers(users, dim, k, [&](std::size_t count, std::uint64_t *ids, float *scores,
+                                          std::size_t *counts) {
+            return itemdex_search_many(get(), users.data(), count, dim, k, &options, threads, ids, scores,
+                                       counts);
         });
     }
 
@@ -382,16 +202,17 @@ public:
         const std::size_t count = rows.size();
         Hits hits;
         answer(k < count ? k : count, hits, [&](std::size_t room, itemdex_answer *written) {
-            return itemdex_rank_rows(get(), user.data(), user.size(), rows.get(), room, &options, hits.ids.data(),
-                                     hits.scores.data(), written);
+            return itemdex_rank_rows(get(), user.data(), user.size(), rows.get(), room, &options,
+                                     hits.ids.data(), hits.scores.data(), written);
         });
         return hits;
     }
 
-    /// The best k of candidates for each of several users, one row of dim values each: of one list for all users, or
-    /// of a list for each.
-    std::vector<Hits> rank_many(Slice<float> users, std::size_t dim, Slice<Slice<std::uint64_t>> lists, std::size_t k,
-                                const RankOptions &options = {}, std::size_t threads = 0) const {
+    /// The best k of candidates for each of several users, one row of dim values each: of one list for all
+    /// users, or of a list for each.
+    std::vector<Hits> rank_many(Slice<float> users, std::size_t dim, Slice<Slice<std::uint64_t>> lists,
+                                std::size_t k, const RankOptions &options = {},
+                                std::size_t threads = 0) const {
         std::vector<std::uint64_t> candidates;
         std::vector<std::size_t> lengths;
         for (std::size_t list = 0; list < lists.size(); list++) {
@@ -400,7 +221,8 @@ public:
             lengths.push_back(of_list.size());
         }
         k = k < candidates.size() ? k : candidates.size();
-        return answers(users, dim, k, [&](std::size_t count, std::uint64_t *ids, float *scores, std::size_t *counts) {
+        return answers(users, dim, k, [&](std::size_t count, std::uint64_t *ids, float *scores,
+                                          std::size_t *counts) {
             return itemdex_rank_many(get(), users.data(), count, dim, candidates.data(), lengths.data(),
                                      lengths.size(), k, &options, threads, ids, scores, counts);
         });
@@ -427,8 +249,8 @@ public:
         answer(within_index(k), hits, [&](std::size_t room, itemdex_answer *written) {
             hits.channels.resize(room);
             written->channels = hits.channels.data();
-            return itemdex_rank_channels(get(), user.data(), user.size(), channels.data(), channels.size(), room,
-                                         &options, hits.ids.data(), hits.scores.data(), written);
+            return itemdex_rank_channels(get(), user.data(), user.size(), channels.data(), channels.size(),
+                                         room, &options, hits.ids.data(), hits.scores.data(), written);
         });
         return hits;
     }
@@ -552,7 +374,8 @@ public:
     /// Puts an item in, and returns the change's position in the log.
     std::uint64_t upsert(const std::string &model_version, std::uint64_t id, Slice<float> embedding) {
         std::uint64_t position = 0;
-        check(itemdex_live_upsert(get(), model_version.c_str(), id, embedding.data(), embedding.size(), &position));
+        check(itemdex_live_upsert(get(), model_version.c_str(), id, embedding.data(), embedding.size(),
+                                  &position));
         return position;
     }
 
@@ -614,15 +437,16 @@ inline std::uint64_t publish(const std::string &catalog, const std::string &path
     return generation;
 }
 
-/// Makes an earlier generation of a catalog current again, the one before the current for 0, and returns its number.
+/// Makes an earlier generation of a catalog current again, the one before the current for 0, and returns its
+/// number.
 inline std::uint64_t rollback(const std::string &catalog, std::uint64_t to = 0) {
     std::uint64_t generation = 0;
     check(itemdex_rollback(catalog.c_str(), to, &generation));
     return generation;
 }
 
-/// Drops old generations of a catalog, and returns how many. `keep` of each model version stay, and `versions` of
-/// these.
+/// Drops old generations of a catalog, and returns how many. `keep` of each model version stay, and
+/// `versions` of these.
 inline std::size_t prune(const std::string &catalog, std::size_t keep = 2, std::size_t versions = 2) {
     std::size_t dropped = 0;
     check(itemdex_prune(catalog.c_str(), keep, versions, &dropped));

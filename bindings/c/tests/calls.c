@@ -108,7 +108,8 @@ static void build(void) {
     INVALID("path", itemdex_build("v1", ids, items[0], ITEMS, DIM, NULL, NULL));
     INVALID("row_count", itemdex_build("v1", ids, items[0], SIZE_MAX, DIM, NULL, path));
     FAILS(ITEMDEX_BAD_OPTION, "dim", itemdex_build("v1", ids, items[0], ITEMS, 0, NULL, path));
-    FAILS(ITEMDEX_IO, "nowhere", itemdex_build("v1", ids, items[0], ITEMS, DIM, NULL, in_folder("nowhere/x")));
+    FAILS(ITEMDEX_IO, "nowhere",
+          itemdex_build("v1", ids, items[0], ITEMS, DIM, NULL, in_folder("nowhere/x")));
     uint64_t twice[2] = {5, 5};
     FAILS(ITEMDEX_DUPLICATE_ID, "5", itemdex_build("v1", twice, items[0], 2, DIM, NULL, path));
     float bad[2] = {1, NAN};
@@ -172,8 +173,8 @@ static itemdex_index *open_index(void) {
     return index;
 }
 
-/* Rows are of the regions JP and US in turns, every third is of neither and every fifth of both; their price is
- * the row; the first ten have expired. */
+/* Rows are of the regions JP and US in turns, every third is of neither and every fifth of both; their price
+ * is the row; the first ten have expired. */
 static const char *path_with_columns(void) {
     static const char *regions[2 * ITEMS];
     static uint64_t authors[ITEMS];
@@ -193,13 +194,14 @@ static const char *path_with_columns(void) {
         weights[row] = (double)row / 2;
         expiries[row] = row < 10 ? 1000 : INT64_MAX / 2;
     }
+    enum { SIZE = sizeof(itemdex_column) };
     itemdex_column columns[] = {
-        {.size = sizeof *columns, .name = "region", .kind = ITEMDEX_COLUMN_TAG, .texts = regions, .ends = ends},
-        {.size = sizeof *columns, .name = "author", .kind = ITEMDEX_COLUMN_TAG, .ids = authors, .present = has_author},
-        {.size = sizeof *columns, .name = "new", .kind = ITEMDEX_COLUMN_FLAG, .flags = new},
-        {.size = sizeof *columns, .name = "price", .kind = ITEMDEX_COLUMN_NUMBER, .integers = prices},
-        {.size = sizeof *columns, .name = "weight", .kind = ITEMDEX_COLUMN_NUMBER, .reals = weights},
-        {.size = sizeof *columns, .name = "until", .kind = ITEMDEX_COLUMN_EXPIRES, .integers = expiries},
+        {.size = SIZE, .name = "region", .kind = ITEMDEX_COLUMN_TAG, .texts = regions, .ends = ends},
+        {.size = SIZE, .name = "author", .kind = ITEMDEX_COLUMN_TAG, .ids = authors, .present = has_author},
+        {.size = SIZE, .name = "new", .kind = ITEMDEX_COLUMN_FLAG, .flags = new},
+        {.size = SIZE, .name = "price", .kind = ITEMDEX_COLUMN_NUMBER, .integers = prices},
+        {.size = SIZE, .name = "weight", .kind = ITEMDEX_COLUMN_NUMBER, .reals = weights},
+        {.size = SIZE, .name = "until", .kind = ITEMDEX_COLUMN_EXPIRES, .integers = expiries},
     };
     itemdex_build_options options = {.size = sizeof options, .columns = columns, .column_count = 6};
     const char *path = in_folder("columns.itemdex");
@@ -224,8 +226,8 @@ static const char *path_with_columns(void) {
     return path;
 }
 
-static uint64_t matching(const itemdex_index *index, const char *expression, const itemdex_parameter *parameters,
-                         size_t count) {
+static uint64_t matching(const itemdex_index *index, const char *expression,
+                         const itemdex_parameter *parameters, size_t count) {
     itemdex_filter *filter = NULL;
     uint64_t found = 0;
     OK(itemdex_filter_make(index, expression, parameters, count, &filter));
@@ -326,7 +328,8 @@ static void filters(const itemdex_index *other) {
     shown = (itemdex_shown){.size = sizeof shown, .deny_count = 1};
     INVALID("deny", itemdex_rank(index, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
     shown = (itemdex_shown){.size = sizeof shown, .filter = filter};
-    FAILS(ITEMDEX_STALE, "", itemdex_rank(other, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
+    FAILS(ITEMDEX_STALE, "",
+          itemdex_rank(other, USER, DIM, candidates, 5, K, &options, found, scores, &answer));
     shown = (itemdex_shown){.size = sizeof shown, .deny_set = set};
     FAILS(ITEMDEX_STALE, "", itemdex_search(other, USER, DIM, K, &exact, found, scores, &answer));
     INVALID("index", itemdex_set_make(NULL, seen, 3, &set));
@@ -434,7 +437,8 @@ static void search_many(const itemdex_index *index) {
     FAILS(ITEMDEX_WRONG_DIM, "0 values",
           itemdex_search_many(index, users[0], 3, 0, K, NULL, 1, found, scores, counts));
     users[2][0] = NAN;
-    FAILS(ITEMDEX_BAD_USER, "", itemdex_search_many(index, users[0], 3, DIM, K, NULL, 1, found, scores, counts));
+    FAILS(ITEMDEX_BAD_USER, "",
+          itemdex_search_many(index, users[0], 3, DIM, K, NULL, 1, found, scores, counts));
 }
 
 static void rank(const itemdex_index *index) {
@@ -473,7 +477,9 @@ static void rank(const itemdex_index *index) {
     answer = (itemdex_answer){.size = sizeof answer, .channels = brought};
     OK(itemdex_rank_channels(index, USER, DIM, channels, 2, K, NULL, found, scores, &answer));
     CHECK(answer.unknown == 2 && answer.count == 2);
-    for (size_t at = 0; at < answer.count; at++) CHECK(brought[at] == (found[at] == ids[5] ? 3u : found[at] == ids[1] ? 1u : 2u));
+    for (size_t at = 0; at < answer.count; at++) {
+        CHECK(brought[at] == (found[at] == ids[5] ? 3u : found[at] == ids[1] ? 1u : 2u));
+    }
     check_hits(USER, found, scores, answer.count);
     OK(itemdex_rank_channels(index, USER, DIM, NULL, 0, K, NULL, found, scores, &answer));
     CHECK(answer.count == 0);
@@ -498,22 +504,29 @@ static void rank_many(const itemdex_index *index) {
     OK(itemdex_rank_many(index, users[0], 2, DIM, candidates, whole, 1, K, NULL, 0, found, scores, counts));
     for (int user = 0; user < 2; user++) {
         OK(itemdex_rank(index, users[user], DIM, candidates, 5, K, NULL, alone, alone_scores, &answer));
-        CHECK(counts[user] == 4 && answer.count == 4 && memcmp(alone, found + user * K, 4 * sizeof *alone) == 0);
+        CHECK(counts[user] == 4 && answer.count == 4);
+        CHECK(memcmp(alone, found + user * K, 4 * sizeof *alone) == 0);
         CHECK(memcmp(alone_scores, scores + user * K, 4 * sizeof *scores) == 0);
     }
     itemdex_shown shown = {.size = sizeof shown, .deny = candidates, .deny_count = 1};
     itemdex_rank_options options = {.size = sizeof options, .shown = &shown};
-    OK(itemdex_rank_many(index, users[0], 2, DIM, candidates, lengths, 2, K, &options, 1, found, NULL, counts));
+    OK(itemdex_rank_many(index, users[0], 2, DIM, candidates, lengths, 2, K, &options, 1, found, NULL,
+                         counts));
     CHECK(counts[0] == 2 && counts[1] == 1 && found[K] == ids[7]);
     OK(itemdex_rank_many(index, NULL, 0, DIM, NULL, NULL, 0, K, NULL, 1, found, scores, NULL));
 
-    INVALID("index", itemdex_rank_many(NULL, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, counts));
-    INVALID("users", itemdex_rank_many(index, NULL, 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, counts));
-    INVALID("candidates", itemdex_rank_many(index, users[0], 2, DIM, NULL, whole, 1, K, NULL, 1, found, NULL, counts));
+    INVALID("index",
+            itemdex_rank_many(NULL, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, counts));
+    INVALID("users",
+            itemdex_rank_many(index, NULL, 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, counts));
+    INVALID("candidates",
+            itemdex_rank_many(index, users[0], 2, DIM, NULL, whole, 1, K, NULL, 1, found, NULL, counts));
     INVALID("list_lengths",
             itemdex_rank_many(index, users[0], 2, DIM, candidates, NULL, 1, K, NULL, 1, found, NULL, counts));
-    INVALID("ids", itemdex_rank_many(index, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, NULL, NULL, counts));
-    INVALID("counts", itemdex_rank_many(index, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, NULL));
+    INVALID("ids",
+            itemdex_rank_many(index, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, NULL, NULL, counts));
+    INVALID("counts",
+            itemdex_rank_many(index, users[0], 2, DIM, candidates, whole, 1, K, NULL, 1, found, NULL, NULL));
     size_t huge[] = {SIZE_MAX, SIZE_MAX};
     INVALID("list_lengths",
             itemdex_rank_many(index, users[0], 2, DIM, candidates, huge, 2, K, NULL, 1, found, NULL, counts));
@@ -647,7 +660,8 @@ static void publish(void) {
     CHECK(generation == 1);
     INVALID("catalog", itemdex_publish(NULL, in_folder("items.itemdex"), NULL, NULL));
     INVALID("path", itemdex_publish(in_folder("catalog"), NULL, NULL, NULL));
-    FAILS(ITEMDEX_NOT_AN_INDEX, "", itemdex_publish(in_folder("catalog"), in_folder("dump.fbin"), NULL, NULL));
+    FAILS(ITEMDEX_NOT_AN_INDEX, "",
+          itemdex_publish(in_folder("catalog"), in_folder("dump.fbin"), NULL, NULL));
     itemdex_publish_options far = {.size = sizeof far, .log_position = UINT64_MAX};
     FAILS(ITEMDEX_BAD_OPTION, "log_position",
           itemdex_publish(in_folder("catalog"), in_folder("items.itemdex"), &far, NULL));
@@ -684,7 +698,8 @@ static void live(void) {
     FAILS(ITEMDEX_NO_GENERATION, "", itemdex_live_open(in_folder("empty"), NULL, &live));
     INVALID("catalog", itemdex_live_open(NULL, NULL, &live));
     INVALID("live", itemdex_live_open(in_folder("catalog"), NULL, NULL));
-    itemdex_live_options options = {.size = sizeof options, .log = in_folder("log"), .fed_log = in_folder("fed")};
+    itemdex_live_options options = {
+        .size = sizeof options, .log = in_folder("log"), .fed_log = in_folder("fed")};
     FAILS(ITEMDEX_BAD_OPTION, "fed_log", itemdex_live_open(in_folder("catalog"), &options, &live));
     options = (itemdex_live_options){.size = sizeof options, .sync = 7};
     FAILS(ITEMDEX_BAD_OPTION, "sync", itemdex_live_open(in_folder("catalog"), &options, &live));
@@ -755,7 +770,12 @@ static void live(void) {
     itemdex_close(index);
 
     itemdex_change changes[2] = {
-        {.size = sizeof *changes, .kind = ITEMDEX_UPSERT, .id = 2, .model_version = "v1", .embedding = USER, .dim = DIM},
+        {.size = sizeof *changes,
+         .kind = ITEMDEX_UPSERT,
+         .id = 2,
+         .model_version = "v1",
+         .embedding = USER,
+         .dim = DIM},
         {.size = sizeof *changes, .kind = ITEMDEX_DELETE, .id = 1},
     };
     itemdex_applied applied = {.size = sizeof applied};
@@ -784,7 +804,8 @@ static void live(void) {
 
     /* A second generation, of another model version. */
     OK(itemdex_build("v2", ids, items[0], 100, DIM, NULL, in_folder("second.itemdex")));
-    itemdex_publish_options placement = {.size = sizeof placement, .log_position = applied.position, .keep = 1};
+    itemdex_publish_options placement = {
+        .size = sizeof placement, .log_position = applied.position, .keep = 1};
     OK(itemdex_publish(in_folder("catalog"), in_folder("second.itemdex"), &placement, NULL));
     uint32_t changed = 7;
     OK(itemdex_live_refresh(live, &changed));
@@ -807,7 +828,8 @@ static void live(void) {
     itemdex_close(index);
 
     /* A log that is fed. */
-    options = (itemdex_live_options){.size = sizeof options, .fed_log = in_folder("fed"), .sync = ITEMDEX_SYNC_NEVER};
+    options = (itemdex_live_options){
+        .size = sizeof options, .fed_log = in_folder("fed"), .sync = ITEMDEX_SYNC_NEVER};
     OK(itemdex_live_open(in_folder("catalog"), &options, &live));
     changes[0] = (itemdex_change){
         .size = sizeof *changes, .kind = ITEMDEX_DELETE, .id = ids[1], .position = 1000};
@@ -828,7 +850,11 @@ static void fresh_values(void) {
     const char *regions[] = {"FR", "BE"};
     uint64_t authors[] = {77};
     itemdex_value values[] = {
-        {.size = sizeof *values, .column = "region", .kind = ITEMDEX_VALUE_TEXTS, .texts = regions, .count = 2},
+        {.size = sizeof *values,
+         .column = "region",
+         .kind = ITEMDEX_VALUE_TEXTS,
+         .texts = regions,
+         .count = 2},
         {.size = sizeof *values, .column = "author", .kind = ITEMDEX_VALUE_IDS, .ids = authors, .count = 1},
         {.size = sizeof *values, .column = "price", .kind = ITEMDEX_VALUE_INTEGER, .integer = 9000},
         {.size = sizeof *values, .column = "weight", .kind = ITEMDEX_VALUE_REAL, .real = 1.5},
@@ -841,7 +867,8 @@ static void fresh_values(void) {
     uint64_t position = 0;
     OK(itemdex_live_set_values(live, ids[500], values, 1, &position));
     CHECK(position == 2);
-    change = (itemdex_change){.size = sizeof change, .kind = ITEMDEX_SET_VALUES, .id = ids[501], .values = values, .value_count = 3};
+    change = (itemdex_change){.size = sizeof change, .kind = ITEMDEX_SET_VALUES, .id = ids[501]};
+    change.values = values, change.value_count = 3;
     OK(itemdex_live_write(live, &change, 1, NULL));
 
     itemdex_index *index;

@@ -44,13 +44,14 @@ impl Installed {
         fs::create_dir_all(lib.join("pkgconfig")).unwrap();
         fs::create_dir(&include).unwrap();
         fs::copy(library(), lib.join("libitemdex.so")).unwrap();
-        for header in ["itemdex.h", "itemdex.hpp"] {
-            fs::copy(here("include").join(header), include.join(header)).unwrap();
+        for header in fs::read_dir(here("include")).unwrap().map(Result::unwrap) {
+            fs::copy(header.path(), include.join(header.file_name())).unwrap();
         }
         let version = env!("CARGO_PKG_VERSION");
         let (lib, include) = (lib.display(), include.display());
         let file = format!(
-            "Name: itemdex\nDescription: an item index\nVersion: {version}\nLibs: -L{lib} -litemdex\nCflags: -I{include}\n"
+            "Name: itemdex\nDescription: an item index\nVersion: {version}\nLibs: -L{lib} -litemdex\n\
+             Cflags: -I{include}\n"
         );
         fs::write(installed.at("lib/pkgconfig/itemdex.pc"), file).unwrap();
         installed
@@ -74,7 +75,8 @@ impl Installed {
         let compiler =
             if source.extension().is_some_and(|kind| kind == "c") { "cc -std=c11" } else { "c++ -std=c++17" };
         let line = format!(
-            "{compiler} -Wall -Wextra -Wconversion -pedantic -Werror -g '{}' -o '{}' $(pkg-config --cflags --libs itemdex) -pthread",
+            "{compiler} -Wall -Wextra -Wconversion -pedantic -Werror -g '{}' -o '{}' \
+             $(pkg-config --cflags --libs itemdex) -pthread",
             source.display(),
             program.display()
         );

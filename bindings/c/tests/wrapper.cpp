@@ -47,7 +47,8 @@ int main(int count, char **arguments) {
     with_column.columns = &column;
     with_column.column_count = 1;
     itemdex::build("v1", ids, embeddings, DIM, path, with_column);
-    fails(ITEMDEX_BAD_DUMP, [&] { itemdex::build("v1", ids, std::vector<float>(ITEMS * DIM, NAN), DIM, path); });
+    const std::vector<float> not_finite(ITEMS * DIM, NAN);
+    fails(ITEMDEX_BAD_DUMP, [&] { itemdex::build("v1", ids, not_finite, DIM, path); });
 
     itemdex::Index index(path);
     CHECK(index.describe().items == ITEMS && std::string(index.describe().model_version) == "v1");
@@ -79,7 +80,8 @@ int main(int count, char **arguments) {
     index.rank(user, candidates, 100, {}, again);
     CHECK(again.size() == 3 && again.ids[0] == ranked.ids[0]);
     const std::vector<std::uint64_t> others = {5, 6};
-    const std::vector<itemdex_channel> channels = {itemdex::channel(candidates), itemdex::channel(others, 1, 1)};
+    const std::vector<itemdex_channel> channels = {itemdex::channel(candidates),
+                                                   itemdex::channel(others, 1, 1)};
     const itemdex::Hits merged = index.rank_channels(user, channels, 10);
     CHECK(merged.size() == merged.channels.size() && merged.size() == 3 && merged.unknown == 1);
 
@@ -126,7 +128,8 @@ int main(int count, char **arguments) {
         const std::uint64_t position = live.upsert("v1", 7777, user);
         CHECK(live.remove(3) == position + 1);
         CHECK(live.current().contains(7777) && !live.for_model("v1").contains(3));
-        const std::vector<itemdex_change> changes = {itemdex::upsert("v1", 8888, user), itemdex::removal(7777)};
+        const std::vector<itemdex_change> changes = {itemdex::upsert("v1", 8888, user),
+                                                     itemdex::removal(7777)};
         CHECK(live.write(changes).applied == 2);
         CHECK(!live.current().contains(7777) && live.current().contains(8888));
         const std::vector<itemdex_value> values = {itemdex::value("price", std::int64_t{5000})};

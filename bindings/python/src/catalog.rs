@@ -97,8 +97,8 @@ impl Catalog {
         self.described(py, &generation)
     }
 
-    /// Copies an index file into the catalog as one shard of a generation to come, and verifies the copy. Nobody
-    /// sees it before `publish_shards`. Any number of processes may stage shards at once.
+    /// Copies an index file into the catalog as one shard of a generation to come, and verifies the copy.
+    /// Nobody sees it before `publish_shards`. Any number of processes may stage shards at once.
     ///
     /// Args:
     ///     key: names the dump that all shards come from, such as a job's id: letters, digits, "-", "_" and ".".
@@ -126,7 +126,8 @@ impl Catalog {
         staged_shard(py, &staged)
     }
 
-    /// Has `make` build an index file in the catalog's folder, and stages it as `stage_shard` does, without a copy.
+    /// Has `make` build an index file in the catalog's folder, and stages it as `stage_shard` does, without a
+    /// copy.
     ///
     /// Args:
     ///     key, shard, shards: as in `stage_shard`.
@@ -158,8 +159,8 @@ impl Catalog {
         staged.iter().map(|staged| staged_shard(py, staged)).collect()
     }
 
-    /// Makes the shards that are staged under a key the current generation, all of them at one instant. A key that
-    /// is published already gives its generation.
+    /// Makes the shards that are staged under a key the current generation, all of them at one instant. A key
+    /// that is published already gives its generation.
     ///
     /// Args:
     ///     key: the key.

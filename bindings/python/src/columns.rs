@@ -201,8 +201,8 @@ fn as_type(array: &ArrayRef, kind: DataType) -> Result<ArrayRef> {
     }
 }
 
-/// The values of an item from a dict. What kind a column has where `known` tells of it decides what a value of
-/// it is, and otherwise the value.
+/// The values of an item from a dict. What kind a column has where `known` tells of it decides what a value
+/// of it is, and otherwise the value.
 pub fn values_of(values: &Bound<'_, PyMapping>, known: &[ColumnInfo]) -> PyResult<Values> {
     let mut found = Values::new();
     for pair in values.items()? {

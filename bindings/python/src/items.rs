@@ -221,9 +221,9 @@ impl Items {
         target.of_channels(py, user, channels, &rank_options(k, exact, &shown)?, <dyn Part>::rank_channels)
     }
 
-    /// What this shard contributes to a rank of channels over all shards, which `merge_channels` merges: its hits
-    /// before the quotas, of each set of channels the best `k`. Arguments and answer are those of `rank_channels`,
-    /// where the candidates are those that belong to this shard.
+    /// What this shard contributes to a rank of channels over all shards, which `merge_channels` merges: its
+    /// hits before the quotas, of each set of channels the best `k`. Arguments and answer are those of
+    /// `rank_channels`, where the candidates are those that belong to this shard.
     #[pyo3(signature = (user, channels, k, *, filter=None, deny=None, allow=None, now=None, exact=false))]
     #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn rank_channels_part<'py>(

@@ -147,17 +147,18 @@ impl LiveIndex {
         view(py, self.live()?.generation(number).map_err(raised)?)
     }
 
-    /// The numbers of the generations that serve: the newest of each model version, the current one first, and
-    /// behind them those that are held.
+    /// The numbers of the generations that serve: the newest of each model version, the current one first,
+    /// and behind them those that are held.
     fn generations(&self) -> PyResult<Vec<u64>> {
         Ok(self.live()?.generations())
     }
 
-    /// Has generations serve beside the newest, from the next look at the catalog on, until this is called again.
+    /// Has generations serve beside the newest, from the next look at the catalog on, until this is called
+    /// again.
     ///
-    /// Processes that share the shards of a catalog take up a new generation one after the other. Whoever spreads
-    /// requests over them holds the generation that all have, asks for it by its number (`generation`), and holds
-    /// the next one when all have that.
+    /// Processes that share the shards of a catalog take up a new generation one after the other. Whoever
+    /// spreads requests over them holds the generation that all have, asks for it by its number
+    /// (`generation`), and holds the next one when all have that.
     ///
     /// Args:
     ///     generations: a list of numbers.

@@ -32,8 +32,9 @@ pub fn shard_of<'py>(py: Python<'py>, ids: &Bound<'py, PyAny>, shards: u32) -> P
     Ok(handed(py, numbers).into_any())
 }
 
-/// For how many items each of so many shards is asked at first, where the best `k` of all are wanted: what it is
-/// expected to have of them, and three standard deviations more. `to_ask_again` says where that is too few.
+/// For how many items each of so many shards is asked at first, where the best `k` of all are wanted: what it
+/// is expected to have of them, and three standard deviations more. `to_ask_again` says where that is too
+/// few.
 ///
 /// Args:
 ///     k: how many items are wanted.
@@ -126,8 +127,8 @@ pub fn merge_found<'py>(py: Python<'py>, parts: &Bound<'py, PyAny>, k: usize) ->
     }
 }
 
-/// Which shards are to be asked again for `k` items, and for which users, after each was asked for `asked`: those
-/// that have all that they found among the best `k`, so that more of theirs may be.
+/// Which shards are to be asked again for `k` items, and for which users, after each was asked for `asked`:
+/// those that have all that they found among the best `k`, so that more of theirs may be.
 ///
 /// Args:
 ///     parts: the Found of each shard, as in `merge_found`.
@@ -172,7 +173,8 @@ fn scores_of(part: &Bound<'_, PyAny>, ids: &[u64]) -> PyResult<Vec<f32>> {
     }
 }
 
-/// The best `k` of what shards ranked for one user, each asked about the candidates that belong to it (`shard_of`).
+/// The best `k` of what shards ranked for one user, each asked about the candidates that belong to it
+/// (`shard_of`).
 ///
 /// Args:
 ///     parts: the Ranked of each shard, or anything with its attributes.
@@ -199,8 +201,8 @@ pub fn merge_ranked<'py>(
     ranked(py, shards::merge_ranked(parts, k))
 }
 
-/// The best `k` that quotas allow of what shards ranked by `rank_channels_part`, each asked about those candidates
-/// of each channel that belong to it.
+/// The best `k` that quotas allow of what shards ranked by `rank_channels_part`, each asked about those
+/// candidates of each channel that belong to it.
 ///
 /// Args:
 ///     parts: the RankedChannels of each shard, or anything with its attributes.

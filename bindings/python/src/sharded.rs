@@ -31,8 +31,8 @@ impl ShardedFilter {
 
 /// All shards of one generation of a catalog, which answer as one index that holds all items.
 ///
-/// Every method releases the GIL while it works, and any number of threads may call at once. The arguments are
-/// those of `Index` by the same names, except that deny and allow are ids, and a filter is a text or a
+/// Every method releases the GIL while it works, and any number of threads may call at once. The arguments
+/// are those of `Index` by the same names, except that deny and allow are ids, and a filter is a text or a
 /// ShardedFilter.
 ///
 /// >>> index = itemdex.ShardedIndex.open(itemdex.Catalog("/srv/catalog"))
@@ -164,7 +164,8 @@ impl ShardedIndex {
         ranked(py, answer.map_err(raised)?)
     }
 
-    /// The best `k` of what several recall channels bring, within their quotas. As `Index.rank_channels`, for ids.
+    /// The best `k` of what several recall channels bring, within their quotas. As `Index.rank_channels`, for
+    /// ids.
     #[pyo3(signature = (user, channels, k, *, filter=None, deny=None, allow=None, now=None, exact=false))]
     #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn rank_channels<'py>(
@@ -188,8 +189,8 @@ impl ShardedIndex {
         ranked_channels(py, answer.map_err(raised)?)
     }
 
-    /// The exact score of every candidate for one user, in the order of the candidates: float32 of shape (m,), NaN
-    /// where no shard has the candidate.
+    /// The exact score of every candidate for one user, in the order of the candidates: float32 of shape
+    /// (m,), NaN where no shard has the candidate.
     fn score<'py>(
         &self,
         py: Python<'py>,

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import runpy
+import shutil
+import socket
 import threading
 import time
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import itemdex
 import numpy as np
@@ -86,6 +93,64 @@ def test_a_dead_process_comes_back(serving, data):
     assert serving.search(user, 20, recall=1.0).answer.ids.tolist() == data.best(user, 20), "it waits"
 
 
+def test_fresh_items_reach_every_process(serving, data, tmp):
+    user, best = data.users[1], data.best(data.users[1], 20)
+    position = len(best)
+    changes = [(number, itemdex.Delete(id)) for number, id in enumerate(best[5:], 1)]
+    changes += [(position, itemdex.Upsert("v1", 2**63, 100 * user))]
+    with Serving(tmp / "catalog", replicas=2, cores=0.1, patience=60, live={"fed_log": tmp / "fresh.log"}) as live:
+        applied = live.apply(changes)
+        assert sum(one.applied for one in applied) == 2 * len(changes)
+        expected = [2**63, *best[:5], *data.best(user, 24)[20:]]
+        for _ in range(2):  # By the one replica of a shard and by the other.
+            assert live.search(user, 10, recall=1.0).answer.ids.tolist() == expected
+            ranked = live.rank(user, np.array([2**63, *best], np.uint64), 10).answer
+            assert ranked.ids.tolist() == expected[:6] and ranked.unknown.tolist() == sorted(best[5:])
+        ray.kill(live._replicas[0][0], no_restart=False)
+        statuses = [one for replicas in live.status() for one in replicas]
+        assert all(one["log_position"] is not None for one in statuses), "a feeder goes on behind the lowest"
+        live.apply(changes)
+        for _ in range(2):
+            assert live.search(user, 10, recall=1.0).answer.ids.tolist() == expected
+    assert serving.search(user, 20, recall=1.0).answer.ids.tolist() == best, "it has no log"
+
+
+def test_an_endpoint(cluster, serving, data, tmp):
+    from ray import serve
+
+    example = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "endpoint.py"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    endpoint = example["Endpoint"].options(ray_actor_options={"num_cpus": 0.1})
+    serve.run(endpoint.bind(str(tmp / "catalog"), cores=0.1))
+
+    def ask(path, **fields):
+        body = json.dumps(fields).encode()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", body, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    try:
+        user = data.users[0]
+        status, found = ask("/search", users=user.tolist(), k=10, recall=1.0, filter="price < 3")
+        cheap = data.ids[data.ids % 10 < 3]
+        assert status == 200, found
+        assert (found["ids"], found["missing"]) == (data.best(user, 10, cheap), [])
+        assert found["generation"] == serving.generation
+        np.testing.assert_allclose(found["scores"][0], data.items[data.ids == found["ids"][0]] @ user, rtol=1e-4)
+        status, ranked = ask("/rank", user=user.tolist(), candidates=data.ids[:50].tolist(), k=5)
+        assert (status, ranked["ids"]) == (200, data.best(user, 5, data.ids[:50]))
+        for path, fields, code in [("/search", {"users": [1.0], "k": 3}, 400), ("/search", {}, 400), ("/other", {}, 404)]:
+            status, said = ask(path, **fields)
+            assert status == code and said["error"]
+    finally:
+        serve.shutdown()
+
+
 def test_no_answer_mixes_generations(serving, data, tmp):
     """Scores of the second generation are three times those of the first."""
     user, stop, answers, errors = data.users[2], threading.Event(), [], []
@@ -113,6 +178,44 @@ def test_no_answer_mixes_generations(serving, data, tmp):
     for one in answers:
         scale = 1 if one.generation == first else 3
         np.testing.assert_allclose(one.answer.scores, scale * best, rtol=1e-4)
+
+
+def test_a_rollback_is_taken_up(serving, data, tmp):
+    catalog, user = itemdex.Catalog(tmp / "catalog"), data.users[2]
+    first, second = sorted(one.number for one in catalog.generations())
+    for number, scale in ((first, 1), (second, 3)):
+        catalog.rollback(number)
+        assert serving.refresh() == number
+        answered = serving.search(user, 1, recall=1.0)
+        assert answered.generation == number
+        np.testing.assert_allclose(answered.answer.scores, scale * (data.items @ user).max(), rtol=1e-4)
+
+
+def test_a_generation_that_is_not_whole_is_not_taken_up(cluster, data, tmp):
+    """A shard of another catalog, a shard that is missing, and a list of another catalog."""
+    user, catalog, other = data.users[3], tmp / "one", tmp / "other"
+    build_sharded(dump(data, tmp / "one-1"), catalog, SHARDS, "v1", key="job-1")
+    kept = set(catalog.iterdir())
+    for number in range(4):
+        build_sharded(dump(data, tmp / f"other-{number}", 2.0), other, SHARDS, "v1", key=f"other-{number}")
+    with Serving(catalog, cores=0.1, patience=30, live={"poll": 3600.0}) as serving:
+
+        def is_refused(match):
+            with pytest.raises((OSError, itemdex.Error), match=match):
+                serving.refresh()
+            assert serving.generation == 1
+            assert serving.search(user, 5, recall=1.0).answer.ids.tolist() == data.best(user, 5)
+
+        build_sharded(dump(data, tmp / "one-2", 3.0), catalog, SHARDS, "v1", key="job-2")
+        shard = sorted(path for path in catalog.glob("shard-*") if path not in kept)[1]
+        shutil.copy(sorted(other.glob("shard-*"))[1], shard)
+        is_refused(shard.name)
+        build_sharded(dump(data, tmp / "one-3", 3.0), catalog, SHARDS, "v1", key="job-3")
+        shard = sorted(path for path in catalog.glob("shard-*") if path not in kept)[-1]
+        shard.unlink()
+        is_refused("No such file")
+        shutil.copy(sorted(other.glob("catalog-*"))[-1], catalog)
+        is_refused("No such file")
 
 
 def test_what_fails_leaves_the_old_generation(serving, data, tmp):
@@ -155,3 +258,27 @@ def test_too_many_requests_and_shards_that_are_gone_are_errors(serving, data, tm
                 with contextlib.suppress(Busy):
                     small.search(user, 5)
         assert raised.value.missing == [2]
+
+
+class NoSpace:
+    """An option that leaves the worker which reads it no room for files, and is the number 1."""
+
+    def __reduce__(self):
+        return eval, ("__import__('resource').setrlimit(1, (50_000, -1)) or 1",)
+
+
+def test_a_worker_without_space_leaves_the_old_generation(serving, data, tmp):
+    catalog = itemdex.Catalog(tmp / "catalog")
+    before = catalog.current()
+    with pytest.raises(Exception, match="File too large"):
+        build_sharded(
+            dump(data, tmp / "job-full"),
+            tmp / "catalog",
+            SHARDS,
+            "v1",
+            key="job-full",
+            retries=1,
+            build={"threads": NoSpace()},
+        )
+    assert catalog.current() == before and catalog.staged_shards("job-full") == []
+    assert serving.search(data.users[3], 5, recall=1.0).answer.ids.tolist() == data.best(data.users[3], 5)

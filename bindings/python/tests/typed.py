@@ -1,4 +1,4 @@
-"""Checked by `mypy --strict`, and run: what a user's program looks like to a type checker."""
+"""Checked by `mypy --strict` and pyright, and run: what a user's program looks like to a type checker."""
 
 from __future__ import annotations
 

@@ -102,12 +102,9 @@ impl View {
             }
             gate.note(hit.id, &mut dropped) && dropped.note((hit.channels == 0).then_some(Reason::Filtered))
         });
-        let mut left = [Source::Ids(&[]); MAX_CHANNELS];
-        for ((left, source), ends) in left.iter_mut().zip(sources).zip(starts.windows(2)) {
-            *left = match source {
-                Source::Ids(_) => Source::Ids(&ids[ends[0].0..ends[1].0]),
-                Source::Rows(_) => Source::Rows(&rows[ends[0].1..ends[1].1]),
-            };
+        let mut left = [Source::default(); MAX_CHANNELS];
+        for (left, ends) in left[..sources.len()].iter_mut().zip(starts.windows(2)) {
+            *left = Source { ids: &ids[ends[0].0..ends[1].0], rows: &rows[ends[0].1..ends[1].1] };
         }
         let mut ranked = index.ranked_channels(user, channels, &left[..sources.len()], options, fresh);
         ranked.dropped += dropped;
@@ -127,21 +124,20 @@ impl View {
             Fresh::Score(score) => channel_hits.push(ChannelHit::new(Hit { id, score }, channel)),
             Fresh::Deleted => deleted.push(id),
         };
-        match candidates {
-            Source::Ids(candidates) => self.score_fresh(user, candidates, |place, said| match said {
-                Some(said) => fresh(candidates[place], said),
-                None => ids.push(candidates[place]),
-            }),
-            Source::Rows(candidates) if self.overlay.hidden == 0 => rows.extend_from_slice(candidates),
-            Source::Rows(candidates) => {
-                ids_of_rows.resize(candidates.len(), 0);
-                self.held.index.ranking().ids_of(candidates, ids_of_rows);
-                self.score_fresh(user, ids_of_rows, |place, said| match said {
-                    Some(said) => fresh(ids_of_rows[place], said),
-                    None => rows.push(candidates[place]),
-                });
-            }
+        self.score_fresh(user, candidates.ids, |place, said| match said {
+            Some(said) => fresh(candidates.ids[place], said),
+            None => ids.push(candidates.ids[place]),
+        });
+        if self.overlay.hidden == 0 {
+            rows.extend_from_slice(candidates.rows);
+            return;
         }
+        ids_of_rows.resize(candidates.rows.len(), 0);
+        self.held.index.ranking().ids_of(candidates.rows, ids_of_rows);
+        self.score_fresh(user, ids_of_rows, |place, said| match said {
+            Some(said) => fresh(ids_of_rows[place], said),
+            None => rows.push(candidates.rows[place]),
+        });
     }
 
     /// Writes the exact score of each candidate to the same place of `scores`, NaN for one that is not there

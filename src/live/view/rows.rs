@@ -1,13 +1,13 @@
 //! Items of a view by their places.
 
 use super::View;
-use crate::index::Channel;
+use crate::index::Candidates;
 use crate::live::overlay::Said;
-use crate::{RankOptions, Ranked, Result, RowHandles, SearchOptions};
+use crate::{Result, RowHandles, SearchOptions};
 
 /// Items of a view: by their rows those that its generation has, by their ids the others. Made by
 /// [`View::look_up`] and [`View::search_rows`], for a rank by the same view or a later one of the same
-/// generation.
+/// generation. A reference to it goes where candidates go.
 ///
 /// ```
 /// # use itemdex::IndexBuilder;
@@ -21,7 +21,7 @@ use crate::{RankOptions, Ranked, Result, RowHandles, SearchOptions};
 /// let view = live.current();
 /// let popular = view.look_up(&[7, 8, 9]);
 /// assert_eq!((popular.rows().len(), popular.fresh()), (1, &[8][..]));
-/// assert_eq!(view.rank_rows(&[0.0, 1.0], &popular, 1)?.hits[0].id, 8);
+/// assert_eq!(view.rank(&[0.0, 1.0], &popular, 1)?.hits[0].id, 8);
 /// # Ok::<(), itemdex::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,29 @@ impl ViewRows {
     /// The ids of the items that it does not have.
     pub fn fresh(&self) -> &[u64] {
         &self.fresh
+    }
+
+    /// How many items there are; one named twice counts twice.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.fresh.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<'a> From<&'a ViewRows> for Candidates<'a> {
+    fn from(items: &'a ViewRows) -> Self {
+        Candidates::Both(&items.rows, &items.fresh)
+    }
+}
+
+/// Items of an index, which has no fresh ones.
+impl From<RowHandles> for ViewRows {
+    fn from(rows: RowHandles) -> ViewRows {
+        ViewRows { rows, fresh: Vec::new() }
     }
 }
 
@@ -62,17 +85,5 @@ impl View {
     pub fn search_rows(&self, user: &[f32], options: &SearchOptions) -> Result<ViewRows> {
         let ids: Vec<u64> = self.search_with(user, options)?.hits.iter().map(|hit| hit.id).collect();
         Ok(self.look_up(&ids))
-    }
-
-    /// As [`View::rank`], of looked up items.
-    ///
-    /// # Errors
-    /// As [`View::rank`]; [`Error::StaleRows`](crate::Error::StaleRows) for items of a view of another
-    /// generation.
-    pub fn rank_rows(&self, user: &[f32], items: &ViewRows, k: usize) -> Result<Ranked> {
-        let channels = [Channel::new(&items.rows), Channel::new(&*items.fresh)];
-        let ranked = self.rank_channels(user, &channels, &RankOptions::new(k))?;
-        let hits = ranked.hits.iter().map(|hit| hit.hit()).collect();
-        Ok(Ranked { hits, unknown: ranked.unknown, dropped: ranked.dropped })
     }
 }

@@ -16,6 +16,8 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
@@ -37,9 +39,12 @@ if TYPE_CHECKING:
 _PATIENCE = 30.0
 _PAUSE = 0.05
 
+#: What is wrong with a shard, its file or its catalog, and not with what was asked of it.
+_OF_THE_SHARD = (itemdex.FileError, itemdex.LiveError, OSError)
+
 
 class Busy(Exception):
-    """More requests wait for a shard than ``max_waiting`` allows. Nothing was asked; try later or elsewhere."""
+    """More requests wait for a shard than ``max_waiting`` allows. There is no answer; try later or elsewhere."""
 
 
 class ShardsMissing(Exception):
@@ -152,7 +157,13 @@ class _Shard:
     """A process that holds one shard of the newest generation, and of those that it is told to hold."""
 
     def __init__(self, catalog: str, shard: int, shards: int, options: dict[str, Any]) -> None:
-        self.live = itemdex.LiveIndex.open(catalog, shard=(shard, shards), **options)
+        self.opened_by = (catalog, (shard, shards), options)
+
+    @cached_property
+    def live(self) -> itemdex.LiveIndex:
+        """Opened by the first call: Ray gives up a process for good that fails while it starts."""
+        catalog, shard, options = self.opened_by
+        return itemdex.LiveIndex.open(catalog, shard=shard, **options)
 
     def generations(self, refresh: bool) -> list[int]:
         if refresh:
@@ -187,7 +198,8 @@ class Serving:
     up to ``patience`` seconds. ``max_waiting`` requests may wait for an actor; one more is ``Busy``.
 
     Every request is answered by all shards from one generation, which ``refresh`` changes; so no answer mixes model
-    versions. ``live`` are other options of ``LiveIndex.open``.
+    versions. ``live`` are other options of ``LiveIndex.open``; for ``fed_log="logs/fresh.log"`` shard 2 of 8 has
+    ``logs/fresh-2-of-8.log``, and its second replica ``logs/fresh-2-of-8-replica-1.log``.
     """
 
     def __init__(
@@ -207,23 +219,32 @@ class Serving:
         self.shards, self.patience = current.shards, patience
         actor = _Actor.options(num_cpus=cores, max_pending_calls=max_waiting)
         self._replicas = [
-            [actor.remote(str(folder), shard, self.shards, dict(live or {})) for _ in range(replicas)]
+            [
+                actor.remote(str(folder), shard, self.shards, _options(live or {}, f"{shard}-of-{self.shards}", number))
+                for number in range(replicas)
+            ]
             for shard in range(self.shards)
         ]
         self._asked = 0
         self.generation = current.number
-        self.refresh()
+        try:
+            self.refresh()
+        except BaseException:
+            self.close()
+            raise
 
     def refresh(self) -> int:
-        """Takes up the newest generation that every process has, and returns its number. Requests that are under way keep
-        theirs."""
-        have = [set(self._wait(actor, lambda one: one.generations.remote(True))) for actor in self._actors()]
-        common = set.intersection(*have)
+        """Takes up the catalog's current generation when every process has it, and returns its number.
+
+        Requests that are under way keep theirs. Where a process cannot take it up, its error is raised, and the
+        generation stays what it was.
+        """
+        have = self._everyone(lambda one: one.generations.remote(True))
+        common = [number for number in have[0] if all(number in numbers for numbers in have)]
         if not common:
             raise ShardsMissing(range(self.shards), "no generation is on all of them")
-        self.generation = max(common)
-        for actor in self._actors():
-            self._wait(actor, lambda one: one.hold.remote(self.generation))
+        self.generation = common[0]  # The current one is the first, which after a rollback is not the highest.
+        self._everyone(lambda one: one.hold.remote(self.generation))
         return self.generation
 
     def search(
@@ -265,11 +286,12 @@ class Serving:
 
     def apply(self, changes: Sequence[tuple[int, Any]]) -> list[Any]:
         """Feeds changes to every process, as ``LiveIndex.apply``: each logs those of its own items."""
-        return [self._wait(actor, lambda one: one.apply.remote(list(changes))) for actor in self._actors()]
+        return self._everyone(lambda one: one.apply.remote(list(changes)))
 
     def status(self) -> list[list[Any]]:
         """The status of each replica of each shard, as ``LiveIndex.status`` gives it."""
-        return [[self._wait(one, lambda one: one.status.remote()) for one in actors] for actors in self._replicas]
+        statuses = iter(self._everyone(lambda one: one.status.remote()))
+        return [[next(statuses) for _ in actors] for actors in self._replicas]
 
     def close(self) -> None:
         """Ends the processes."""
@@ -290,16 +312,31 @@ class Serving:
     def _actors(self) -> list[Any]:
         return [actor for actors in self._replicas for actor in actors]
 
-    def _wait(self, actor: Any, call: Callable[[Any], Any]) -> Any:
-        """The answer of an actor, when Ray has started it anew if need be."""
+    def _everyone(self, call: Callable[[Any], Any]) -> list[Any]:
+        """What every process answers, the ones that died when Ray has started them anew."""
+        asked = [(actor, self._try(actor, call)) for actor in self._actors()]
+        return [self._wait(actor, call, answer) for actor, answer in asked]
+
+    def _try(self, actor: Any, call: Callable[[Any], Any]) -> Any:
+        """The answer to come, or None where as many requests wait as may."""
+        try:
+            return call(actor)
+        except PendingCallsLimitExceeded:
+            return None
+
+    def _wait(self, actor: Any, call: Callable[[Any], Any], answer: Any) -> Any:
         until = time.monotonic() + self.patience
         while True:
             try:
-                return ray.get(call(actor))
+                if answer is not None:
+                    return ray.get(answer)
+            except RayTaskError as error:
+                raise _cause(error) from error
             except RayActorError:
                 if time.monotonic() > until:
                     raise
-                time.sleep(_PAUSE)
+            time.sleep(_PAUSE)
+            answer = self._try(actor, call)
 
     def _ask(
         self, generation: int, asked: Mapping[int, tuple[str, tuple[Any, ...], dict[str, Any]]], partial: bool
@@ -307,11 +344,13 @@ class Serving:
         """What shards answer, and those that do not."""
         self._asked += 1
         waiting = {shard: self._send(shard, generation, request) for shard, request in asked.items()}
+        with suppress(RayTaskError, RayActorError):  # One by one then.
+            return dict(zip(waiting, ray.get(list(waiting.values())))), []
         answers, failed, cause = {}, [], None
         for shard, answer in waiting.items():
             try:
                 answers[shard] = self._receive(shard, answer, generation, asked[shard], partial)
-            except RayActorError as error:
+            except (RayActorError, *_OF_THE_SHARD) as error:
                 failed.append(shard)
                 cause = error
         if failed and not (partial and answers):
@@ -329,18 +368,35 @@ class Serving:
         """An answer, asked for again while processes that died come back; with `partial` only of the other replicas."""
         until, attempt = time.monotonic() + self.patience, 0
         while True:
+            failed: Exception
             try:
                 return ray.get(answer)
             except RayTaskError as error:
-                raise error.cause if isinstance(error.cause, Exception) else error
-            except RayActorError:
-                attempt += 1
-                others = attempt < len(self._replicas[shard])
-                if not others and (partial or time.monotonic() > until):
-                    raise
-                if not others:
-                    time.sleep(_PAUSE)
-                answer = self._send(shard, generation, request, attempt)
+                failed = _cause(error)
+                if not isinstance(failed, _OF_THE_SHARD):
+                    raise failed from error
+            except RayActorError as error:
+                failed = error
+            attempt += 1
+            if attempt >= len(self._replicas[shard]):
+                if partial or time.monotonic() > until:
+                    raise failed
+                time.sleep(_PAUSE)
+            answer = self._send(shard, generation, request, attempt)
+
+
+def _options(live: Mapping[str, Any], shard: str, replica: int) -> dict[str, Any]:
+    """The options of a process, with a log of its own."""
+    if live.get("fed_log") is None:
+        return dict(live)
+    log = Path(live["fed_log"])
+    own = f"{log.stem}-{shard}" + (f"-replica-{replica}" if replica else "")
+    return {**live, "fed_log": str(log.with_name(own + log.suffix))}
+
+
+def _cause(error: RayTaskError) -> Exception:
+    """What went wrong in another process, as it would be raised in this one."""
+    return error.cause if isinstance(error.cause, Exception) else error
 
 
 __all__ = ["Answered", "Busy", "Serving", "ShardsMissing", "build_sharded"]
