@@ -155,7 +155,7 @@ pub struct RankTimes {
     pub overlap: f64,
     /// Looking candidates up and putting their rows in order; a part of the ranks by id.
     pub lookup: Vec<Duration>,
-    /// The memory limit of `exact`: reading the `f32` rows of the candidates in the same order, with the same
+    /// The memory limit of `exact`: reading the embeddings of the candidates, `f32` or `f16`, in the same order, with the same
     /// prefetching, and doing nothing else.
     pub gather_f32: Vec<Duration>,
     /// The same for the `i8` rows, the limit of `two_step`; without meaning if the index has none.
