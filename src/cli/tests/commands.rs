@@ -285,10 +285,10 @@ fn a_dry_run_says_what_the_build_takes_and_builds_nothing() {
     of_shape.args(["build", "--dry-run", "--shape", "10000000x64"]);
     let text = String::from_utf8(run(&mut of_shape, 0).stdout).unwrap();
     assert!(text.starts_with("rows     10000000 x 64, kept as f32\nbytes    "), "{text}");
-    let said = run(of_shape.args(["--memory", "1G"]), 1).stderr;
+    let said = run(of_shape.args(["--memory", "1G"]), 2).stderr;
     let said = String::from_utf8(said).unwrap();
     assert!(said.contains("but 1024 MiB are allowed"), "{said}");
-    run(build().args(["--memory", "1M"]), 1);
+    run(build().args(["--memory", "1M"]), 2);
     run(build().args(["--memory", "1G"]), 0);
     run(build().args(["--memory", "1X"]), 2);
     run(itemdex().args(["build", "--dry-run", "--shape", "10x"]), 2);
