@@ -356,13 +356,15 @@ impl Twins {
             Step::Change { ids, again } => self.change(&ids, again),
             Step::Publish { version, back } => self.publish(Twins::VERSIONS[version], back),
             Step::Look { shard } => {
-                drop(self.live().shards()[shard % self.shards as usize].refresh().unwrap())
+                _ = self.live().shards()[shard % self.shards as usize].refresh().unwrap();
             }
-            Step::LookAll => drop(self.live().refresh().unwrap()),
+            Step::LookAll => _ = self.live().refresh().unwrap(),
             Step::Rollback { to } => {
                 let generations = self.whole.catalog.generations().unwrap();
                 let number = generations[to % generations.len()].number;
-                [&self.whole, &self.sharded].map(|place| place.catalog.rollback(Some(number)).unwrap());
+                for place in [&self.whole, &self.sharded] {
+                    place.catalog.rollback(Some(number)).unwrap();
+                }
             }
             Step::Restart => {
                 self.live = None;
@@ -552,6 +554,26 @@ fn a_file_of_another_catalog_is_refused() {
     let live = |number| place.options().shard(Shard::new(number, 2).unwrap()).open(place.catalog.folder());
     assert!(live(0).is_ok());
     assert!(matches!(live(1), Err(Error::Damaged { .. })));
+    assert!(ShardedLive::open(place.catalog.folder(), 2, place.options()).is_err());
+}
+
+#[test]
+fn a_list_of_another_catalog_leaves_what_serves() {
+    let (place, other) = (Place::new(), Place::new());
+    let items = items(200, DIM, 1);
+    place.publish("job", "v1", &items, 2);
+    let live = ShardedLive::open(place.catalog.folder(), 2, place.options()).unwrap();
+    let expected = live.current().unwrap().search(&[1.0; DIM], 5).unwrap();
+    for key in ["a", "b", "c"] {
+        other.publish(key, "v1", &common::items(200, DIM, 2), 2);
+    }
+    let newest = other.names("catalog-").into_iter().filter(|name| name.ends_with(".json")).max().unwrap();
+    fs::copy(other.catalog.folder().join(&newest), place.catalog.folder().join(&newest)).unwrap();
+    let error = live.refresh().unwrap_err().to_string();
+    assert!(error.contains("shard-0-of-2-") && error.contains("No such file"), "{error}");
+    let view = live.current().unwrap();
+    assert_eq!(view.parts()[0].generation().number, 1);
+    assert_eq!(view.search(&[1.0; DIM], 5).unwrap(), expected);
     assert!(ShardedLive::open(place.catalog.folder(), 2, place.options()).is_err());
 }
 
