@@ -71,7 +71,7 @@ class Memory:
         self.thread = threading.Thread(target=self.watch)
 
     def watch(self):
-        while not self.done.wait(0.2):
+        while not self.done.wait(0.5):
             for process in Path("/proc").glob("[0-9]*"):
                 try:
                     if (process / "cmdline").read_text().startswith(self.name):
