@@ -1,12 +1,14 @@
-"""What shards on Ray cost, on this machine, with generated items of dim 64 and `--shards` shards. Five parts:
+"""What shards on Ray cost, on this machine, with generated items of dim 64 and `--shards` shards. In parts:
 
-whole   one index of all rows is built, on all cores
-shards  all shards are built by `build_sharded`, each on a core
-search  one client, four, and many users a request: one index, `ShardedIndex`, and `Serving`; what a fan-out makes of the tail
-kill    the process of a shard is killed in a load of `--requests`, with one process a shard and with two
-swap    the generation changes forth and back in a load of `--requests`; each answer shows by its scores whose it is
+whole     one index of all rows is built, on all cores
+shards    all shards are built by `build_sharded`, each on a core
+search    one client, four, and many users a request: one index, `ShardedIndex`, and `Serving`; what a fan-out makes of the tail
+kill      the process of a shard is killed in a load of `--requests`, and requests wait for it
+partial   the same, and requests go on without it
+replicas  the same with two processes a shard
+swap      the generation changes forth and back in a load of `--requests`; each answer shows by its scores whose it is
 
-Needs `pip install 'bindings/python[ray]'`. Kill and swap take a fifth of the rows. What was built stays in --out for another run.
+Needs `pip install 'bindings/python[ray]'`. The last four take a fifth of the rows. What was built stays in --out for another run.
 Prints tables, or with --json one object.
 """
 
@@ -32,7 +34,8 @@ sys.path.append(str(Path(__file__).parent / "peers"))
 from generate import Family, Generator  # noqa: E402
 from report import markdown  # noqa: E402
 
-PARTS = ("whole", "shards", "search", "kill", "swap")
+KILLS = {"kill": (1, False), "partial": (1, True), "replicas": (2, False)}
+PARTS = ("whole", "shards", "search", *KILLS, "swap")
 DIM, K, RECALL, FILES = 64, 100, 0.95, 8
 
 
@@ -290,8 +293,8 @@ def tables(found):
     if fan_out := found.get("fan_out"):
         numbers = list(next(iter(fan_out.values())))
         yield ["p99 of the slowest of so many, ms", *numbers], [[name, *(f"{one[n]:.2f}" for n in numbers)] for name, one in fan_out.items()]
-    if kills := found.get("kill"):
-        yield ["kill", "failed", "partial", "whole after, s", "longest, s", *timing], [
+    if kills := {name: found[name] for name in KILLS if name in found}:
+        yield ["", "failed", "partial", "whole after, s", "longest, s", *timing], [
             [name, str(one["failed"]), str(one["partial"]), f"{one['whole_after_s']:.2f}", f"{one['longest_s']:.2f}", *cells(one)]
             for name, one in kills.items()
         ]
@@ -316,7 +319,7 @@ def main():
     args = arguments()
     args.out = args.out.absolute()
     args.out.mkdir(parents=True, exist_ok=True)
-    ray.init(num_cpus=args.cores, log_to_driver=False, include_dashboard=False, logging_level="error")
+    ray.init("local", num_cpus=args.cores, log_to_driver=False, include_dashboard=False, logging_level="error")
     ray.data.DataContext.get_current().enable_progress_bars = False
     found = {"rows": args.rows, "shards": args.shards, "cores": args.cores}
     if "whole" in args.only:
@@ -326,12 +329,8 @@ def main():
     if "search" in args.only:
         found["search"] = measure_search(args)
         found["fan_out"] = measure_fan_out(args)
-    if "kill" in args.only:
-        found["kill"] = {
-            "1 process a shard, waiting": measure_kill(args, 1, False),
-            "1 process a shard, partial": measure_kill(args, 1, True),
-            "2 processes a shard": measure_kill(args, 2, False),
-        }
+    for name in [name for name in KILLS if name in args.only]:
+        found[name] = measure_kill(args, *KILLS[name])
     if "swap" in args.only:
         found["swap"] = measure_swap(args)
     if args.json:
