@@ -13,6 +13,7 @@ Prints tables, or with --json one object.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -321,6 +322,15 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     ray.init("local", num_cpus=args.cores, log_to_driver=False, include_dashboard=False, logging_level="error")
     ray.data.DataContext.get_current().enable_progress_bars = False
+    with contextlib.redirect_stdout(sys.stderr):  # Where Ray says that a process was killed.
+        found = measured(args)
+    if args.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(markdown(head, rows) for head, rows in tables(found)), end="")
+
+
+def measured(args):
     found = {"rows": args.rows, "shards": args.shards, "cores": args.cores}
     if "whole" in args.only:
         found["whole"] = measure_whole(args)
@@ -333,10 +343,7 @@ def main():
         found[name] = measure_kill(args, *KILLS[name])
     if "swap" in args.only:
         found["swap"] = measure_swap(args)
-    if args.json:
-        print(json.dumps(found, indent=1))
-    else:
-        print("\n".join(markdown(head, rows) for head, rows in tables(found)), end="")
+    return found
 
 
 if __name__ == "__main__":
