@@ -1,15 +1,19 @@
-"""What shards on Ray cost, on this machine, with generated items of dim 64 and `--shards` shards. Four parts:
+"""What shards on Ray cost, on this machine, with generated items of dim 64 and `--shards` shards. In parts:
 
-build   one index of all rows, and all shards by `build_sharded`
-search  one user at a time and several clients: one index, `ShardedIndex`, and `Serving`
-kill    the process of a shard is killed in a load of `--requests`, with one process a shard and with two
-swap    the generation changes forth and back in a load of `--requests`; each answer shows by its scores whose it is
+whole     one index of all rows is built, on all cores
+shards    all shards are built by `build_sharded`, each on a core
+search    one client, four, and many users a request: one index, `ShardedIndex`, and `Serving`; what a fan-out makes of the tail
+kill      the process of a shard is killed in a load of `--requests`, and requests wait for it
+partial   the same, and requests go on without it
+replicas  the same with two processes a shard
+swap      the generation changes forth and back in a load of `--requests`; each answer shows by its scores whose it is
 
-Needs `pip install 'bindings/python[ray]'`. Kill and swap take a tenth of the rows. What was built stays in --out for another run.
+Needs `pip install 'bindings/python[ray]'`. The last four take a fifth of the rows. What was built stays in --out for another run.
 Prints tables, or with --json one object.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -31,7 +35,8 @@ sys.path.append(str(Path(__file__).parent / "peers"))
 from generate import Family, Generator  # noqa: E402
 from report import markdown  # noqa: E402
 
-PARTS = ("build", "search", "kill", "swap")
+KILLS = {"kill": (1, False), "partial": (1, True), "replicas": (2, False)}
+PARTS = ("whole", "shards", "search", *KILLS, "swap")
 DIM, K, RECALL, FILES = 64, 100, 0.95, 8
 
 
@@ -70,7 +75,7 @@ class Memory:
         self.thread = threading.Thread(target=self.watch)
 
     def watch(self):
-        while not self.done.wait(0.2):
+        while not self.done.wait(0.5):
             for process in Path("/proc").glob("[0-9]*"):
                 try:
                     if (process / "cmdline").read_text().startswith(self.name):
@@ -95,23 +100,23 @@ def timed(call):
     return time.perf_counter() - begun
 
 
-def measure_build(args):
+def measure_whole(args):
     dump, _ = rows_of(args.out, args.rows)
-    whole, catalog = args.out / f"whole-{args.rows}.itemdex", args.out / f"catalog-{args.rows}"
-    shutil.rmtree(catalog, ignore_errors=True)
+    whole = args.out / f"whole-{args.rows}.itemdex"
     whole.unlink(missing_ok=True)
     task = ray.remote(num_cpus=args.cores)(build_whole)
     with Memory("ray::build_whole") as one:
-        whole_s = timed(lambda: ray.get(task.remote(str(dump), str(whole), args.cores)))
-    with Memory("ray::_build_shard") as shard, Memory("ray::Map") as divide:
-        shards_s = timed(lambda: build_shards(dump, catalog, args, "v1", "job-1"))
-    return {
-        "whole_s": whole_s,
-        "shards_s": shards_s,
-        "whole_bytes": one.most,
-        "shard_bytes": shard.most,
-        "divide_bytes": divide.most,
-    }
+        seconds = timed(lambda: ray.get(task.remote(str(dump), str(whole), args.cores)))
+    return {"seconds": seconds, "bytes": one.most}
+
+
+def measure_shards(args):
+    dump, _ = rows_of(args.out, args.rows)
+    catalog = args.out / f"catalog-{args.rows}"
+    shutil.rmtree(catalog, ignore_errors=True)
+    with Memory("ray::_build_shard") as shard, Memory("ray::ReadFiles") as divide:
+        seconds = timed(lambda: build_shards(dump, catalog, args, "v1", "job-1"))
+    return {"seconds": seconds, "bytes": shard.most, "divide_bytes": divide.most}
 
 
 def load(ask, users, requests, clients):
@@ -184,12 +189,36 @@ def measure_search(args):
             found[name] = {f"{clients} clients": under(ask, users, 2_000, clients) for clients in (1, 4)}
             if "rank" not in name:
                 groups = users[: len(users) // 64 * 64].reshape(-1, 64, DIM)
-                found[name]["64 users a request"] = under(ask, groups, 100, 1)
+                found[name]["64 users a request"] = one_group = under(ask, groups, 100, 1)
+                one_group["per_s"] *= 64
+    return found
+
+
+def measure_fan_out(args):
+    """Milliseconds in which 99 of 100 requests have the last of so many shards, were each as fast as the first of these: the
+    quantile of one shard that all of them stay below."""
+    catalog, users = prepared(args, args.rows)
+    share = itemdex.share_of(K, args.shards)
+    own = np.arange(10_000, dtype="u8")
+    own = own[itemdex.shard_of(own, args.shards) == 0][:100]
+    with itemdex.LiveIndex.open(catalog, shard=(0, args.shards)) as live, serve(catalog, args) as serving:
+        view = live.current()
+        ways = {
+            "a shard in this process": (lambda user: view.search(user, share, recall=RECALL), 20_000),
+            "a shard on Ray": (lambda user: serving.rank(user, own, share), 5_000),
+        }
+        found = {}
+        for name, (ask, requests) in ways.items():
+            under(ask, users, len(users), 1)
+            answers, threads = load(ask, users, requests, 1)
+            [one.join() for one in threads]
+            seconds = [one[1] for one in answers]
+            found[name] = {str(number): float(np.quantile(seconds, 0.99 ** (1 / number))) * 1e3 for number in (1, 4, 10, 30, 100)}
     return found
 
 
 def measure_kill(args, replicas, partial):
-    catalog, users = prepared(args, args.rows // 10)
+    catalog, users = prepared(args, args.rows // 5)
     with serve(catalog, args, replicas=replicas) as serving:
         victim = ray.get(serving._replicas[args.shards // 2][0].__ray_call__.remote(lambda _: os.getpid()))
         ask = lambda user: serving.search(user, K, recall=RECALL, partial=partial)  # noqa: E731
@@ -217,7 +246,7 @@ def measure_kill(args, replicas, partial):
 
 
 def measure_swap(args):
-    rows = args.rows // 10
+    rows = args.rows // 5
     catalog, users = args.out / f"swap-{rows}", None
     made = itemdex.Catalog(catalog)
     for scale, version in ((1.0, "v1"), (4.0, "v2")):  # By a power of two, so that scores are as exact.
@@ -254,18 +283,19 @@ def measure_swap(args):
 
 
 def tables(found):
-    if build := found.get("build"):
-        gib = lambda value: f"{value / 2**30:.2f} GiB"  # noqa: E731
-        yield ["build", "seconds", "most memory of a process"], [
-            ["one index", f"{build['whole_s']:.1f}", gib(build["whole_bytes"])],
-            ["shards, on Ray", f"{build['shards_s']:.1f}", f"{gib(build['shard_bytes'])}; dividing {gib(build['divide_bytes'])}"],
-        ]
-    timing = ["p50, ms", "p99, ms", "a second"]
+    gib = lambda value: f"{value / 2**30:.2f} GiB"  # noqa: E731
+    builds = [[name, f"{found[name]['seconds']:.1f}", gib(found[name]["bytes"])] for name in PARTS[:2] if name in found]
+    if builds:
+        yield ["build", "seconds", "most memory of a process"], builds
+    timing = ["p50, ms", "p99, ms", "users a second"]
     cells = lambda one: [f"{one['p50_ms']:.2f}", f"{one['p99_ms']:.2f}", f"{one['per_s']:,.0f}"]  # noqa: E731
     if search := found.get("search"):
         yield ["search", "", *timing], [[name, how, *cells(one)] for name, hows in search.items() for how, one in hows.items()]
-    if kills := found.get("kill"):
-        yield ["kill", "failed", "partial", "whole after, s", "longest, s", *timing], [
+    if fan_out := found.get("fan_out"):
+        numbers = list(next(iter(fan_out.values())))
+        yield ["p99 of the slowest of so many, ms", *numbers], [[name, *(f"{one[n]:.2f}" for n in numbers)] for name, one in fan_out.items()]
+    if kills := {name: found[name] for name in KILLS if name in found}:
+        yield ["", "failed", "partial", "whole after, s", "longest, s", *timing], [
             [name, str(one["failed"]), str(one["partial"]), f"{one['whole_after_s']:.2f}", f"{one['longest_s']:.2f}", *cells(one)]
             for name, one in kills.items()
         ]
@@ -276,7 +306,7 @@ def tables(found):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--requests", type=int, default=10_000, help="of a load with a kill, or with swaps")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
@@ -290,25 +320,30 @@ def main():
     args = arguments()
     args.out = args.out.absolute()
     args.out.mkdir(parents=True, exist_ok=True)
-    ray.init(num_cpus=args.cores, log_to_driver=False, include_dashboard=False, logging_level="error")
+    ray.init("local", num_cpus=args.cores, log_to_driver=False, include_dashboard=False, logging_level="error")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    found = {"rows": args.rows, "shards": args.shards, "cores": args.cores}
-    if "build" in args.only:
-        found["build"] = measure_build(args)
-    if "search" in args.only:
-        found["search"] = measure_search(args)
-    if "kill" in args.only:
-        found["kill"] = {
-            "1 process a shard, waiting": measure_kill(args, 1, False),
-            "1 process a shard, partial": measure_kill(args, 1, True),
-            "2 processes a shard": measure_kill(args, 2, False),
-        }
-    if "swap" in args.only:
-        found["swap"] = measure_swap(args)
+    with contextlib.redirect_stdout(sys.stderr):  # Where Ray says that a process was killed.
+        found = measured(args)
     if args.json:
         print(json.dumps(found, indent=1))
     else:
         print("\n".join(markdown(head, rows) for head, rows in tables(found)), end="")
+
+
+def measured(args):
+    found = {"rows": args.rows, "shards": args.shards, "cores": args.cores}
+    if "whole" in args.only:
+        found["whole"] = measure_whole(args)
+    if "shards" in args.only:
+        found["shards"] = measure_shards(args)
+    if "search" in args.only:
+        found["search"] = measure_search(args)
+        found["fan_out"] = measure_fan_out(args)
+    for name in [name for name in KILLS if name in args.only]:
+        found[name] = measure_kill(args, *KILLS[name])
+    if "swap" in args.only:
+        found["swap"] = measure_swap(args)
+    return found
 
 
 if __name__ == "__main__":

@@ -560,6 +560,26 @@ fn a_file_of_another_catalog_is_refused() {
 }
 
 #[test]
+fn a_list_of_another_catalog_leaves_what_serves() {
+    let (place, other) = (Place::new(), Place::new());
+    let items = items(200, DIM, 1);
+    place.publish("job", "v1", &items, 2);
+    let live = ShardedLive::open(place.catalog.folder(), 2, place.options()).unwrap();
+    let expected = live.current().unwrap().search(&[1.0; DIM], 5).unwrap();
+    for key in ["a", "b", "c"] {
+        other.publish(key, "v1", &common::items(200, DIM, 2), 2);
+    }
+    let newest = other.names("catalog-").into_iter().filter(|name| name.ends_with(".json")).max().unwrap();
+    fs::copy(other.catalog.folder().join(&newest), place.catalog.folder().join(&newest)).unwrap();
+    let error = live.refresh().unwrap_err().to_string();
+    assert!(error.contains("shard-0-of-2-") && error.contains("No such file"), "{error}");
+    let view = live.current().unwrap();
+    assert_eq!(view.parts()[0].generation().number, 1);
+    assert_eq!(view.search(&[1.0; DIM], 5).unwrap(), expected);
+    assert!(ShardedLive::open(place.catalog.folder(), 2, place.options()).is_err());
+}
+
+#[test]
 fn dropped_shards_go_and_leftovers_are_swept() {
     let place = Place::new();
     let items = items(120, DIM, 1);

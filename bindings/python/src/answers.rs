@@ -26,7 +26,7 @@ impl Answer {
 }
 
 static FOUND: Answer = Answer::new("Found");
-pub static RANKED: Answer = Answer::new("Ranked");
+static RANKED: Answer = Answer::new("Ranked");
 static RANKED_CHANNELS: Answer = Answer::new("RankedChannels");
 pub static DROPPED: Answer = Answer::new("Dropped");
 pub static BUILD_REPORT: Answer = Answer::new("BuildReport");
@@ -61,6 +61,21 @@ pub fn ranked(py: Python<'_>, ranked: Ranked) -> PyResult<Bound<'_, PyAny>> {
     RANKED.of(py, (handed(py, ids), handed(py, scores), handed(py, unknown), dropped))
 }
 
+/// What a rank for several users answers, `k` places a user; of one list for all, unknown and dropped are those of the
+/// list. The GIL is released for the arrays.
+pub fn ranked_many<'py>(
+    py: Python<'py>,
+    ranked: Vec<Ranked>,
+    lists: usize,
+    k: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (ids, scores) = py.detach(|| split_all(ranked.iter().map(|ranked| &*ranked.hits), k))?;
+    let of_lists = if lists == 1 { &ranked[..ranked.len().min(1)] } else { &ranked };
+    let dropped = dropped_of(py, of_lists.iter().map(|ranked| ranked.dropped))?;
+    let unknown = handed(py, unknown_of(of_lists));
+    RANKED.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), unknown, dropped))
+}
+
 /// What a rank of channels answers.
 pub fn ranked_channels(py: Python<'_>, ranked: RankedChannels) -> PyResult<Bound<'_, PyAny>> {
     let RankedChannels { hits, unknown, dropped, .. } = ranked;
@@ -81,7 +96,7 @@ pub fn plan_of(found: &[Found]) -> &'static str {
 }
 
 /// The unknown candidates of all lists together.
-pub fn unknown_of(ranked: &[Ranked]) -> Vec<u64> {
+fn unknown_of(ranked: &[Ranked]) -> Vec<u64> {
     let mut unknown: Vec<u64> = ranked.iter().flat_map(|ranked| &ranked.unknown).copied().collect();
     unknown.sort_unstable();
     unknown.dedup();
@@ -89,10 +104,7 @@ pub fn unknown_of(ranked: &[Ranked]) -> Vec<u64> {
 }
 
 /// How many candidates of all lists were left out, by the reason.
-pub fn dropped_of<'py>(
-    py: Python<'py>,
-    dropped: impl Iterator<Item = Dropped>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn dropped_of<'py>(py: Python<'py>, dropped: impl Iterator<Item = Dropped>) -> PyResult<Bound<'py, PyAny>> {
     let (mut expired, mut denied, mut filtered) = (0, 0, 0);
     for of_list in dropped {
         expired += of_list.expired;

@@ -111,12 +111,8 @@ impl<'py> Quoted<'py> {
         channels.try_iter()?.map(|channel| Quoted::of(&channel?)).collect()
     }
 
-    /// Its ids; none where it brings row handles.
-    pub fn ids(&self) -> PyResult<Option<&[u64]>> {
-        match &self.candidates {
-            Given::Ids(ids) => ids.list().map(Some),
-            Given::Rows(_) => Ok(None),
-        }
+    pub fn list(&self) -> PyResult<Candidates<'_>> {
+        self.candidates.list()
     }
 
     /// How many hits it is to have at least, and at most.
@@ -125,7 +121,7 @@ impl<'py> Quoted<'py> {
     }
 
     pub fn channel(&self) -> PyResult<Channel<'_>> {
-        let channel = Channel::new(self.candidates.list()?).at_least(self.at_least);
+        let channel = Channel::new(self.list()?).at_least(self.at_least);
         Ok(self.at_most.map_or(channel, |hits| channel.at_most(hits)))
     }
 }

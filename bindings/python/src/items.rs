@@ -10,8 +10,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::answers::{RANKED, dropped_of, found, found_many, plan_of, ranked, ranked_channels, unknown_of};
-use crate::arrays::{Ids, Users, handed, matrix, reserved, split_all, users_of_dim};
+use crate::answers::{found, found_many, plan_of, ranked, ranked_channels, ranked_many};
+use crate::arrays::{Ids, Users, handed, matrix, reserved, users_of_dim};
 use crate::candidates::{Given, Lists, Quoted};
 use crate::errors::raised;
 use crate::options::{Asked, rank_options, threads_or_all};
@@ -168,20 +168,9 @@ impl Items {
                 users_of_dim(&users, target.dim())?;
                 let given = Lists::of(candidates)?;
                 let lists = given.lists(users.len())?;
-                let (ids, scores, ranked) = py.detach(|| {
-                    let threads = threads_or_all(threads);
-                    let ranked = match &target {
-                        Target::Index(index) => index.rank_many(&users, &lists, &options, threads),
-                        Target::View(view) => view.rank_many(&users, &lists, &options, threads),
-                    };
-                    let ranked = ranked.map_err(raised)?;
-                    let (ids, scores) = split_all(ranked.iter().map(|ranked| &*ranked.hits), k)?;
-                    PyResult::Ok((ids, scores, ranked))
-                })?;
-                let ranked = if lists.len() == 1 { &ranked[..ranked.len().min(1)] } else { &ranked };
-                let dropped = dropped_of(py, ranked.iter().map(|ranked| ranked.dropped))?;
-                let unknown = handed(py, unknown_of(ranked));
-                RANKED.of(py, (ids.into_pyarray(py), scores.into_pyarray(py), unknown, dropped))
+                let threads = threads_or_all(threads);
+                let ranked = py.detach(|| target.part().rank_many(&users, &lists, &options, threads));
+                ranked_many(py, ranked.map_err(raised)?, lists.len(), k)
             }
         }
     }

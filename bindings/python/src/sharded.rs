@@ -1,14 +1,14 @@
 //! All shards of a generation in one process.
 
-use itemdex::shards::{self, ShardedChannel};
-use itemdex::{Expression, Parameters};
+use itemdex::shards::{self, ShardedCandidates, ShardedChannel};
+use itemdex::{Candidates, Expression, Parameters};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::answers::{found, found_many, plan_of, ranked, ranked_channels};
+use crate::answers::{found, found_many, plan_of, ranked, ranked_channels, ranked_many};
 use crate::arrays::{Ids, Users, handed, users_of_dim};
-use crate::candidates::Quoted;
+use crate::candidates::{Lists, Quoted};
 use crate::catalog::Catalog;
 use crate::errors::raised;
 use crate::index::Residence;
@@ -139,15 +139,15 @@ impl ShardedIndex {
         }
     }
 
-    /// The best `k` candidates of one user by their exact scores, best first. As `Index.rank`, for ids.
+    /// The best `k` candidates of each user by their exact scores, best first. As `Index.rank`, for ids.
     #[pyo3(signature = (
-        user, candidates, k, *, filter=None, deny=None, allow=None, now=None, exact=false,
+        users, candidates, k, *, filter=None, deny=None, allow=None, now=None, exact=false,
     ))]
     #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn rank<'py>(
         &self,
         py: Python<'py>,
-        user: &Bound<'py, PyAny>,
+        users: &Bound<'py, PyAny>,
         candidates: &Bound<'py, PyAny>,
         k: usize,
         filter: Option<&Bound<'py, PyAny>>,
@@ -158,10 +158,22 @@ impl ShardedIndex {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (shown, filter) = (self.shown([deny, allow], now)?, self.filter_of(py, filter)?);
         let options = rank_options(k, exact, &shown)?;
-        let (user, ids) = (one(user)?, Ids::of(candidates)?);
-        let ids = ids.list()?;
-        let answer = py.detach(|| self.0.rank_with(&user, ids, &options, filter.as_ref()));
-        ranked(py, answer.map_err(raised)?)
+        match Users::of(users)? {
+            Users::One(user) => {
+                let ids = Ids::of(candidates)?;
+                let ids = ids.list()?;
+                let answer = py.detach(|| self.0.rank_with(&user, ids, &options, filter.as_ref()));
+                ranked(py, answer.map_err(raised)?)
+            }
+            Users::Many(users) => {
+                users_of_dim(&users, self.0.dim())?;
+                let given = Lists::of(candidates)?;
+                let lists = given.lists(users.len())?.into_iter().map(sharded);
+                let lists: Vec<ShardedCandidates<'_>> = lists.collect::<PyResult<_>>()?;
+                let answers = py.detach(|| self.0.rank_many(&users, &lists, &options, filter.as_ref()));
+                ranked_many(py, answers.map_err(raised)?, lists.len(), k)
+            }
+        }
     }
 
     /// The best `k` of what several recall channels bring, within their quotas. As `Index.rank_channels`, for
@@ -256,13 +268,17 @@ impl ShardedIndex {
     }
 }
 
+fn sharded(candidates: Candidates<'_>) -> PyResult<ShardedCandidates<'_>> {
+    match candidates {
+        Candidates::Ids(ids) => Ok(ids.into()),
+        _ => Err(PyTypeError::new_err("row handles are of one shard; give ids to a ShardedIndex")),
+    }
+}
+
 impl Quoted<'_> {
     fn sharded(&self) -> PyResult<ShardedChannel<'_>> {
-        let Some(ids) = self.ids()? else {
-            return Err(PyTypeError::new_err("row handles are of one shard; give ids to a ShardedIndex"));
-        };
         let (at_least, at_most) = self.quotas();
-        let channel = ShardedChannel::new(ids).at_least(at_least);
+        let channel = ShardedChannel::new(sharded(self.list()?)?).at_least(at_least);
         Ok(at_most.map_or(channel, |hits| channel.at_most(hits)))
     }
 }

@@ -191,14 +191,34 @@ def test_a_rollback_is_taken_up(serving, data, tmp):
         np.testing.assert_allclose(answered.answer.scores, scale * (data.items @ user).max(), rtol=1e-4)
 
 
+def publish_here(data, catalog, key, scale=1.0):
+    """Without Ray."""
+    published = itemdex.Catalog(catalog)
+    for shard in range(SHARDS):
+        own = itemdex.shard_of(data.ids, SHARDS) == shard
+        make = lambda path: itemdex.build(scale * data.items[own], data.ids[own], out=path, model_version="v1")  # noqa: E731, B023
+        published.stage_shard_made(key, shard, SHARDS, make)
+    published.publish_shards(key, SHARDS)
+
+
 def test_a_generation_that_is_not_whole_is_not_taken_up(cluster, data, tmp):
     """A shard of another catalog, a shard that is missing, and a list of another catalog."""
     user, catalog, other = data.users[3], tmp / "one", tmp / "other"
-    build_sharded(dump(data, tmp / "one-1"), catalog, SHARDS, "v1", key="job-1")
-    kept = set(catalog.iterdir())
+    publish_here(data, catalog, "job-1")
+    later = shutil.copytree(catalog, tmp / "later")
     for number in range(4):
-        build_sharded(dump(data, tmp / f"other-{number}", 2.0), other, SHARDS, "v1", key=f"other-{number}")
-    with Serving(catalog, cores=0.1, patience=30, live={"poll": 3600.0}) as serving:
+        publish_here(data, other, f"other-{number}", 2.0)
+
+    def publish_without(number, in_its_place=None):
+        """The list comes last: a process may see it at once."""
+        publish_here(data, later, f"job-{number}", 3.0)
+        new = [path for path in later.iterdir() if not (catalog / path.name).exists()]
+        for path in sorted(new, key=lambda path: path.name.startswith("catalog-")):
+            source = in_its_place if path.name.startswith("shard-1-of-3") else path
+            if source:
+                shutil.copy(source, catalog / path.name)
+
+    with Serving(catalog, cores=0.1, patience=30, live={"poll": 0.05}) as serving:
 
         def is_refused(match):
             with pytest.raises((OSError, itemdex.Error), match=match):
@@ -206,15 +226,11 @@ def test_a_generation_that_is_not_whole_is_not_taken_up(cluster, data, tmp):
             assert serving.generation == 1
             assert serving.search(user, 5, recall=1.0).answer.ids.tolist() == data.best(user, 5)
 
-        build_sharded(dump(data, tmp / "one-2", 3.0), catalog, SHARDS, "v1", key="job-2")
-        shard = sorted(path for path in catalog.glob("shard-*") if path not in kept)[1]
-        shutil.copy(sorted(other.glob("shard-*"))[1], shard)
-        is_refused(shard.name)
-        build_sharded(dump(data, tmp / "one-3", 3.0), catalog, SHARDS, "v1", key="job-3")
-        shard = sorted(path for path in catalog.glob("shard-*") if path not in kept)[-1]
-        shard.unlink()
+        publish_without(2, next(other.glob("shard-1-of-3-*")))
+        is_refused("shard-1-of-3")
+        publish_without(3)
         is_refused("No such file")
-        shutil.copy(sorted(other.glob("catalog-*"))[-1], catalog)
+        shutil.copy(max(other.glob("catalog-*")), catalog)
         is_refused("No such file")
 
 

@@ -88,6 +88,18 @@ def test_all_shards_in_one_process(data, catalog):
     candidates = np.concatenate([data.ids[:100], [1, 1, 2]]).astype(np.uint64)
     ranked = index.rank(user, candidates, 10)
     assert ranked.ids.tolist() == data.best(user, 10, data.ids[:100]) and ranked.unknown.tolist() == [1, 2]
+    many = index.rank(data.users, candidates, 10, filter=made)
+    few = data.ids[:100][data.ids[:100] % 10 < 3]
+    assert many.ids[:, :5].tolist() == [data.best(user, 5, few) for user in data.users]
+    assert many.unknown.tolist() == [1, 2] and many.dropped.filtered == 100 - len(few)
+    lists = [data.ids[:50], [1]]
+    each = index.rank(data.users[:2], lists, 3)
+    assert each.ids[0].tolist() == data.best(data.users[0], 3, data.ids[:50])
+    assert each.unknown.tolist() == [1] and (each.ids[1] == itemdex.NO_ITEM).all()
+    with pytest.raises(itemdex.InputError, match="2 lists for 40 users"):
+        index.rank(data.users, lists, 3)
+    with pytest.raises(TypeError, match="give ids"):
+        index.rank(data.users[:1], [itemdex.Index.open(data.path).look_up([5])], 3)
     np.testing.assert_allclose(index.score(user, data.ids[:9]), data.items[:9] @ user, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(index.get(int(data.ids[0])), data.items[0])
     assert index.get(1) is None and int(data.ids[0]) in index and 1 not in index

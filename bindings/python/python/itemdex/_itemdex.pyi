@@ -334,8 +334,8 @@ class ShardedIndex:
     ) -> Found: ...
     def rank(
         self,
-        user: ArrayLike,
-        candidates: ArrayLike,
+        users: ArrayLike,
+        candidates: ArrayLike | Sequence[ArrayLike],
         k: int,
         *,
         filter: str | ShardedFilter | None = None,

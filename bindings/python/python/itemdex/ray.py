@@ -109,7 +109,10 @@ def build_sharded(
     try:
         divide: Any = _divide
         divided = dataset.select_columns(wanted).map_batches(
-            divide, fn_kwargs={"shards": shards, "id": id, "folder": str(parts)}, batch_format="pyarrow"
+            divide,
+            batch_size=None,  # A block: one file of each shard.
+            fn_kwargs={"shards": shards, "id": id, "folder": str(parts)},
+            batch_format="pyarrow",
         )
         files: list[list[str]] = [[] for _ in range(shards)]
         for row in divided.iter_rows():
@@ -147,7 +150,8 @@ def _build_shard(
         raise ValueError(f"shard {shard} of {shards} has no item; divide the dump among fewer shards")
 
     def make(path: Path) -> object:
-        rows = files_of.dataset(files).scanner().to_reader()
+        # By itself a scanner reads ahead some two million rows.
+        rows = files_of.dataset(files).scanner(batch_readahead=1, fragment_readahead=1).to_reader()
         return itemdex.build(rows, out=path, **options)
 
     itemdex.Catalog(catalog).stage_shard_made(key, shard, shards, make)
