@@ -64,7 +64,7 @@ class Mine(np.ndarray):
 def test_what_is_an_array_by_another_name(data, index):
     user = data.users[0]
     expected = index.search(user, 3).ids.tolist()
-    for like in (user.view(Mine), memoryview(user), np.ma.masked_array(user), np.matrix(user)[0]):
+    for like in (user.view(Mine), memoryview(user), np.ma.masked_array(user), user[None]):
         assert index.search(like, 3).ids.ravel().tolist() == expected
     assert index.search(np.broadcast_to(user, (3, 16)), 3).ids.tolist() == [expected] * 3
     for k in (np.int64(3), np.uint8(3), np.array(3)):
