@@ -429,6 +429,13 @@ inline void build(const std::string &model_version, Slice<std::uint64_t> ids, Sl
                         path.c_str()));
 }
 
+/// Builds an index file from a dump: a file of embeddings and, unless it is empty, one of ids.
+inline void build_dump(const std::string &model_version, const std::string &items, const std::string &ids,
+                       const std::string &path, const BuildOptions &options = {}) {
+    check(itemdex_build_dump(model_version.c_str(), items.c_str(), ids.empty() ? nullptr : ids.c_str(),
+                             &options, path.c_str()));
+}
+
 /// Publishes an index file to a catalog, and returns the generation's number.
 inline std::uint64_t publish(const std::string &catalog, const std::string &path,
                              const PublishOptions &options = {}) {

@@ -458,8 +458,11 @@ pub unsafe extern "C" fn itemdex_get(
     call(|| {
         // SAFETY: the caller keeps the rules of the header.
         let (index, place) = unsafe { (shared(index, "index")?, Place::optional(embedding, "embedding")?) };
-        let expected = if place.is_some() { index.source.dim() } else { 0 };
-        if dim != expected {
+        let expected = index.source.dim();
+        if place.is_none() && dim > 0 {
+            return Err(Failure::argument("embedding", "it is NULL, which takes a dim of 0"));
+        }
+        if place.is_some() && dim != expected {
             let problem = format!("the embedding has room for {dim} values, the index has dim {expected}");
             return Err(Failure::new(Status::ITEMDEX_WRONG_DIM, problem));
         }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 
 #define CHECK(condition)                                                               \
@@ -49,6 +50,16 @@ int main(int count, char **arguments) {
     itemdex::build("v1", ids, embeddings, DIM, path, with_column);
     const std::vector<float> not_finite(ITEMS * DIM, NAN);
     fails(ITEMDEX_BAD_DUMP, [&] { itemdex::build("v1", ids, not_finite, DIM, path); });
+
+    const std::string dump = folder + "/dump.fbin", of_dump = folder + "/dump.itemdex";
+    const std::int32_t shape[] = {static_cast<std::int32_t>(ITEMS), static_cast<std::int32_t>(DIM)};
+    std::ofstream file(dump, std::ios::binary);
+    file.write(reinterpret_cast<const char *>(shape), sizeof shape);
+    file.write(reinterpret_cast<const char *>(embeddings.data()), ITEMS * DIM * sizeof(float));
+    file.close();
+    itemdex::build_dump("v1", dump, "", of_dump);
+    CHECK(itemdex::Index(of_dump).describe().items == ITEMS);
+    fails(ITEMDEX_IO, [&] { itemdex::build_dump("v1", dump, folder + "/none.npy", of_dump); });
 
     itemdex::Index index(path);
     CHECK(index.describe().items == ITEMS && std::string(index.describe().model_version) == "v1");

@@ -9,7 +9,8 @@ use numpy::{
     Element, IntoPyArray, PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn,
     PyUntypedArray, PyUntypedArrayMethods,
 };
-use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
+use pyo3::Borrowed;
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -154,6 +155,22 @@ impl<'a> RowsOf<'a> {
             RowsOf::F16(rows) => rows.row(row).iter().map(|value| value.to_f32()).collect(),
             RowsOf::F64(rows) => rows.row(row).iter().map(|&value| value as f32).collect(),
         }
+    }
+}
+
+/// The id of one item.
+pub struct Id(pub u64);
+
+impl FromPyObject<'_, '_> for Id {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Id> {
+        object.extract::<u64>().map(Id).map_err(|error| {
+            match error.is_instance_of::<PyOverflowError>(object.py()) {
+                true => PyValueError::new_err(format!("item id {:?}: item ids are 0 to 2^64 - 1", &*object)),
+                false => error,
+            }
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use itemdex::{Info, OpenOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::arrays::{Ids, handed};
+use crate::arrays::{Id, Ids, handed};
 use crate::candidates::RowHandles;
 use crate::columns;
 use crate::errors::raised;
@@ -118,8 +118,8 @@ impl Index {
     ///
     /// Args:
     ///     id: an int.
-    fn values<'py>(slf: &Bound<'py, Self>, id: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let values = Index::opened(slf)?.values(id);
+    fn values<'py>(slf: &Bound<'py, Self>, id: Id) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let values = Index::opened(slf)?.values(id.0);
         values.map(|values| columns::described(slf.py(), &values)).transpose()
     }
 

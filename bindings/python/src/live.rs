@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
 
 use crate::answers::APPLIED;
-use crate::arrays::{Ids, Users};
+use crate::arrays::{Id, Ids, Users};
 use crate::catalog::{described, seconds};
 use crate::columns::values_of;
 use crate::errors::raised;
@@ -219,6 +219,7 @@ impl LiveIndex {
                 pairs.map(|(&id, embedding)| Change::upsert(model_version, id, embedding)).collect()
             }
             (Err(_), Users::One(_)) => {
+                Ids::of(ids)?;
                 return Err(PyValueError::new_err(
                     "the embeddings are of one dimension; give (n, dim) for ids",
                 ));
@@ -248,11 +249,11 @@ impl LiveIndex {
     fn set_values<'py>(
         &self,
         py: Python<'py>,
-        id: u64,
+        id: Id,
         values: &Bound<'py, PyMapping>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let values = values_of(values, &self.columns()?)?;
-        applied(py, self.send(py, Change::set_values(id, values))?)
+        applied(py, self.send(py, Change::set_values(id.0, values))?)
     }
 
     /// Takes items out of every model version, in one write. An item that is not there is no error.
@@ -348,7 +349,7 @@ fn change(change: &Bound<'_, PyAny>) -> PyResult<Change> {
     let Some(id) = change.getattr_opt(intern!(py, "id"))? else {
         return Err(PyTypeError::new_err(format!("{change:?} is neither an Upsert nor a Delete")));
     };
-    let id: u64 = id.extract()?;
+    let Id(id) = id.extract()?;
     match change.getattr_opt(intern!(py, "embedding"))? {
         None => Ok(Change::delete(id)),
         Some(embedding) => {

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::answers::{found, found_many, plan_of, ranked, ranked_channels, ranked_many};
-use crate::arrays::{Ids, Users, handed, users_of_dim};
+use crate::arrays::{Id, Ids, Users, handed, users_of_dim};
 use crate::candidates::{Lists, Quoted};
 use crate::catalog::Catalog;
 use crate::errors::raised;
@@ -217,8 +217,8 @@ impl ShardedIndex {
     }
 
     /// A copy of the embedding of an item, of shape (dim,); None if no shard has it.
-    fn get<'py>(&self, py: Python<'py>, id: u64) -> Option<Bound<'py, PyAny>> {
-        self.0.get(id).map(|embedding| handed(py, embedding.to_vec()).into_any())
+    fn get<'py>(&self, py: Python<'py>, id: Id) -> Option<Bound<'py, PyAny>> {
+        self.0.get(id.0).map(|embedding| handed(py, embedding.to_vec()).into_any())
     }
 
     /// Finds the items of all shards for which an expression is true. As `Index.filter`.

@@ -6,7 +6,7 @@ use itemdex::live;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::{Ids, handed};
+use crate::arrays::{Id, Ids, handed};
 use crate::candidates::RowHandles;
 use crate::catalog::described;
 use crate::columns;
@@ -74,8 +74,8 @@ impl View {
     ///
     /// Args:
     ///     id: an int.
-    fn values<'py>(slf: &Bound<'py, Self>, id: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
-        View::opened(slf)?.values(id).map(|values| columns::described(slf.py(), &values)).transpose()
+    fn values<'py>(slf: &Bound<'py, Self>, id: Id) -> PyResult<Option<Bound<'py, PyDict>>> {
+        View::opened(slf)?.values(id.0).map(|values| columns::described(slf.py(), &values)).transpose()
     }
 
     /// Items of this view, for ranks that look nothing up. Ids that it does not have are left out.

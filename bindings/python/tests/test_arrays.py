@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import itemdex
 import numpy as np
 import pytest
@@ -52,6 +55,42 @@ def test_lists_and_numbers(data, index):
     assert index.rank(user, [5, 12, 19], 2).ids.size == 2
     assert index.rank(user, [np.uint64(5), np.uint64(12)], 2).ids.size == 2
     assert index.rank(user, (), 2).ids.size == 0
+
+
+class Mine(np.ndarray):
+    """A subclass of numpy's array, as some libraries have."""
+
+
+def test_what_is_an_array_by_another_name(data, index):
+    user = data.users[0]
+    expected = index.search(user, 3).ids.tolist()
+    for like in (user.view(Mine), memoryview(user), np.ma.masked_array(user), user[None]):
+        assert index.search(like, 3).ids.ravel().tolist() == expected
+    assert index.search(np.broadcast_to(user, (3, 16)), 3).ids.tolist() == [expected] * 3
+    for k in (np.int64(3), np.uint8(3), np.array(3)):
+        assert index.search(user, k).ids.tolist() == expected
+    assert type(index.search(user.view(Mine), 3).ids) is np.ndarray
+
+
+def test_arrays_that_change_while_a_call_reads_them(data, index):
+    """The answer is of the old values or the new ones or between; the process survives."""
+    users, ids, done = data.users.copy(), data.ids.copy(), threading.Event()
+
+    def change():
+        while not done.is_set():
+            users[:], ids[:] = np.inf, 2**63
+            users[:], ids[:] = data.users, data.ids
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(50):
+            with contextlib.suppress(itemdex.InputError):
+                assert index.search(users, 10).ids.shape == (40, 10)
+            assert index.rank(data.users, ids, 10, deny=ids[:5]).ids.shape == (40, 10)
+    finally:
+        done.set()
+        changing.join()
 
 
 def test_wrong_dtypes(data, index):

@@ -72,3 +72,12 @@ def test_hnswlib(data, tmp_path):
     flat.add_items(data.items[:10])
     with pytest.raises(itemdex.InputError, match="norms differ"):
         convert.from_hnswlib(flat)
+
+
+def test_files_that_are_not_of_hnswlib(data, tmp_path, capsys):
+    (tmp_path / "short").write_bytes(b"hnsw")
+    for path in (tmp_path / "short", data.path):
+        command = ["hnswlib", str(path), "--model-version", "v1", "--out", str(tmp_path / "out")]
+        assert convert.main(command) == 1
+        assert "is not a file of hnswlib's save_index" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import itemdex
 import numpy as np
 import pytest
@@ -105,6 +107,14 @@ def test_fresh_items(data, catalog, tmp_path):
             live.upsert("v1", [1, 2], user)
         with pytest.raises(itemdex.InputError, match="value 0 is NaN"):
             live.upsert("v1", 1, user * np.nan)
+        for change in (
+            lambda: live.upsert("v1", -1, user),
+            lambda: live.set_values(-1, {}),
+            lambda: live.delete(-1),
+            lambda: live.write([itemdex.Delete(-1)]),
+        ):
+            with pytest.raises(ValueError, match="item id -1"):
+                change()
         with pytest.raises(TypeError, match="neither an Upsert nor a Delete"):
             live.write(["shoe"])
         with pytest.raises(itemdex.LiveError) as raised:
@@ -112,6 +122,24 @@ def test_fresh_items(data, catalog, tmp_path):
         assert raised.value.kind == "Numbering"
     with itemdex.LiveIndex.open(catalog.folder, log=tmp_path / "log") as live:
         assert 9 in live.current()
+
+
+def test_a_forked_child(data, catalog, tmp_path):
+    """It goes on asking; what needs the threads of the parent is an error there."""
+    user = data.users[0]
+    with itemdex.LiveIndex.open(catalog.folder, log=tmp_path / "log") as live:
+        live.upsert("v1", 1, user * 100)
+        child = os.fork()
+        if child == 0:
+            try:
+                assert live.current().search(user, 1).ids.tolist() == [1]
+                with pytest.raises(itemdex.LiveError) as raised:
+                    live.upsert("v1", 2, user)
+                os._exit(0 if raised.value.kind == "Forked" else 1)
+            except BaseException:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        assert live.upsert("v1", 2, user).applied == 1
 
 
 def test_values_of_fresh_items(data, tmp_path):

@@ -165,6 +165,27 @@ def test_closing(data):
     index.close()
 
 
+def test_closing_while_threads_search(data):
+    """Calls that are under way end as if it were open, and the next say that it is closed."""
+    index = itemdex.Index.open(data.path)
+    expected = index.search(data.users, 10).ids.tolist()
+    began = threading.Barrier(5)
+
+    def search():
+        index.search(data.users, 10)
+        began.wait()
+        while True:
+            assert index.search(data.users, 10).ids.tolist() == expected
+
+    with ThreadPoolExecutor(4) as pool:
+        searching = [pool.submit(search) for _ in range(4)]
+        began.wait()
+        index.close()
+    for thread in searching:
+        with pytest.raises(ValueError, match="closed"):
+            thread.result()
+
+
 def test_pickling_sends_the_path(data, index):
     sent = pickle.dumps(index)
     assert len(sent) < 1000

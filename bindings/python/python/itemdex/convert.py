@@ -99,11 +99,14 @@ def _check_metric(embeddings: NDArray[np.float32], fits: bool) -> None:
 
 
 def _read_hnswlib(path: str, space: str) -> Any:
+    with open(path, "rb") as file:
+        head = file.read(48)
+    # Its file begins with six sizes. An element is links, a vector, and a label of 8 bytes at its end.
+    *_, element, label, vector = struct.unpack("<6Q", head.ljust(48, b"\0"))
+    if element != label + 8 or label <= vector:
+        raise InputError(f"{path} is not a file of hnswlib's save_index")
     import hnswlib  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    with open(path, "rb") as file:
-        # Its file begins with six sizes; the vector of an element stands between the last two.
-        *_, label, vector = struct.unpack("<6Q", file.read(48))
     index = hnswlib.Index(space=space, dim=(label - vector) // 4)
     index.load_index(path)
     return index
