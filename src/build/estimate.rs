@@ -20,6 +20,7 @@ const FIXED: u64 = 48 << 20;
 const A_USER: u64 = 3_300;
 
 /// What the crate hnsw_rs holds for a row.
+#[cfg(feature = "hnsw_rs")]
 const HNSW_RS: u64 = 2_500;
 
 /// What a build is expected to take ([`IndexBuilder::estimate`]).
