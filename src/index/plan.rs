@@ -177,8 +177,8 @@ impl Index {
             Some(among) => (among.count(), self.len() / 64),
         };
         let each = if rows < self.len() { PICKED } else { 1.0 };
-        // Never more than to score all of them in `f32` and to bring them in order.
-        let hits = (options.k().min(rows) as f64 * HIT).min(rows as f64 * (self.score_cost() + WALKED_HIT));
+        // Never more than what a walk that finds all of them takes for them.
+        let hits = (options.k().min(rows) as f64 * HIT).min(rows as f64 * WALKED_HIT);
         rows as f64 * lines * each + passes as f64 * WORD + hits
     }
 
