@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use itemdex::live::Catalog;
-use itemdex::{Hit, Index, IndexBuilder, SearchOptions};
+use itemdex::{Hit, Index, IndexBuilder, Plan, SearchOptions};
 use tempfile::TempDir;
 
 /// A small, seeded generator (splitmix64), so that every run sees the same data.
@@ -105,11 +105,12 @@ pub fn assert_best(hits: &[Hit], items: &Items, user: &[f32], k: usize) {
     assert_ordered(hits);
 }
 
-/// How many of the best 10 of each user a search with a beam of `ef` finds.
+/// How many of the best 10 of each user a walk with a beam of `ef` finds.
 pub fn found_of_10(built: &Built, items: &Items, users: &[Vec<f32>], ef: usize) -> usize {
     let found = |user: &Vec<f32>| {
         let best: Vec<u64> = brute_force(items, user)[..10].iter().map(|item| item.0).collect();
-        let hits = built.index.search_with(user, &SearchOptions::new(10).ef(ef)).unwrap().hits;
+        let walk = SearchOptions::new(10).ef(ef).plan(Plan::Graph);
+        let hits = built.index.search_with(user, &walk).unwrap().hits;
         hits.iter().filter(|hit| best.contains(&hit.id)).count()
     };
     users.iter().map(found).sum()
