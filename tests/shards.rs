@@ -376,7 +376,10 @@ impl Twins {
                 self.live().apply(&behind.collect::<Vec<_>>()).unwrap();
             }
         }
-        self.one.hold(&(1..=self.published).collect::<Vec<_>>());
+        // A rollback takes a number too, so that there are greater ones than were published.
+        let generations = self.whole.catalog.generations().unwrap();
+        let newest = generations.iter().map(|generation| generation.number).max().unwrap();
+        self.one.hold(&(1..=newest).collect::<Vec<_>>());
         self.one.refresh().unwrap();
     }
 
