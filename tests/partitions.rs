@@ -245,7 +245,7 @@ fn odd_items(rows: usize, dim: usize, odd: u8, seed: u64) -> Items {
     for (number, (_, row)) in items.iter_mut().enumerate() {
         let (all, some) = match odd {
             0 => (1.0, 1.0),
-            1 => (1e18 / (10.0 * dim as f32), 1.0),
+            1 => (1e18 / (20.0 * dim as f32), 1.0),
             2 => (1e-36, 1.0),
             3 => (1e-12, 1e20),
             _ => (1.0, 1e-30),
