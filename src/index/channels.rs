@@ -74,7 +74,7 @@ impl Index {
     ) -> RankedChannels {
         let mut workspace = self.workspace_for(user);
         let Workspace { user, rank, hits, channel_hits, chooser, sieve: Sieve { named, .. }, .. } =
-            &mut workspace;
+            &mut *workspace;
         let ranking = self.ranking();
         let (unknown, mut dropped) = self.merge(sources, &self.gate(&options.shown, &[], named), rank);
         if channels.iter().any(|channel| channel.filter.is_some()) {

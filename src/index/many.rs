@@ -131,7 +131,7 @@ impl Index {
             return Err(wrong_lists(candidates.len(), users.len()));
         };
         let mut workspace = self.workspace();
-        let Workspace { rank, sieve: Sieve { named, .. }, .. } = &mut workspace;
+        let Workspace { rank, sieve: Sieve { named, .. }, .. } = &mut *workspace;
         let (unknown, dropped) = self.merge(&[shared], &self.gate(&options.shown, &[], named), rank);
         let rows = &workspace.rank.visits;
         let (k, bounding) = options.selection();

@@ -94,7 +94,7 @@ impl Index {
         self.check_shown(&options.shown)?;
         check_places(candidates, scores)?;
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, rank, sieve: Sieve { named, .. }, .. } = &mut workspace;
+        let Workspace { user, rank, sieve: Sieve { named, .. }, .. } = &mut *workspace;
         let gate = self.gate(&options.shown, &[], named);
         let passes = |row| gate.is_open() || gate.verdict(row, self.ids()).is_none();
         let without = self.ranking().score_all(user, candidates, passes, rank, scores);
@@ -104,7 +104,7 @@ impl Index {
 
     pub(super) fn ranked(&self, user: &[f32], candidates: Source<'_>, options: &RankOptions<'_>) -> Ranked {
         let mut workspace = self.workspace_for(user);
-        let Workspace { user, rank, hits, sieve: Sieve { named, passing }, .. } = &mut workspace;
+        let Workspace { user, rank, hits, sieve: Sieve { named, passing }, .. } = &mut *workspace;
         let ranking = self.ranking();
         let unknown = match ranking.look_up(candidates, rank) {
             0 => Vec::new(),

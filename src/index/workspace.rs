@@ -17,7 +17,7 @@ const KEPT: usize = 64;
 const LARGEST_KEPT: usize = 32 << 20;
 
 /// What queries borrow from an index: a lock-free pool of workspaces.
-pub(super) struct Workspaces(ArrayQueue<Workspace>);
+pub(super) struct Workspaces(ArrayQueue<Box<Workspace>>);
 
 impl Workspaces {
     pub fn new() -> Workspaces {
@@ -57,37 +57,39 @@ impl Workspace {
 
 impl Index {
     /// A workspace with the user embedding in it.
-    pub(super) fn workspace_for(&self, user: &[f32]) -> Workspace {
+    pub(super) fn workspace_for(&self, user: &[f32]) -> Box<Workspace> {
         let mut workspace = self.workspace();
         pad(user, &mut workspace.user);
         workspace
     }
 
-    pub(super) fn workspace(&self) -> Workspace {
-        let new = || Workspace {
-            user: Vec::new(),
-            walk: graph::Scratch::new(self.len()),
-            found: Vec::new(),
-            rank: ranking::Scratch::default(),
-            scan: Default::default(),
-            hits: Vec::new(),
-            channel_hits: Vec::new(),
-            chooser: Chooser::default(),
-            sieve: Sieve::default(),
-            partitions: partitions::Scratch::default(),
+    pub(super) fn workspace(&self) -> Box<Workspace> {
+        let new = || {
+            Box::new(Workspace {
+                user: Vec::new(),
+                walk: graph::Scratch::new(self.len()),
+                found: Vec::new(),
+                rank: ranking::Scratch::default(),
+                scan: Default::default(),
+                hits: Vec::new(),
+                channel_hits: Vec::new(),
+                chooser: Chooser::default(),
+                sieve: Sieve::default(),
+                partitions: partitions::Scratch::default(),
+            })
         };
         self.workspaces.0.pop().unwrap_or_else(new)
     }
 
     /// Keeps the workspace for a later query, unless enough are kept or it has grown too large.
-    pub(super) fn put_back(&self, workspace: Workspace) {
+    pub(super) fn put_back(&self, workspace: Box<Workspace>) {
         if workspace.bytes() <= LARGEST_KEPT {
             let _ = self.workspaces.0.push(workspace);
         }
     }
 
     /// Copies the hits out and keeps the workspace.
-    pub(super) fn answer(&self, workspace: Workspace) -> Vec<Hit> {
+    pub(super) fn answer(&self, workspace: Box<Workspace>) -> Vec<Hit> {
         let hits = workspace.hits.clone();
         self.put_back(workspace);
         hits

@@ -10,6 +10,10 @@ pub(crate) mod codes;
 pub(crate) mod gaussian;
 pub(crate) mod interleaved;
 pub(crate) mod ones;
+pub(crate) mod quantize;
+mod widest;
+
+pub(crate) use widest::widest;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;

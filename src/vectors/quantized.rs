@@ -194,13 +194,8 @@ pub(crate) fn quantized_stride(dim: usize) -> usize {
 /// Replaces the contents of `values` by the quantised embedding and returns its scale. An embedding of zeros
 /// has scale 0.
 pub(crate) fn quantize(embedding: &[f32], values: &mut Vec<i8>) -> f32 {
-    let largest = embedding.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let scale = largest / 127.0;
-    // By division: the reciprocal of the smallest scales is infinite.
-    let quantized = |value: &f32| if scale > 0.0 { (value / scale).round() as i8 } else { 0 };
-    values.clear();
-    values.extend(embedding.iter().map(quantized));
-    scale
+    values.resize(embedding.len(), 0);
+    kernels::quantize::quantize(embedding, values)
 }
 
 #[cfg(test)]

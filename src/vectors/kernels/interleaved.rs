@@ -19,25 +19,26 @@ pub(crate) fn place(lane: usize, at: usize) -> usize {
     at / 4 * LINE + lane * 4 + at % 4
 }
 
-/// Writes the inner products of `query` with each group of sixteen to `sums`, as many as both hold.
+/// Writes the inner products of two queries with groups of sixteen that take turns, one for each query, as many
+/// as both sums hold.
 ///
-/// `groups` has sixteen times as many bytes a group as `query` has values, a multiple of four.
+/// The queries are as long as each other, a multiple of four; a group has sixteen times as many bytes.
 #[allow(unsafe_code)]
-pub(crate) fn products(query: &[i8], groups: &[u8], sums: &mut [[i32; LANES]]) {
-    let (query, groups) = (query.as_chunks().0, groups.as_chunks().0);
+pub(crate) fn products(queries: [&[i8]; 2], groups: &[u8], sums: [&mut [[i32; LANES]]; 2]) {
+    let (queries, groups) = (queries.map(|query| query.as_chunks().0), groups.as_chunks().0);
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as detected;
         if detected!("avx512bw") && detected!("avx512vnni") {
             // SAFETY: this processor has AVX-512 BW, hence F, and VNNI.
-            return unsafe { avx512::products(query, groups, sums) };
+            return unsafe { avx512::products(queries, groups, sums) };
         }
         if detected!("avx2") {
             // SAFETY: this processor has AVX2.
-            return unsafe { avx2::products(query, groups, sums) };
+            return unsafe { avx2::products(queries, groups, sums) };
         }
     }
-    portable::products(query, groups, sums);
+    portable::products(queries, groups, sums);
 }
 
 /// Vectors to choose the nearest of: interleaved, and for each a factor and what to take off.
@@ -117,18 +118,42 @@ mod avx512 {
 
     use super::{Best, Centres, LANES, LINE, SHARED};
 
+    /// Groups that share each load of the query.
+    const TOGETHER: usize = 4;
+
     #[target_feature(enable = "avx512bw,avx512vnni")]
-    pub fn products(query: &[[i8; 4]], groups: &[[u8; LINE]], sums: &mut [[i32; LANES]]) {
-        for (group, sums) in groups.chunks_exact(query.len()).zip(sums) {
-            let mut sum = _mm512_setzero_si512();
-            for (four, &query) in group.iter().zip(query) {
-                sum = _mm512_dpbusd_epi32(
-                    sum,
-                    load(four),
-                    _mm512_set1_epi32(i32::from_le_bytes(query.map(|value| value as u8))),
-                );
+    pub fn products(queries: [&[[i8; 4]]; 2], groups: &[[u8; LINE]], sums: [&mut [[i32; LANES]]; 2]) {
+        let width = queries[0].len();
+        for (turn, (query, sums)) in queries.into_iter().zip(sums).enumerate() {
+            let groups = groups.get(turn * width..).unwrap_or_default();
+            let count = sums.len().min(groups.len().div_ceil(2 * width));
+            let (fours, rest) = sums[..count].as_chunks_mut();
+            let (shared, last) = groups.split_at((2 * TOGETHER * width * fours.len()).min(groups.len()));
+            for (groups, sums) in shared.chunks(2 * TOGETHER * width).zip(fours) {
+                group_sums::<TOGETHER>(query, groups, sums);
             }
-            *sums = bytemuck::cast(sum);
+            for (groups, sums) in last.chunks(2 * width).zip(rest) {
+                group_sums::<1>(query, groups, std::array::from_mut(sums));
+            }
+        }
+    }
+
+    /// The sums of every second group.
+    #[target_feature(enable = "avx512bw,avx512vnni")]
+    fn group_sums<const N: usize>(query: &[[i8; 4]], groups: &[[u8; LINE]], sums: &mut [[i32; LANES]; N]) {
+        let mut each = [groups; N];
+        for (at, group) in each.iter_mut().enumerate() {
+            *group = &groups[2 * at * query.len()..][..query.len()];
+        }
+        let mut totals = [_mm512_setzero_si512(); N];
+        for (at, query) in query.iter().enumerate() {
+            let query = _mm512_set1_epi32(i32::from_le_bytes(query.map(|value| value as u8)));
+            for (total, group) in totals.iter_mut().zip(each) {
+                *total = _mm512_dpbusd_epi32(*total, load(&group[at]), query);
+            }
+        }
+        for (sums, total) in sums.iter_mut().zip(totals) {
+            *sums = bytemuck::cast(total);
         }
     }
 
@@ -174,9 +199,12 @@ mod avx2 {
     use super::{Best, Centres, LANES, LINE, SHARED};
 
     #[target_feature(enable = "avx2")]
-    pub fn products(query: &[[i8; 4]], groups: &[[u8; LINE]], sums: &mut [[i32; LANES]]) {
-        for (group, sums) in groups.chunks_exact(query.len()).zip(sums) {
-            *sums = group_sums(query, group);
+    pub fn products(queries: [&[[i8; 4]]; 2], groups: &[[u8; LINE]], sums: [&mut [[i32; LANES]]; 2]) {
+        let width = queries[0].len();
+        for (turn, (query, sums)) in queries.into_iter().zip(sums).enumerate() {
+            for (group, sums) in groups.chunks_exact(width).skip(turn).step_by(2).zip(sums) {
+                *sums = group_sums(query, group);
+            }
         }
     }
 
@@ -225,9 +253,12 @@ mod avx2 {
 mod portable {
     use super::{Best, Centres, LANES, LINE, SHARED};
 
-    pub fn products(query: &[[i8; 4]], groups: &[[u8; LINE]], sums: &mut [[i32; LANES]]) {
-        for (group, sums) in groups.chunks_exact(query.len()).zip(sums) {
-            *sums = group_sums(query, group);
+    pub fn products(queries: [&[[i8; 4]]; 2], groups: &[[u8; LINE]], sums: [&mut [[i32; LANES]]; 2]) {
+        let width = queries[0].len();
+        for (turn, (query, sums)) in queries.into_iter().zip(sums).enumerate() {
+            for (group, sums) in groups.chunks_exact(width).skip(turn).step_by(2).zip(sums) {
+                *sums = group_sums(query, group);
+            }
         }
     }
 
@@ -264,7 +295,7 @@ mod tests {
 
     use super::*;
 
-    type Products = fn(&[[i8; 4]], &[[u8; LINE]], &mut [[i32; LANES]]);
+    type Products = fn([&[[i8; 4]]; 2], &[[u8; LINE]], [&mut [[i32; LANES]]; 2]);
     type Nearest = fn([&[[i8; 4]]; SHARED], [f32; SHARED], [i32; SHARED], Centres<'_>) -> [u32; SHARED];
 
     /// Every kernel that this processor can run.
@@ -276,14 +307,14 @@ mod tests {
             if is_x86_feature_detected!("avx2") {
                 // SAFETY: asked just before.
                 kernels.push((
-                    |query, groups, sums| unsafe { avx2::products(query, groups, sums) },
+                    |queries, groups, sums| unsafe { avx2::products(queries, groups, sums) },
                     |a, b, c, d| unsafe { avx2::nearest(a, b, c, d) },
                 ));
             }
             if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
                 // SAFETY: asked just before.
                 kernels.push((
-                    |query, groups, sums| unsafe { avx512::products(query, groups, sums) },
+                    |queries, groups, sums| unsafe { avx512::products(queries, groups, sums) },
                     |a, b, c, d| unsafe { avx512::nearest(a, b, c, d) },
                 ));
             }
@@ -316,13 +347,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn products_are_exact((queries, vectors) in world()) {
+        fn products_are_exact((queries, vectors) in world(), more in 0usize..3) {
             let groups = interleave(&vectors);
+            let count = vectors.len().div_ceil(LANES);
+            // Each group for the first query, and then for the second.
+            let in_turns: Vec<u8> = groups.chunks(groups.len() / count).flat_map(|group| [group, group]).flatten().copied().collect();
             for (kernel, _) in kernels() {
-                let mut sums = vec![[i32::MIN; LANES]; vectors.len().div_ceil(LANES)];
-                kernel(queries[0].as_chunks().0, groups.as_chunks().0, &mut sums);
-                for (vector, &sum) in vectors.iter().zip(sums.as_flattened()) {
-                    prop_assert_eq!(sum, product(&queries[0], vector));
+                let mut sums = [0, 1].map(|_| vec![[i32::MIN; LANES]; count + more]);
+                let [first, second] = &mut sums;
+                let queries: [&[i8]; 2] = [&queries[0], &queries[1]];
+                kernel(queries.map(|query| query.as_chunks().0), in_turns.as_chunks().0, [first, second]);
+                for (query, sums) in queries.into_iter().zip(&sums) {
+                    for (vector, &sum) in vectors.iter().zip(sums.as_flattened()) {
+                        prop_assert_eq!(sum, product(query, vector));
+                    }
+                    prop_assert!(sums[count..].iter().all(|sums| *sums == [i32::MIN; LANES]));
                 }
             }
         }
