@@ -41,10 +41,8 @@ impl Searched<'_> {
         gather(visits, touch, |rows| {
             let scores = &mut [0.0; BLOCK][..rows.len()];
             self.rows.scores(user, rows, scores);
-            for (&row, &mut score) in rows.iter().zip(scores) {
-                keys.push(key(score, ids.len() as u32));
-                ids.push(self.ids[row as usize]);
-            }
+            keys.extend(scores.iter().zip(ids.len() as u32..).map(|(&score, number)| key(score, number)));
+            ids.extend(rows.iter().map(|&row| self.ids[row as usize]));
         });
         scratch.work.scored += visits.len();
     }
@@ -62,10 +60,9 @@ impl Searched<'_> {
         gather(visits, touch, |rows| {
             let scores = &mut [0.0; BLOCK][..rows.len()];
             quantized.scores(values, rows, scores);
-            for (&row, &mut score) in rows.iter().zip(scores) {
-                keys.push(key(score * model.scale + 0.0, ids.len() as u32));
-                ids.push(self.ids[row as usize]);
-            }
+            let numbered = scores.iter().zip(ids.len() as u32..);
+            keys.extend(numbered.map(|(&score, number)| key(score * model.scale + 0.0, number)));
+            ids.extend(rows.iter().map(|&row| self.ids[row as usize]));
         });
         scratch.work.scored += visits.len();
     }
@@ -74,16 +71,18 @@ impl Searched<'_> {
     pub(super) fn finish(&self, k: usize, scratch: &mut Scratch) {
         let Scratch { keys, spare, ids, hits, .. } = scratch;
         sort(keys, spare);
+        let equal = |a: &u64, b: &u64| a >> 32 == b >> 32;
+        // Equal scores are brought in order before the last of them are left out.
+        let more = keys.get(k..).unwrap_or_default();
+        let end = keys.len() - more.len() + more.iter().take_while(|key| equal(&keys[k - 1], key)).count();
+        let keys = &keys[..end];
         hits.clear();
-        for equal in keys.chunk_by(|&a, &b| parts(a).0 == parts(b).0) {
-            let start = hits.len();
-            if start >= k {
-                break;
-            }
-            hits.extend(equal.iter().map(|&key| Hit { id: ids[parts(key).1 as usize], score: parts(key).0 }));
-            if equal.len() > 1 {
-                hits[start..].sort_unstable_by_key(|hit| hit.id);
-            }
+        hits.extend(keys.iter().map(|&key| Hit { id: ids[parts(key).1 as usize], score: parts(key).0 }));
+        let mut from = 0;
+        while let Some(at) = keys[from..].windows(2).position(|pair| equal(&pair[0], &pair[1])) {
+            let run = keys[from + at..].chunk_by(equal).next().map_or(0, <[u64]>::len);
+            hits[from + at..][..run].sort_unstable_by_key(|hit| hit.id);
+            from += at + run;
         }
         hits.truncate(k);
     }
