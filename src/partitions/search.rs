@@ -31,8 +31,13 @@ const MISLED: f32 = 2.0;
 const MORE: f32 = 1.2;
 const LESS: f32 = 0.8;
 
-/// Blocks of the next cluster asked for while one is read.
+/// Blocks asked for ahead of their use, and of the next cluster while one is read. Where many rows are read, the
+/// next cluster often follows in the file too, and what is asked for beyond the end of one is not lost.
 const NEXT: usize = 3;
+const FURTHER: usize = 12;
+
+/// So many rows are many.
+const LONG: f32 = 20_000.0;
 
 /// What a search by partitions is over.
 #[derive(Clone, Copy)]
@@ -251,6 +256,7 @@ impl<'a> Searched<'a> {
             caution: scratch.bounds.caution,
             base: scratch.model.mean(cluster) + slack,
             bar: scratch.bounds.bar(scratch.least),
+            ahead: FURTHER,
         };
         codes::read(&reading, self.run(cluster, allowed), &mut scratch.readings);
     }
@@ -357,7 +363,8 @@ impl<'a> Searched<'a> {
             let run = self.run(cluster, allowed);
             let blocks = run.count.div_ceil(LANES);
             while at < blocks {
-                codes::read(&scratch.reading(cluster, f32::NEG_INFINITY), run.block(at, bytes), &mut sample);
+                let reading = Reading { ahead: step, ..scratch.reading(cluster, f32::NEG_INFINITY) };
+                codes::read(&reading, run.block(at, bytes), &mut sample);
                 at += step;
             }
             at -= blocks;
@@ -424,6 +431,7 @@ impl Scratch {
     /// How to read a cluster.
     fn reading(&self, cluster: u32, bar: f32) -> Reading<'_> {
         let base = self.model.mean(cluster);
-        Reading { query: &self.code_values, unit: self.unit, caution: 0.0, base, bar }
+        let ahead = if self.candidates < LONG { NEXT } else { FURTHER };
+        Reading { query: &self.code_values, unit: self.unit, caution: 0.0, base, bar, ahead }
     }
 }

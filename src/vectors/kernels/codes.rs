@@ -54,6 +54,8 @@ pub(crate) struct Reading<'a> {
     pub base: f32,
     /// Rows below it are left out; so are those that are no number.
     pub bar: f32,
+    /// Blocks asked for ahead of their use.
+    pub ahead: usize,
 }
 
 /// Blocks in which rows stand that follow each other.
@@ -218,9 +220,6 @@ mod avx512 {
 
     use super::{LANES, LINE, Reading, Readings, Run, start};
 
-    /// Blocks asked for ahead of their use.
-    const AHEAD: usize = 3;
-
     #[target_feature(enable = "avx512bw,avx512vnni")]
     pub fn read(reading: &Reading<'_>, run: Run<'_>, readings: &mut Readings) {
         let query: &[[i8; 4]] = reading.query.as_chunks().0;
@@ -231,11 +230,12 @@ mod avx512 {
         let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         let (unit, caution) = (_mm512_set1_ps(reading.unit), _mm512_set1_ps(reading.caution));
         let (base, bar) = (_mm512_set1_ps(reading.base), _mm512_set1_ps(reading.bar));
+        let ahead = reading.ahead * (pairs.len() + 1);
         run.each_block(pairs.len() + 1, |codes, scales, first, rows| {
             for line in codes {
-                ask_for(line, AHEAD * (pairs.len() + 1));
+                ask_for(line, ahead);
             }
-            ask_for(scales, AHEAD * (pairs.len() + 1));
+            ask_for(scales, ahead);
             let [mut low, mut high] = [_mm512_setzero_si512(); 2];
             for (line, [first, second]) in codes.iter().zip(pairs) {
                 let line = load(line);
@@ -422,7 +422,7 @@ mod tests {
                     expected.push((row as u32, value.to_bits()));
                 }
             }
-            let reading = Reading { query: &query, unit: 0.5, caution, base, bar };
+            let reading = Reading { query: &query, unit: 0.5, caution, base, bar, ahead: 3 };
             let run = Run { blocks: &blocks, first, count: rows.len(), allowed: words.as_deref() };
             for kernel in kernels() {
                 let mut readings = Readings::default();
@@ -443,7 +443,8 @@ mod tests {
     #[test]
     fn blocks_that_are_not_there_have_no_rows() {
         let mut readings = Readings::default();
-        let reading = Reading { query: &[1; 8], unit: 1.0, caution: 0.0, base: 0.0, bar: f32::NEG_INFINITY };
+        let reading =
+            Reading { query: &[1; 8], unit: 1.0, caution: 0.0, base: 0.0, bar: f32::NEG_INFINITY, ahead: 3 };
         let run = Run { blocks: &[0; 127], first: 3, count: 16, allowed: None };
         read(&reading, run, &mut readings);
         assert_eq!(readings.len(), 0);
