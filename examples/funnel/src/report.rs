@@ -18,7 +18,7 @@ const METRIC_NAMES: [&str; METRICS.len()] = [
     "teacher's 100 in 100",
     "teacher's 100 in 300",
     "teacher's 100 in 1,000",
-    "NDCG@100 by the teacher",
+    "NDCG by teacher",
 ];
 const MODEL_NAMES: [&str; 5] =
     ["student, hard labels", "student, distilled", "teacher", "times bought", "ALS"];
