@@ -1,7 +1,8 @@
 //! How well an order of candidates does: against what was bought, and against the teacher's order.
 
 /// Named as in `funnel.json`.
-pub const METRICS: [&str; 6] = ["auc", "ndcg100", "recall100", "agree100", "agree300", "agree1000"];
+pub const METRICS: [&str; 7] =
+    ["auc", "ndcg100", "recall100", "agree100", "agree300", "agree1000", "teacher_ndcg100"];
 
 /// How many of the teacher's best an order is compared with.
 pub const BEST: usize = 100;
@@ -17,6 +18,8 @@ pub struct Truth {
     bought: Vec<bool>,
     /// The teacher's best, as a mark for each candidate.
     best: Vec<bool>,
+    /// The chance of a purchase that the teacher gives each candidate.
+    chances: Vec<f64>,
 }
 
 /// What an order of candidates was measured to do.
@@ -30,10 +33,12 @@ pub struct Measured {
 }
 
 impl Truth {
+    /// `teacher` are the teacher's log odds, one for each candidate.
     pub fn new(teacher: &[f32], bought: Vec<bool>) -> Truth {
         let mut best = vec![false; bought.len()];
         order(teacher).iter().take(BEST).for_each(|&at| best[at] = true);
-        Truth { bought, best }
+        let chances = teacher.iter().map(|&score| 1.0 / (1.0 + f64::from(-score).exp())).collect();
+        Truth { bought, best, chances }
     }
 
     /// Measures the order of these scores, one for each candidate.
@@ -42,11 +47,29 @@ impl Truth {
         let [auc, ndcg, recall] = bought_metrics(&order, &self.bought).map_or([None; 3], |all| all.map(Some));
         let agree = |count| share(&order, count, &self.best);
         Measured {
-            metrics: [auc, ndcg, recall, agree(100), agree(300), agree(1000)],
+            metrics: [auc, ndcg, recall, agree(100), agree(300), agree(1000), self.teacher_ndcg(&order)],
             bought: auc.map(|_| COUNTS.map(|count| share(&order, count, &self.bought).unwrap_or(0.0))),
             best: COUNTS.map(|count| agree(count).unwrap_or(0.0)),
         }
     }
+
+    /// NDCG@100 of an order by the teacher's chances: 1 is the teacher's own order. None of no candidates.
+    fn teacher_ndcg(&self, order: &[usize]) -> Option<f32> {
+        let mut ideal = self.chances.clone();
+        ideal.sort_unstable_by(|a, b| b.total_cmp(a));
+        let most = gained(ideal);
+        let found = gained(order.iter().map(|&at| self.chances[at]));
+        (most > 0.0).then(|| (found / most) as f32)
+    }
+}
+
+fn gained(gains: impl IntoIterator<Item = f64>) -> f64 {
+    gains.into_iter().take(100).enumerate().map(|(rank, gain)| gain * discount(rank)).sum()
+}
+
+/// What a place counts for in NDCG; 0 is the first.
+fn discount(rank: usize) -> f64 {
+    1.0 / (rank as f64 + 2.0).log2()
 }
 
 /// The places of the scores, best first; of equal scores the earlier.
@@ -69,17 +92,16 @@ fn bought_metrics(order: &[usize], bought: &[bool]) -> Option<[f32; 3]> {
     if all == 0 || others == 0 {
         return None;
     }
-    let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
     let (mut above, mut pairs, mut found) = (0, 0, 0.0);
     for (rank, &at) in order.iter().enumerate() {
         if bought[at] {
             pairs += others - above;
-            found += if rank < 100 { gain(rank) } else { 0.0 };
+            found += if rank < 100 { discount(rank) } else { 0.0 };
         } else {
             above += 1;
         }
     }
-    let ideal: f64 = (0..all.min(100)).map(gain).sum();
+    let ideal: f64 = (0..all.min(100)).map(discount).sum();
     let auc = pairs as f64 / (all * others) as f64;
     Some([auc as f32, (found / ideal) as f32, share(order, 100, bought)?])
 }

@@ -18,11 +18,12 @@ fn the_loop_runs_and_distilling_brings_the_students_order_nearer_to_the_teachers
             }
         }
     }
-    for metric in ["agree100", "agree300", "agree1000"] {
+    for metric in ["agree100", "agree300", "agree1000", "teacher_ndcg100"] {
         let [hard, distilled] =
             ["hard", "distilled"].map(|model| results["models"][model]["all"][metric].as_f64());
         assert!(distilled > hard, "{metric}: {distilled:?} after distilling, {hard:?} without");
     }
+    assert_eq!(results["models"]["teacher"]["all"]["teacher_ndcg100"], 1.0);
     let kept: Vec<f64> =
         results["funnel"].as_array().unwrap().iter().map(|stage| stage["kept"].as_f64().unwrap()).collect();
     assert!(kept.len() == 6 && kept.is_sorted_by(|a, b| a >= b), "{kept:?}");

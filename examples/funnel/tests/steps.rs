@@ -4,7 +4,7 @@ use funnel::als::{Als, DIM};
 use funnel::data::{Bought, Data, LAST_TRAIN_WEEK, TEST, VALIDATION, Visit, Weeks};
 use funnel::features::{FEATURES, features};
 use funnel::logs::Log;
-use funnel::measure::{Truth, intervals};
+use funnel::measure::{METRICS, Truth, intervals};
 use funnel::past::Past;
 use funnel::recall::Recall;
 use funnel::student::{Student, item_features, user_features};
@@ -186,15 +186,24 @@ fn metrics_are_what_they_are_called() {
     let scores: Vec<f32> = (0..400).map(|at| -(at as f32)).collect();
     let marks = |marked: &[usize]| (0..400).map(|at| marked.contains(&at)).collect::<Vec<bool>>();
     // Bought: the first and the 200th. The teacher wants the reverse order.
-    let reversed: Vec<f32> = scores.iter().map(|score| -score).collect();
+    let reversed: Vec<f32> = scores.iter().map(|score| -score - 399.0).collect();
     let measured = Truth::new(&reversed, marks(&[0, 199])).measure(&scores);
-    let [auc, ndcg, recall, at_100, at_300, at_1000] = measured.metrics.map(Option::unwrap);
+    let [auc, ndcg, recall, at_100, at_300, at_1000, by_teacher] = measured.metrics.map(Option::unwrap);
     assert!((auc - (398.0 + 200.0) / 796.0).abs() < 1e-6, "{auc}");
     assert!((ndcg - 1.0 / (1.0 + 1.0 / 3f32.log2())).abs() < 1e-6, "{ndcg}");
     assert_eq!((recall, at_100, at_300, at_1000), (0.5, 0.0, 0.0, 1.0));
+    // The first hundred are what the teacher wants least: to it, chances of about nothing.
+    assert!(by_teacher < 1e-6, "{by_teacher}");
+    // Log odds of 0 and of ln(3) are chances of 1/2 and 3/4.
+    let truth = Truth::new(&[0.0, 3f32.ln()], vec![false; 2]);
+    let second = 1.0 / 3f32.log2();
+    let swapped = (0.5 + 0.75 * second) / (0.75 + 0.5 * second);
+    assert!((truth.measure(&[2.0, 1.0]).metrics[6].unwrap() - swapped).abs() < 1e-6);
+    assert_eq!(truth.measure(&[1.0, 2.0]).metrics[6], Some(1.0));
+    assert_eq!(Truth::new(&[], vec![]).measure(&[]).metrics[6], None);
     assert_eq!(Truth::new(&scores, marks(&[])).measure(&scores).metrics[..3], [None; 3]);
 
-    let lists: Vec<_> = (0..300).map(|at| (at / 3, [Some((at % 7) as f32); 6])).collect();
+    let lists: Vec<_> = (0..300).map(|at| (at / 3, [Some((at % 7) as f32); METRICS.len()])).collect();
     let [low, mean, high] = intervals(&lists, 1)[0];
     assert!(low < mean && mean < high && high - low < 0.6, "{low} {mean} {high}");
 }
