@@ -85,11 +85,4 @@ impl Index {
             let _ = self.workspaces.0.push(workspace);
         }
     }
-
-    /// Copies the hits out and keeps the workspace.
-    pub(super) fn answer(&self, workspace: Workspace) -> Vec<Hit> {
-        let hits = workspace.hits.clone();
-        self.put_back(workspace);
-        hits
-    }
 }
