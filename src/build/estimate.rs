@@ -176,8 +176,8 @@ impl IndexBuilder {
         FIXED + 4 * dim as u64 * users + phases.into_iter().max().unwrap_or_default()
     }
 
-    /// About: fitted to the builds of docs/benchmarks.md, which range over 28,000 to 10,000,000 rows. Where walks need
-    /// wide beams, trial graphs take longer than that.
+    /// About: fitted to the builds of docs/benchmarks.md, which range over 28,000 to 10,000,000 rows, and of
+    /// docs/serving.md. A graph over data that is hard for walks takes longer than that.
     fn expected_time(&self, rows: u64, dim: usize, threads: usize) -> Duration {
         let (rows, lines) = (rows as f64, dim as f64 / 64.0);
         let users = self.users.as_ref().map_or(0, |users| users.len()) as f64;
