@@ -1,11 +1,15 @@
-//! After warm-up a query allocates its answer and nothing else, and a huge one leaves nothing behind.
+//! After warm-up a query allocates its answer and nothing else, not even that where it is given an earlier one, and a
+//! huge one leaves nothing behind.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use itemdex::{Channel, IndexBuilder, Items, Plan, Quantization, RankOptions, SearchOptions};
+use itemdex::{
+    Channel, Found, IndexBuilder, Items, Plan, Quantization, RankOptions, Ranked, RankedChannels,
+    SearchOptions,
+};
 
 struct Counting;
 
@@ -84,9 +88,15 @@ fn queries_allocate_their_answers_only() {
     let quotas = [channels[0].at_least(60), channels[1].at_most(80)];
     let ranked = RankOptions::new(100);
     let ranked_half = RankOptions::new(100).deny(&half_set);
+    let (mut found, mut ranked_before) = (Found::default(), Ranked::default());
+    let mut merged = RankedChannels::default();
+    built.index.search_into(&[1.0; 24], &scan, &mut found).unwrap();
+    built.index.rank_into(&[1.0; 24], &candidates, &exact, &mut ranked_before).unwrap();
+    built.index.rank_channels_into(&[1.0; 24], &channels, &ranked, &mut merged).unwrap();
     for user in common::users(100, 24, 1) {
-        for options in searches {
-            built.index.search_with(&user, &options).unwrap();
+        // As often as below: plans exchange their lists of hits, and each has to have been the longest.
+        for options in searches.iter().flat_map(|options| [options; 3]) {
+            built.index.search_with(&user, options).unwrap();
         }
         built.index.rank(&user, &candidates, 100).unwrap();
         built.index.rank_with(&user, &candidates, &exact).unwrap();
@@ -98,7 +108,15 @@ fn queries_allocate_their_answers_only() {
     for user in common::users(20, 24, 1) {
         for options in searches {
             assert_eq!(allocations_of(|| built.index.search_with(&user, &options).unwrap()), 1);
+            assert_eq!(allocations_of(|| built.index.search_into(&user, &options, &mut found).unwrap()), 0);
+            assert_eq!(found, built.index.search_with(&user, &options).unwrap());
         }
+        let into = || built.index.rank_into(&user, &candidates, &exact, &mut ranked_before).unwrap();
+        assert_eq!(allocations_of(into), 0);
+        assert_eq!(ranked_before, built.index.rank_with(&user, &candidates, &exact).unwrap());
+        let into = || built.index.rank_channels_into(&user, &channels, &ranked, &mut merged).unwrap();
+        assert_eq!(allocations_of(into), 0);
+        assert_eq!(merged, built.index.rank_channels(&user, &channels, &ranked).unwrap());
         assert_eq!(allocations_of(|| built.index.rank(&user, &candidates, 100).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.rank_with(&user, &candidates, &exact).unwrap()), 1);
         assert_eq!(allocations_of(|| built.index.rank(&user, &rows, 100).unwrap()), 1);

@@ -176,7 +176,8 @@ impl IndexBuilder {
         FIXED + 4 * dim as u64 * users + phases.into_iter().max().unwrap_or_default()
     }
 
-    /// About: fitted to the builds of docs/benchmarks.md, which range over 28,000 to 10,000,000 rows.
+    /// About: fitted to the builds of docs/benchmarks.md, which range over 28,000 to 10,000,000 rows, and of
+    /// docs/serving.md. A graph over data that is hard for walks takes longer than that.
     fn expected_time(&self, rows: u64, dim: usize, threads: usize) -> Duration {
         let (rows, lines) = (rows as f64, dim as f64 / 64.0);
         let users = self.users.as_ref().map_or(0, |users| users.len()) as f64;
@@ -189,7 +190,7 @@ impl IndexBuilder {
             false => 0.0,
         };
         let partitions = match self.builds_partitions(rows as usize) {
-            true => 1.0 + rows * (4e-6 + rows.sqrt() * 2e-9) * (0.5 + lines / 2.0),
+            true => 2.2 + lines / 2.0 + rows * (4e-6 + rows.sqrt() * 2e-9) * (0.5 + lines / 2.0),
             false => 0.0,
         };
         Duration::from_secs_f64((reading + (graph + partitions) / threads as f64).max(0.01))

@@ -225,10 +225,13 @@ fn check_pages(path: &Path, metadata: &ParquetMetaData, wanted: &ProjectionMask)
 }
 
 pub(super) fn column(path: &Path, schema: &Schema, name: &str, option: &str) -> Result<usize> {
-    schema.index_of(name).map_err(|_| {
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        Error::dump(path, format!("it has no column {name}, but {}; name yours ({option})", names.join(", ")))
-    })
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let problem = match names.iter().filter(|&&own| own == name).count() {
+        0 => format!("it has no column {name}, but {}; name yours ({option})", names.join(", ")),
+        1 => return schema.index_of(name).map_err(|error| Error::dump(path, error.to_string())),
+        count => format!("it has {count} columns named {name}; rename the others"),
+    };
+    Err(Error::dump(path, problem))
 }
 
 /// Calls the parquet crate, which may panic on a damaged file, and turns a panic into an error.

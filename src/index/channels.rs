@@ -58,9 +58,27 @@ impl Index {
         channels: &[Channel<'_>],
         options: &RankOptions<'_>,
     ) -> Result<RankedChannels> {
+        let mut ranked = RankedChannels::default();
+        self.rank_channels_into(user, channels, options, &mut ranked)?;
+        Ok(ranked)
+    }
+
+    /// As [`Index::rank_channels`], into the answer of an earlier one. Allocates nothing once that has held
+    /// as many hits and unknown ids. After an error it is as it was.
+    ///
+    /// # Errors
+    /// The errors of [`Index::rank_channels`].
+    pub fn rank_channels_into(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions<'_>,
+        ranked: &mut RankedChannels,
+    ) -> Result<()> {
         self.check_channels(channels, options)?;
         let sources = self.sources(user, channels, options.k)?;
-        Ok(self.ranked_channels(user, channels, &sources[..channels.len()], options, &[]))
+        self.ranked_channels(user, channels, &sources[..channels.len()], options, &[], ranked);
+        Ok(())
     }
 
     /// The same for candidates that are checked, with `others`: hits from beside the index.
@@ -71,12 +89,14 @@ impl Index {
         sources: &[Source<'_>],
         options: &RankOptions<'_>,
         others: &[ChannelHit],
-    ) -> RankedChannels {
+        ranked: &mut RankedChannels,
+    ) {
         let mut workspace = self.workspace_for(user);
         let Workspace { user, rank, hits, channel_hits, chooser, sieve: Sieve { named, .. }, .. } =
             &mut *workspace;
         let ranking = self.ranking();
-        let (unknown, mut dropped) = self.merge(sources, &self.gate(&options.shown, &[], named), rank);
+        let gate = self.gate(&options.shown, &[], named);
+        let mut dropped = self.merge(sources, &gate, rank, &mut ranked.unknown);
         if channels.iter().any(|channel| channel.filter.is_some()) {
             let own = |number: usize| channels[number].filter.map(|filter| (1 << number, filter.rows()));
             ranking.retain_merged(rank, |row, bits| {
@@ -94,9 +114,9 @@ impl Index {
             .extend(hits.iter().zip(rank.channels()).map(|(&hit, channels)| ChannelHit::new(hit, channels)));
         channel_hits.extend_from_slice(others);
         chooser.choose(channel_hits, options.k, channels);
-        let hits = channel_hits.clone();
+        ranked.hits.clone_from(channel_hits);
+        ranked.dropped = dropped;
         self.put_back(workspace);
-        RankedChannels { hits, unknown, dropped }
     }
 
     /// Refuses options and filters of channels that were made for another index.

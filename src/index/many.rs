@@ -75,7 +75,8 @@ impl Index {
                 for (user, answer) in (first..).zip(answers) {
                     let mut workspace = self.workspace_for(users.row(user));
                     answer.plan = self.find_passing(users.row(user), options, among, &gate, &mut workspace);
-                    answer.hits = self.answer(workspace);
+                    answer.hits.clone_from(&workspace.hits);
+                    self.put_back(workspace);
                 }
             }),
         }
@@ -122,7 +123,7 @@ impl Index {
             let mut answers = vec![Ranked::default(); users.len()];
             spread(&mut answers, threads, |first, answers| {
                 for (user, answer) in (first..).zip(answers) {
-                    *answer = self.ranked(users.row(user), sources[user], options);
+                    self.ranked(users.row(user), sources[user], options, answer);
                 }
             });
             return Ok(answers);
@@ -132,7 +133,8 @@ impl Index {
         };
         let mut workspace = self.workspace();
         let Workspace { rank, sieve: Sieve { named, .. }, .. } = &mut *workspace;
-        let (unknown, dropped) = self.merge(&[shared], &self.gate(&options.shown, &[], named), rank);
+        let mut unknown = Vec::new();
+        let dropped = self.merge(&[shared], &self.gate(&options.shown, &[], named), rank, &mut unknown);
         let rows = &workspace.rank.visits;
         let (k, bounding) = options.selection();
         let selection = (k.min(rows.len()), bounding);

@@ -50,9 +50,42 @@ impl Index {
         candidates: impl Into<Candidates<'a>>,
         options: &RankOptions<'_>,
     ) -> Result<Ranked> {
+        let mut ranked = Ranked::default();
+        self.rank_into(user, candidates, options, &mut ranked)?;
+        Ok(ranked)
+    }
+
+    /// As [`Index::rank_with`], into the answer of an earlier rank. Allocates nothing once that has held as
+    /// many hits and unknown ids. After an error it is as it was.
+    ///
+    /// # Errors
+    /// The errors of [`Index::rank`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 2.0]), (8, [2.0, 1.0])], &path)?;
+    /// # let index = itemdex::Index::open(&path)?;
+    /// use itemdex::{RankOptions, Ranked};
+    ///
+    /// let (mut ranked, options) = (Ranked::default(), RankOptions::new(1));
+    /// for (user, best) in [([0.0, 1.0], 7), ([1.0, 0.0], 8)] {
+    ///     index.rank_into(&user, &[7, 8, 9], &options, &mut ranked)?;
+    ///     assert_eq!((ranked.hits[0].id, &*ranked.unknown), (best, &[9][..]));
+    /// }
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn rank_into<'a>(
+        &self,
+        user: &[f32],
+        candidates: impl Into<Candidates<'a>>,
+        options: &RankOptions<'_>,
+        ranked: &mut Ranked,
+    ) -> Result<()> {
         self.check_user(user)?;
         self.check_shown(&options.shown)?;
-        Ok(self.ranked(user, self.source(candidates.into())?, options))
+        self.ranked(user, self.source(candidates.into())?, options, ranked);
+        Ok(())
     }
 
     /// The rows of items, one for each mention. Items that the index does not have are left out.
@@ -102,14 +135,21 @@ impl Index {
         Ok(without)
     }
 
-    pub(super) fn ranked(&self, user: &[f32], candidates: Source<'_>, options: &RankOptions<'_>) -> Ranked {
+    /// The same for candidates that are checked.
+    pub(super) fn ranked(
+        &self,
+        user: &[f32],
+        candidates: Source<'_>,
+        options: &RankOptions<'_>,
+        ranked: &mut Ranked,
+    ) {
         let mut workspace = self.workspace_for(user);
         let Workspace { user, rank, hits, sieve: Sieve { named, passing }, .. } = &mut *workspace;
         let ranking = self.ranking();
-        let unknown = match ranking.look_up(candidates, rank) {
-            0 => Vec::new(),
-            _ => ranking.unknown(candidates, rank),
-        };
+        match ranking.look_up(candidates, rank) {
+            0 => ranked.unknown.clear(),
+            _ => ranking.unknown(candidates, rank, &mut ranked.unknown),
+        }
         let gate = self.gate(&options.shown, &[], named);
         let mut dropped = Dropped::default();
         if !gate.is_open() {
@@ -130,23 +170,26 @@ impl Index {
         }
         ranking.best(user, options.selection(), rank, hits);
         keep_best(hits, options.k, Hit::order);
-        Ranked { hits: self.answer(workspace), unknown, dropped }
+        ranked.hits.clone_from(hits);
+        ranked.dropped = dropped;
+        self.put_back(workspace);
     }
 
-    /// Looks up candidates and leaves those to be seen, each once; the unknown ids, and what was left out.
+    /// Looks up candidates and leaves those to be seen, each once, and the unknown ids; what was left out.
     pub(super) fn merge(
         &self,
         sources: &[Source<'_>],
         gate: &Gate<'_>,
         rank: &mut ranking::Scratch,
-    ) -> (Vec<u64>, Dropped) {
+        unknown: &mut Vec<u64>,
+    ) -> Dropped {
         let ranking = self.ranking();
-        let unknown = ranking.merge(sources, rank);
+        ranking.merge(sources, rank, unknown);
         let mut dropped = Dropped::default();
         if !gate.is_open() {
             ranking.retain_merged(rank, |row, _| dropped.note(gate.verdict(row, ranking.ids)));
         }
-        (unknown, dropped)
+        dropped
     }
 
     /// Checks that handles are of this index, and that candidates can be numbered.

@@ -36,9 +36,12 @@ impl Found {
     pub fn new(hits: Vec<Hit>, plan: Plan, matching: usize) -> Found {
         Found { hits, plan, matching }
     }
+}
 
-    pub(crate) fn none() -> Found {
-        Found { hits: Vec::new(), plan: Plan::Scan, matching: 0 }
+impl Default for Found {
+    /// An answer with no hits, for [`Index::search_into`] to fill.
+    fn default() -> Found {
+        Found::new(Vec::new(), Plan::Scan, 0)
     }
 }
 
@@ -70,7 +73,33 @@ impl Index {
     /// 1, and for a plan that the index was built without; [`Error::StaleRows`](crate::Error::StaleRows) for
     /// items that were prepared by another index.
     pub fn search_with(&self, user: &[f32], options: &SearchOptions<'_>) -> Result<Found> {
-        self.search_without(user, options, &[])
+        let mut found = Found::default();
+        self.search_into(user, options, &mut found)?;
+        Ok(found)
+    }
+
+    /// As [`Index::search_with`], into the answer of an earlier search. Allocates nothing once that has held
+    /// as many hits. After an error it is as it was.
+    ///
+    /// # Errors
+    /// The errors of [`Index::search_with`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("items.itemdex");
+    /// # itemdex::IndexBuilder::new("2026-11-23").build_from([(7, [1.0, 2.0]), (8, [2.0, 1.0])], &path)?;
+    /// # let index = itemdex::Index::open(&path)?;
+    /// use itemdex::{Found, SearchOptions};
+    ///
+    /// let (mut found, options) = (Found::default(), SearchOptions::new(1));
+    /// for (user, best) in [([0.0, 1.0], 7), ([1.0, 0.0], 8)] {
+    ///     index.search_into(&user, &options, &mut found)?;
+    ///     assert_eq!(found.hits[0].id, best);
+    /// }
+    /// # Ok::<(), itemdex::Error>(())
+    /// ```
+    pub fn search_into(&self, user: &[f32], options: &SearchOptions<'_>, found: &mut Found) -> Result<()> {
+        self.search_without(user, options, &[], found)
     }
 
     /// The same among all rows but the `hidden` ones, each named once.
@@ -79,7 +108,8 @@ impl Index {
         user: &[f32],
         options: &SearchOptions<'_>,
         hidden: &[u32],
-    ) -> Result<Found> {
+        found: &mut Found,
+    ) -> Result<()> {
         self.check_user(user)?;
         self.check_search(options)?;
         let mut workspace = self.workspace_for(user);
@@ -87,10 +117,12 @@ impl Index {
         let Sieve { named, passing } = &mut sieve;
         let gate = self.gate(&options.shown, hidden, named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
-        let matching = self.count_among(among);
-        let plan = self.find_passing(user, options, among, &gate, &mut workspace);
+        found.matching = self.count_among(among);
+        found.plan = self.find_passing(user, options, among, &gate, &mut workspace);
+        found.hits.clone_from(&workspace.hits);
         workspace.sieve = sieve;
-        Ok(Found { hits: self.answer(workspace), plan, matching })
+        self.put_back(workspace);
+        Ok(())
     }
 
     /// Leaves in the workspace the hits that pass a gate, among the rows that it selected; the plan that found them. The

@@ -87,11 +87,4 @@ impl Index {
             let _ = self.workspaces.0.push(workspace);
         }
     }
-
-    /// Copies the hits out and keeps the workspace.
-    pub(super) fn answer(&self, workspace: Box<Workspace>) -> Vec<Hit> {
-        let hits = workspace.hits.clone();
-        self.put_back(workspace);
-        hits
-    }
 }

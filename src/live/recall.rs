@@ -7,8 +7,8 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, bounded};
 
 use super::view::{Sample, Sampling};
-use crate::SearchOptions;
 use crate::eval::recall;
+use crate::{Found, SearchOptions};
 
 /// The thread rests so many times as long as an exact answer took: it takes a twentieth of a core at most.
 const REST: u32 = 19;
@@ -23,7 +23,8 @@ pub(super) fn sample(share: f64) -> io::Result<Sampling> {
 fn run(samples: &Receiver<Sample>) {
     for Sample { view, user, hits, k } in samples {
         let started = Instant::now();
-        if let Ok(exact) = view.find(&user, &SearchOptions::new(k).recall(1.0)) {
+        let mut exact = Found::default();
+        if view.find(&user, &SearchOptions::new(k).recall(1.0), &mut exact).is_ok() {
             view.held.recalls.push(recall(&exact.hits, &hits));
         }
         drop(view);

@@ -42,13 +42,13 @@ impl Ranking<'_> {
     }
 
     /// Looks up the candidates of several channels. Leaves each row once, in the order to visit rows, with
-    /// the channels that brought it. Returns the unknown ids, ascending, each once.
-    pub fn merge(&self, channels: &[Source<'_>], scratch: &mut Scratch) -> Vec<u64> {
+    /// the channels that brought it, and the unknown ids, ascending, each once.
+    pub fn merge(&self, channels: &[Source<'_>], scratch: &mut Scratch, unknown: &mut Vec<u64>) {
         let Scratch { found, visits, channels: bits, places, .. } = scratch;
         let total = channels.iter().map(Source::len).sum();
         found.resize(total, NONE);
         let mut rest = &mut **found;
-        let mut unknown = Vec::new();
+        unknown.clear();
         for channel in channels {
             let (own, later) = rest.split_at_mut(channel.len());
             rest = later;
@@ -83,7 +83,7 @@ impl Ranking<'_> {
             }
         }
         visits.truncate(kept);
-        sorted_once(unknown)
+        keep_once(unknown);
     }
 
     /// Leaves of the visits those that pass; `dropped` is told each row of the others once.
@@ -133,9 +133,11 @@ impl Ranking<'_> {
         visits.truncate(kept);
     }
 
-    /// The unknown ids of the last look-up, ascending, each once.
-    pub fn unknown(&self, candidates: Source<'_>, scratch: &Scratch) -> Vec<u64> {
-        sorted_once(not_found(candidates.ids, &scratch.found).collect())
+    /// Leaves the unknown ids of the last look-up, ascending, each once.
+    pub fn unknown(&self, candidates: Source<'_>, scratch: &Scratch, unknown: &mut Vec<u64>) {
+        unknown.clear();
+        unknown.extend(not_found(candidates.ids, &scratch.found));
+        keep_once(unknown);
     }
 }
 
@@ -204,9 +206,8 @@ fn not_found(ids: &[u64], found: &[u32]) -> impl Iterator<Item = u64> {
     ids.iter().zip(found).filter(|&(_, &row)| row == NONE).map(|(&id, _)| id)
 }
 
-/// The ids ascending, each once.
-pub(crate) fn sorted_once(mut ids: Vec<u64>) -> Vec<u64> {
+/// Leaves the ids ascending, each once.
+pub(crate) fn keep_once(ids: &mut Vec<u64>) {
     ids.sort_unstable();
     ids.dedup();
-    ids
 }

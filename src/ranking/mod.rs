@@ -17,7 +17,7 @@ mod candidates;
 mod memory_limit;
 mod scan;
 
-pub(crate) use candidates::{Source, sorted_once};
+pub(crate) use candidates::{Source, keep_once};
 pub(crate) use scan::ScanUser;
 
 use candidates::seen_before;

@@ -55,8 +55,8 @@ impl Source {
         of_either!(self, get(id))
     }
 
-    pub fn search(&self, user: &[f32], options: &SearchOptions<'_>) -> Answered<Found> {
-        of_either!(self, search_with(user, options))
+    pub fn search(&self, user: &[f32], options: &SearchOptions<'_>, found: &mut Found) -> Answered<()> {
+        of_either!(self, search_into(user, options, found))
     }
 
     pub fn search_many(
@@ -68,13 +68,14 @@ impl Source {
         of_either!(self, search_many(users, options, threads))
     }
 
-    pub fn rank<'a>(
+    pub fn rank(
         &self,
         user: &[f32],
-        candidates: impl Into<Candidates<'a>>,
+        candidates: Candidates<'_>,
         options: &RankOptions<'_>,
-    ) -> Answered<Ranked> {
-        of_either!(self, rank_with(user, candidates, options))
+        ranked: &mut Ranked,
+    ) -> Answered<()> {
+        of_either!(self, rank_into(user, candidates, options, ranked))
     }
 
     pub fn rank_many(
@@ -92,8 +93,9 @@ impl Source {
         user: &[f32],
         channels: &[Channel<'_>],
         options: &RankOptions<'_>,
-    ) -> Answered<RankedChannels> {
-        of_either!(self, rank_channels(user, channels, options))
+        ranked: &mut RankedChannels,
+    ) -> Answered<()> {
+        of_either!(self, rank_channels_into(user, channels, options, ranked))
     }
 
     pub fn score(

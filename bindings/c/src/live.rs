@@ -26,10 +26,10 @@ pub const ITEMDEX_SYNC_NEVER: u32 = 2;
 #[derive(Clone, Copy)]
 pub struct LiveOptions {
     /// sizeof(itemdex_live_options)
-    size: usize,
+    pub(crate) size: usize,
     /// Takes fresh items, and keeps them in the log at this path, which is made where there is none. The
     /// log numbers its changes itself: for a single host. NULL for no fresh items.
-    log: *const c_char,
+    pub(crate) log: *const c_char,
     /// The same, where whoever feeds the log gives each change its position, so that positions mean the
     /// same on every host. At most one of the two paths is set.
     fed_log: *const c_char,

@@ -141,11 +141,11 @@ unsafe fn seen<'a>(shown: *const Shown) -> Result<itemdex::Shown<'a>> {
 #[derive(Clone, Copy)]
 pub struct Channel {
     /// sizeof(itemdex_channel)
-    size: usize,
+    pub(crate) size: usize,
     /// The candidates' ids.
-    ids: *const u64,
+    pub(crate) ids: *const u64,
     /// How many there are.
-    count: usize,
+    pub(crate) count: usize,
     /// How many of the hits are to be of this channel at least, where it has as many.
     at_least: usize,
     /// How many of the hits are of this channel at most, those that other channels bring too included; 0
@@ -182,7 +182,7 @@ impl Channel {
 #[derive(Clone, Copy)]
 pub struct Answer {
     /// In: sizeof(itemdex_answer)
-    size: usize,
+    pub(crate) size: usize,
     /// Out: how many hits were written; fewer than asked for where there are no more.
     pub(crate) count: usize,
     /// Out, of itemdex_rank and itemdex_rank_channels: how many different candidates the index does not

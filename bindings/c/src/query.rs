@@ -2,11 +2,12 @@
 
 use std::slice;
 
-use itemdex::{Dropped, Hit, MAX_CHANNELS, Matrix};
+use itemdex::{Candidates, Dropped, Hit, MAX_CHANNELS, Matrix};
 
 use crate::border::{Failure, Place, Result, call, shared, values};
 use crate::growing::{Written, read_all, read_or_default};
 use crate::index::Index;
+use crate::kept::with_kept;
 use crate::options::{Answer, Channel, RankOptions, SearchOptions, number_of};
 use crate::status::Status;
 
@@ -130,13 +131,14 @@ pub unsafe extern "C" fn itemdex_search(
                 Written::new(answer, "answer")?,
             )
         };
-        let found = index.source.search(user, &options)?;
-        buffers.write(0, found.hits.iter().copied());
-        answer.value.count = found.hits.len();
-        answer.value.matching = found.matching;
-        answer.value.plan = number_of(found.plan);
-        answer.write();
-        Ok(())
+        with_kept(|kept| {
+            let found = &mut kept.found;
+            index.source.search(user, &options, found)?;
+            answer.value.matching = found.matching;
+            answer.value.plan = number_of(found.plan);
+            answer.write_hits(buffers, found.hits.iter().copied());
+            Ok(())
+        })
     })
 }
 
@@ -218,8 +220,25 @@ pub unsafe extern "C" fn itemdex_rank(
                 Written::new(answer, "answer")?,
             )
         };
-        let ranked = index.source.rank(user, candidates, &options)?;
-        write_ranked(answer, buffers, &ranked.hits, &ranked.unknown, ranked.dropped)
+        rank(index, user, candidates.into(), &options, buffers, answer)
+    })
+}
+
+/// Ranks candidates for one user, and writes the answer.
+pub(crate) fn rank(
+    index: &Index,
+    user: &[f32],
+    candidates: Candidates<'_>,
+    options: &itemdex::RankOptions<'_>,
+    buffers: Buffers,
+    mut answer: Written<Answer>,
+) -> Result<()> {
+    with_kept(|kept| {
+        let ranked = &mut kept.ranked;
+        index.source.rank(user, candidates, options, ranked)?;
+        write_others(&mut answer.value, &ranked.unknown, ranked.dropped)?;
+        answer.write_hits(buffers, ranked.hits.iter().copied());
+        Ok(())
     })
 }
 
@@ -336,37 +355,33 @@ pub unsafe extern "C" fn itemdex_rank_channels(
             // SAFETY: the caller keeps the rules of the header.
             *place = unsafe { channel?.for_library() }?;
         }
-        let ranked = index.source.rank_channels(user, &read[..channel_count], &options)?;
-        // SAFETY: as above. The place is for the error.
-        let bits = unsafe { Place::optional(answer.value.channels, "channels of the answer") }?;
-        write_others(&mut answer.value, &ranked.unknown, ranked.dropped)?;
-        buffers.write(0, ranked.hits.iter().map(|hit| Hit { id: hit.id, score: hit.score }));
-        if bits.is_some() {
-            for (number, hit) in ranked.hits.iter().enumerate() {
-                // SAFETY: the buffer has room for `k` numbers, as the caller promised, and there are no more
-                // hits.
-                unsafe { answer.value.channels.add(number).write(hit.channels) };
+        with_kept(|kept| {
+            let ranked = &mut kept.merged;
+            index.source.rank_channels(user, &read[..channel_count], &options, ranked)?;
+            // SAFETY: as above. The place is for the error.
+            let bits = unsafe { Place::optional(answer.value.channels, "channels of the answer") }?;
+            write_others(&mut answer.value, &ranked.unknown, ranked.dropped)?;
+            if bits.is_some() {
+                for (number, hit) in ranked.hits.iter().enumerate() {
+                    // SAFETY: the buffer has room for `k` numbers, as the caller promised, and there are no
+                    // more hits.
+                    unsafe { answer.value.channels.add(number).write(hit.channels) };
+                }
             }
-        }
-        answer.value.count = ranked.hits.len();
-        answer.write();
-        Ok(())
+            let hits = ranked.hits.iter().map(|hit| Hit { id: hit.id, score: hit.score });
+            answer.write_hits(buffers, hits);
+            Ok(())
+        })
     })
 }
 
-/// Writes the answer of a rank for one user.
-pub(crate) fn write_ranked(
-    mut answer: Written<Answer>,
-    buffers: Buffers,
-    hits: &[Hit],
-    unknown: &[u64],
-    dropped: Dropped,
-) -> Result<()> {
-    write_others(&mut answer.value, unknown, dropped)?;
-    buffers.write(0, hits.iter().copied());
-    answer.value.count = hits.len();
-    answer.write();
-    Ok(())
+impl Written<Answer> {
+    /// Writes the hits of one user and the answer.
+    fn write_hits(mut self, buffers: Buffers, hits: impl ExactSizeIterator<Item = Hit>) {
+        self.value.count = hits.len();
+        buffers.write(0, hits);
+        self.write();
+    }
 }
 
 /// Says which candidates are not among the hits: writes unknown ids into the caller's buffer, as many as

@@ -1,12 +1,12 @@
 //! Items that were looked up before they are ranked.
 
-use itemdex::{Channel, Dropped, Hit, RowHandles};
+use itemdex::{Candidates, RowHandles};
 
-use crate::border::{Place, Result, call, shared, values};
+use crate::border::{Place, call, shared, values};
 use crate::growing::{Written, read_or_default};
 use crate::index::{Index, Source};
 use crate::options::{Answer, RankOptions, SearchOptions};
-use crate::query::{Buffers, write_ranked};
+use crate::query::{Buffers, rank};
 use crate::status::Status;
 
 /// Items of one index by their rows, for ranks that look no id up.
@@ -135,26 +135,8 @@ pub unsafe extern "C" fn itemdex_rank_rows(
                 Written::new(answer, "answer")?,
             )
         };
-        let (hits, unknown, dropped) = ranked(&index.source, user, rows, &options)?;
-        write_ranked(answer, buffers, &hits, &unknown, dropped)
+        rank(index, user, Candidates::Both(&rows.rows, &rows.fresh), &options, buffers, answer)
     })
-}
-
-/// The hits, the candidates that are not there, and how many were left out.
-fn ranked(
-    source: &Source,
-    user: &[f32],
-    rows: &Rows,
-    options: &itemdex::RankOptions<'_>,
-) -> Result<(Vec<Hit>, Vec<u64>, Dropped)> {
-    if rows.fresh.is_empty() {
-        let ranked = source.rank(user, &rows.rows, options)?;
-        return Ok((ranked.hits, ranked.unknown, ranked.dropped));
-    }
-    let channels = [Channel::new(&rows.rows), Channel::new(&*rows.fresh)];
-    let merged = source.rank_channels(user, &channels, options)?;
-    let hits = merged.hits.iter().map(|hit| Hit { id: hit.id, score: hit.score }).collect();
-    Ok((hits, merged.unknown, merged.dropped))
 }
 
 /// Closes a handle of rows. NULL is allowed. No other call may use it meanwhile or later.

@@ -5,8 +5,9 @@
     curl localhost:8000/search -d '{"users": [0.1, ...], "k": 100, "filter": "price < 10", "partial": true}'
     curl localhost:8000/rank -d '{"user": [0.1, ...], "candidates": [7, 8], "k": 10}'
 
-The fields of a request are the arguments of ``Serving.search`` and ``Serving.rank``. What is wrong with a request is status 400;
-503 is for shards that do not answer and for more requests than may wait: the caller tries later, or elsewhere.
+The fields of a request are the arguments of ``Serving.search`` and ``Serving.rank``. What is wrong with a
+request is status 400; 503 is for shards that do not answer and for more requests than may wait: the caller
+tries later, or elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ THREADS = 16
 
 @serve.deployment(max_ongoing_requests=THREADS, max_queued_requests=1_000)
 class Endpoint:
-    """Starts the processes of the shards, and takes up what is published to the catalog every so many seconds."""
+    """Starts the processes of the shards, and takes up what is published every so many seconds."""
 
     def __init__(self, catalog: str, every: float = 10.0, **options: Any) -> None:
         self.serving = Serving(catalog, **options)

@@ -20,8 +20,13 @@ use crate::errors::raised;
 pub const NO_ITEM: u64 = u64::MAX;
 
 /// What `object` is as an array, and the array. Lists and tuples of numbers become arrays of `kind`; what
-/// lies across the alignment of its values is copied.
-fn array<'py>(object: &Bound<'py, PyAny>, kind: Option<&str>) -> PyResult<Bound<'py, PyUntypedArray>> {
+/// lies across the alignment of its values is copied. `what` says in errors what the array is to be.
+fn array<'py>(
+    object: &Bound<'py, PyAny>,
+    kind: Option<&str>,
+    what: &str,
+) -> PyResult<Bound<'py, PyUntypedArray>> {
+    check_masks(object, what)?;
     let array = match object.cast::<PyUntypedArray>() {
         Ok(array) => array.clone(),
         Err(_) => {
@@ -36,6 +41,22 @@ fn array<'py>(object: &Bound<'py, PyAny>, kind: Option<&str>) -> PyResult<Bound<
     match array.is_aligned() {
         true => Ok(array),
         false => Ok(array.call_method0("copy")?.cast_into()?),
+    }
+}
+
+/// Refuses an array of which values are masked: what is behind a mask means nothing.
+fn check_masks(object: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
+    if object.is_exact_instance_of::<PyUntypedArray>() || !object.is_instance_of::<PyUntypedArray>() {
+        return Ok(());
+    }
+    let masks = object.py().import("numpy.ma")?;
+    match masks.call_method1("is_masked", (object,))?.is_truthy()? {
+        false => Ok(()),
+        true => {
+            let count = masks.call_method1("count_masked", (object,))?;
+            let problem = "drop those rows, or give them values with filled()";
+            Err(PyValueError::new_err(format!("{count} values of the {what} are masked; {problem}")))
+        }
     }
 }
 
@@ -84,7 +105,7 @@ pub enum Floats<'py> {
 impl<'py> Floats<'py> {
     /// `what` says in errors what the array is to be.
     pub fn of(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Floats<'py>> {
-        let array = array(object, Some("float32"))?;
+        let array = array(object, Some("float32"), what)?;
         if let Ok(array) = array.cast::<PyArrayDyn<f32>>() {
             return Ok(Floats::F32(array.try_readonly()?));
         }
@@ -189,7 +210,7 @@ enum IdValues<'py> {
 
 impl<'py> Ids<'py> {
     pub fn of(object: &Bound<'py, PyAny>) -> PyResult<Ids<'py>> {
-        let array = array(object, None)?;
+        let array = array(object, None, "item ids")?;
         let shape = array.shape().to_vec();
         let values = if let Ok(array) = array.cast::<PyArrayDyn<u64>>() {
             match array.is_c_contiguous() {

@@ -228,10 +228,12 @@ fn first_null(column: &ArrayRef) -> Option<u64> {
 }
 
 fn column(schema: &Schema, name: &str, option: &str) -> Result<usize> {
-    schema.index_of(name).map_err(|_| {
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        bad(format!("they have no column {name}, but {}; name yours ({option})", names.join(", ")))
-    })
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    match names.iter().filter(|&&own| own == name).count() {
+        0 => Err(bad(format!("they have no column {name}, but {}; name yours ({option})", names.join(", ")))),
+        1 => schema.index_of(name).map_err(unreadable),
+        count => Err(bad(format!("they have {count} columns named {name}; rename the others"))),
+    }
 }
 
 fn unreadable(error: ArrowError) -> Error {

@@ -112,6 +112,19 @@ def test_wrong_dtypes(data, index):
         index.rank(data.users[0], np.array([5, -4]), 10)
 
 
+def test_masked_arrays(data, index, tmp_path):
+    masked = np.ma.masked_array(data.users.copy(), mask=np.zeros(data.users.shape, bool))
+    assert index.search(masked, 10).ids.tolist() == index.search(data.users, 10).ids.tolist()
+    masked[0, 3] = masked[1, 2] = np.ma.masked
+    with pytest.raises(ValueError, match="2 values of the user embeddings are masked; drop those rows"):
+        index.search(masked, 10)
+    with pytest.raises(ValueError, match="1 values of the item ids are masked"):
+        index.rank(data.users[0], np.ma.masked_equal(data.ids, data.ids[5]), 10)
+    with pytest.raises(ValueError, match="are masked"):
+        itemdex.build(masked, out=tmp_path / "items.itemdex", model_version="v1")
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_shapes(data, index):
     with pytest.raises(itemdex.InputError, match="has 3 values, the index has dim 16"):
         index.search(np.ones(3, np.float32), 10)

@@ -131,6 +131,11 @@ def test_bad_record_batches_leave_nothing(data, tmp_path):
     refused("fewer rows than the 3 ids", ids=[1, 2, 3], id=[1, 2], embedding=two)
     refused("no rows", id=pa.array([], pa.int64()), embedding=pa.array([], pa.list_(pa.float32())))
 
+    twice = pa.table([[1, 2], two, [3, 4]], names=["id", "embedding", "id"])
+    with pytest.raises(itemdex.InputError, match="2 columns named id; rename the others"):
+        itemdex.build(twice, out=out, **VERSION)
+    assert list(tmp_path.iterdir()) == []
+
     def failing():
         yield pa.record_batch({"id": [1], "embedding": pa.array([[1.0, 2.0]])})
         raise RuntimeError("the warehouse is down")

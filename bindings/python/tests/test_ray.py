@@ -1,16 +1,19 @@
-"""itemdex.ray on a local cluster of two nodes: answers beside one index with all items, deaths, swaps, bad input."""
+"""itemdex.ray on a local cluster of two nodes: answers as of one index, deaths, swaps, bad input."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import runpy
 import shutil
+import signal
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import itemdex
@@ -42,13 +45,15 @@ def dump(data, folder, scale=1.0, rows=slice(None)):
     folder.mkdir()
     for part, own in enumerate(np.array_split(np.arange(len(data.ids))[rows], 4)):
         embeddings = pa.FixedSizeListArray.from_arrays((scale * data.items[own]).ravel(), data.items.shape[1])
-        table = pa.table({"id": data.ids[own], "embedding": embeddings, "price": data.ids[own].astype(np.int64) % 10})
+        price = data.ids[own].astype(np.int64) % 10
+        table = pa.table({"id": data.ids[own], "embedding": embeddings, "price": price})
         parquet.write_table(table, folder / f"{part}.parquet")
     return ray.data.read_parquet(str(folder))
 
 
 def publish(data, tmp, key, scale=1.0, version="v1"):
-    return build_sharded(dump(data, tmp / key, scale), tmp / "catalog", SHARDS, version, key=key, columns=["price"])
+    dataset = dump(data, tmp / key, scale)
+    return build_sharded(dataset, tmp / "catalog", SHARDS, version, key=key, columns=["price"])
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +92,9 @@ def test_answers_are_those_of_one_index(serving, data):
 def test_a_dead_process_comes_back(serving, data):
     user = data.users[1]
     ray.kill(serving._replicas[1][0], no_restart=False)
-    partial = serving.search(user, 20, recall=1.0, partial=True)
-    others = data.ids[~np.isin(itemdex.shard_of(data.ids, SHARDS), partial.missing)]
-    assert partial.answer.ids.tolist() == data.best(user, 20, others) and partial.missing in ([], [1])
+    some = serving.search(user, 20, recall=1.0, partial=True)
+    others = data.ids[~np.isin(itemdex.shard_of(data.ids, SHARDS), some.missing)]
+    assert some.answer.ids.tolist() == data.best(user, 20, others) and some.missing in ([], [1])
     assert serving.search(user, 20, recall=1.0).answer.ids.tolist() == data.best(user, 20), "it waits"
 
 
@@ -98,7 +103,8 @@ def test_fresh_items_reach_every_process(serving, data, tmp):
     position = len(best)
     changes = [(number, itemdex.Delete(id)) for number, id in enumerate(best[5:], 1)]
     changes += [(position, itemdex.Upsert("v1", 2**63, 100 * user))]
-    with Serving(tmp / "catalog", replicas=2, cores=0.1, patience=60, live={"fed_log": tmp / "fresh.log"}) as live:
+    logs = {"fed_log": tmp / "fresh.log"}
+    with Serving(tmp / "catalog", replicas=2, cores=0.1, patience=60, live=logs) as live:
         applied = live.apply(changes)
         assert sum(one.applied for one in applied) == 2 * len(changes)
         expected = [2**63, *best[:5], *data.best(user, 24)[20:]]
@@ -141,10 +147,12 @@ def test_an_endpoint(cluster, serving, data, tmp):
         assert status == 200, found
         assert (found["ids"], found["missing"]) == (data.best(user, 10, cheap), [])
         assert found["generation"] == serving.generation
-        np.testing.assert_allclose(found["scores"][0], data.items[data.ids == found["ids"][0]] @ user, rtol=1e-4)
+        best = data.items[data.ids == found["ids"][0]] @ user
+        np.testing.assert_allclose(found["scores"][0], best, rtol=1e-4)
         status, ranked = ask("/rank", user=user.tolist(), candidates=data.ids[:50].tolist(), k=5)
         assert (status, ranked["ids"]) == (200, data.best(user, 5, data.ids[:50]))
-        for path, fields, code in [("/search", {"users": [1.0], "k": 3}, 400), ("/search", {}, 400), ("/other", {}, 404)]:
+        bad = [("/search", {"users": [1.0], "k": 3}, 400), ("/search", {}, 400), ("/other", {}, 404)]
+        for path, fields, code in bad:
             status, said = ask(path, **fields)
             assert status == code and said["error"]
     finally:
@@ -196,8 +204,9 @@ def publish_here(data, catalog, key, scale=1.0):
     published = itemdex.Catalog(catalog)
     for shard in range(SHARDS):
         own = itemdex.shard_of(data.ids, SHARDS) == shard
-        make = lambda path: itemdex.build(scale * data.items[own], data.ids[own], out=path, model_version="v1")  # noqa: E731, B023
-        published.stage_shard_made(key, shard, SHARDS, make)
+        items = scale * data.items[own]
+        make = partial(itemdex.build, items, data.ids[own], model_version="v1")
+        published.stage_shard_made(key, shard, SHARDS, lambda path, make=make: make(out=path))
     published.publish_shards(key, SHARDS)
 
 
@@ -274,6 +283,31 @@ def test_too_many_requests_and_shards_that_are_gone_are_errors(serving, data, tm
                 with contextlib.suppress(Busy):
                     small.search(user, 5)
         assert raised.value.missing == [2]
+
+
+def test_a_worker_that_is_killed_while_it_builds_is_replaced(cluster, data, tmp):
+    killed = tmp / "killed"
+
+    def kill_once(stage, done, total):
+        if stage == "graph" and done < total:
+            with contextlib.suppress(FileExistsError):
+                killed.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    built = build_sharded(
+        dump(data, tmp / "job-killed"),
+        tmp / "killed-catalog",
+        SHARDS,
+        "v1",
+        key="job-killed",
+        build={"progress": kill_once},
+    )
+    catalog = itemdex.Catalog(tmp / "killed-catalog")
+    assert killed.exists() and catalog.current() == built and built.rows == len(data.ids)
+    assert not [path for path in tmp.iterdir() if path.name.startswith("killed-catalog-")], "parts are gone"
+    with Serving(catalog.folder, cores=0.1, patience=60) as serving:
+        user = data.users[3]
+        assert serving.search(user, 3_000, recall=1.0).answer.ids.tolist() == data.best(user, 3_000)
 
 
 class NoSpace:

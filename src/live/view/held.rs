@@ -8,7 +8,7 @@ use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 
 use super::View;
-use crate::index::ChannelHit;
+use crate::index::{ChannelHit, RankedChannels};
 use crate::live::catalog::Generation;
 use crate::vectors::pad;
 use crate::{Hit, Index, Result};
@@ -111,6 +111,10 @@ pub(super) struct Workspace {
     pub rows: Vec<u32>,
     /// The ids of the row handles of a channel.
     pub ids_of_rows: Vec<u64>,
+    /// The candidates that were deleted.
+    pub deleted: Vec<u64>,
+    /// The answer of a rank, before its channel is taken off.
+    pub merged: RankedChannels,
 }
 
 impl Held {
@@ -134,6 +138,7 @@ impl Held {
         workspace.channel_hits.clear();
         workspace.ids.clear();
         workspace.rows.clear();
+        workspace.deleted.clear();
         Ok(workspace)
     }
 

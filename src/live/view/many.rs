@@ -31,9 +31,7 @@ impl View {
         if !plain {
             let fresh = self.fresh_gate(&options.shown);
             each(&mut answers, threads, |user, answer| {
-                let found = std::mem::replace(answer, Found::none());
-                *answer = self.lay_over(users.row(user), options, (k, asked), &fresh, found)?;
-                Ok(())
+                self.lay_over(users.row(user), options, (k, asked), &fresh, answer)
             })?;
         }
         self.held.queries.add_searches(users.len());
@@ -64,8 +62,7 @@ impl View {
             answers = self.held.index.rank_many(users, candidates, options, threads)?;
         } else {
             each(&mut answers, threads, |user, answer| {
-                *answer = self.ranked(users.row(user), lists[user.min(lists.len() - 1)], options)?;
-                Ok(())
+                self.ranked(users.row(user), lists[user.min(lists.len() - 1)], options, answer)
             })?;
         }
         self.held.queries.add_others(users.len());

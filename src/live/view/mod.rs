@@ -127,24 +127,34 @@ impl View {
     /// # Errors
     /// As [`Index::search_with`].
     pub fn search_with(&self, user: &[f32], options: &SearchOptions<'_>) -> Result<Found> {
-        let found = self.find(user, options)?;
+        let mut found = Found::default();
+        self.search_into(user, options, &mut found)?;
+        Ok(found)
+    }
+
+    /// As [`View::search_with`], into the answer of an earlier search; otherwise as [`Index::search_into`].
+    ///
+    /// # Errors
+    /// As [`Index::search_with`].
+    pub fn search_into(&self, user: &[f32], options: &SearchOptions<'_>, found: &mut Found) -> Result<()> {
+        self.find(user, options, found)?;
         let before = self.held.queries.add_searches(1);
         if let Some(sampling) = &self.held.sampling {
             sampling.offer(before, user, &found.hits, options.k(), self);
         }
-        Ok(found)
+        Ok(())
     }
 
     /// The same, not counted among the queries.
-    pub(super) fn find(&self, user: &[f32], options: &SearchOptions<'_>) -> Result<Found> {
+    pub(super) fn find(&self, user: &[f32], options: &SearchOptions<'_>, found: &mut Found) -> Result<()> {
         let (index, overlay) = (&self.held.index, &self.overlay);
         let k = options.k().min(self.len());
         if overlay.is_empty() || k == 0 {
-            return index.search_with(user, &options.for_k(k));
+            return index.search_into(user, &options.for_k(k), found);
         }
         let options = &options.at_one_second();
         let asked = self.asked_at_first(k);
-        let found = index.search_with(user, &options.for_k(asked))?;
+        index.search_into(user, &options.for_k(asked), found)?;
         let fresh = self.fresh_gate(&options.shown);
         self.lay_over(user, options, (k, asked), &fresh, found)
     }
@@ -162,14 +172,14 @@ impl View {
         options: &SearchOptions<'_>,
         (k, asked): (usize, usize),
         fresh: &FreshGate<'_>,
-        mut found: Found,
-    ) -> Result<Found> {
+        found: &mut Found,
+    ) -> Result<()> {
         let (index, overlay) = (&self.held.index, &self.overlay);
         found.hits.retain(|hit| matches!(overlay.find(hit.id), Said::Nothing));
         let mut workspace = self.held.workspace_for(user)?;
         overlay.hidden_rows(&mut workspace.rows);
         if found.hits.len() < k && asked < found.matching {
-            found = index.search_without(user, &options.for_k(k), &workspace.rows)?;
+            index.search_without(user, &options.for_k(k), &workspace.rows, found)?;
         } else {
             found.matching -= index.count_shown(&options.shown, &workspace.rows);
         }
@@ -183,6 +193,6 @@ impl View {
         }
         self.held.put_back(workspace);
         keep_best(&mut found.hits, k, Hit::order);
-        Ok(found)
+        Ok(())
     }
 }

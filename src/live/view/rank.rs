@@ -5,7 +5,7 @@ use super::held::Workspace;
 use crate::index::Candidates;
 use crate::index::{Channel, ChannelHit, Dropped, MAX_CHANNELS, RankedChannels, Reason};
 use crate::live::overlay::{BULK, Said};
-use crate::ranking::{Source, sorted_once};
+use crate::ranking::{Source, keep_once};
 use crate::{Hit, RankOptions, Ranked, Result};
 
 impl View {
@@ -31,9 +31,26 @@ impl View {
         candidates: impl Into<Candidates<'a>>,
         options: &RankOptions<'_>,
     ) -> Result<Ranked> {
-        let ranked = self.ranked(user, candidates.into(), options)?;
-        self.held.queries.add_others(1);
+        let mut ranked = Ranked::default();
+        self.rank_into(user, candidates, options, &mut ranked)?;
         Ok(ranked)
+    }
+
+    /// As [`View::rank_with`], into the answer of an earlier rank; otherwise as
+    /// [`Index::rank_into`](crate::Index::rank_into).
+    ///
+    /// # Errors
+    /// As [`View::rank`].
+    pub fn rank_into<'a>(
+        &self,
+        user: &[f32],
+        candidates: impl Into<Candidates<'a>>,
+        options: &RankOptions<'_>,
+        ranked: &mut Ranked,
+    ) -> Result<()> {
+        self.ranked(user, candidates.into(), options, ranked)?;
+        self.held.queries.add_others(1);
+        Ok(())
     }
 
     /// The same, not counted among the queries.
@@ -42,14 +59,21 @@ impl View {
         user: &[f32],
         candidates: Candidates<'_>,
         options: &RankOptions<'_>,
-    ) -> Result<Ranked> {
+        ranked: &mut Ranked,
+    ) -> Result<()> {
         if self.overlay.is_empty() {
-            return self.held.index.rank_with(user, candidates, options);
+            return self.held.index.rank_into(user, candidates, options, ranked);
         }
-        let RankedChannels { hits, unknown, dropped } =
-            self.merged(user, &[Channel::new(candidates)], options)?;
-        let hits = hits.iter().map(ChannelHit::hit).collect();
-        Ok(Ranked { hits, unknown, dropped })
+        let mut workspace = self.held.workspace_for(user)?;
+        let mut merged = std::mem::take(&mut workspace.merged);
+        self.merge(user, &[Channel::new(candidates)], options, &mut workspace, &mut merged)?;
+        ranked.hits.clear();
+        ranked.hits.extend(merged.hits.iter().map(ChannelHit::hit));
+        ranked.unknown.clone_from(&merged.unknown);
+        ranked.dropped = merged.dropped;
+        workspace.merged = merged;
+        self.held.put_back(workspace);
+        Ok(())
     }
 
     /// The best `k` of what several recall channels bring, within their quotas: otherwise as
@@ -63,32 +87,53 @@ impl View {
         channels: &[Channel<'_>],
         options: &RankOptions<'_>,
     ) -> Result<RankedChannels> {
-        let ranked = self.merged(user, channels, options)?;
-        self.held.queries.add_others(1);
+        let mut ranked = RankedChannels::default();
+        self.rank_channels_into(user, channels, options, &mut ranked)?;
         Ok(ranked)
     }
 
-    fn merged(
+    /// As [`View::rank_channels`], into the answer of an earlier one; otherwise as
+    /// [`Index::rank_channels_into`](crate::Index::rank_channels_into).
+    ///
+    /// # Errors
+    /// As [`Index::rank_channels`](crate::Index::rank_channels).
+    pub fn rank_channels_into(
         &self,
         user: &[f32],
         channels: &[Channel<'_>],
         options: &RankOptions<'_>,
-    ) -> Result<RankedChannels> {
-        let index = &self.held.index;
+        ranked: &mut RankedChannels,
+    ) -> Result<()> {
         if self.overlay.is_empty() {
-            return index.rank_channels(user, channels, options);
+            self.held.index.rank_channels_into(user, channels, options, ranked)?;
+        } else {
+            let mut workspace = self.held.workspace_for(user)?;
+            self.merge(user, channels, options, &mut workspace, ranked)?;
+            self.held.put_back(workspace);
         }
+        self.held.queries.add_others(1);
+        Ok(())
+    }
+
+    /// The same where there are fresh items.
+    fn merge(
+        &self,
+        user: &[f32],
+        channels: &[Channel<'_>],
+        options: &RankOptions<'_>,
+        workspace: &mut Workspace,
+        ranked: &mut RankedChannels,
+    ) -> Result<()> {
+        let index = &self.held.index;
         index.check_channels(channels, options)?;
         let sources = index.sources(user, channels, options.k())?;
         let sources = &sources[..channels.len()];
-        let mut workspace = self.held.workspace_for(user)?;
-        let mut deleted = Vec::new();
         let mut starts = [(0, 0); MAX_CHANNELS + 1];
         for (number, &source) in sources.iter().enumerate() {
-            self.split(source, 1 << number, &mut workspace, &mut deleted);
+            self.split(source, 1 << number, workspace);
             starts[number + 1] = (workspace.ids.len(), workspace.rows.len());
         }
-        let Workspace { channel_hits: fresh, ids, rows, .. } = &mut workspace;
+        let Workspace { channel_hits: fresh, ids, rows, deleted, .. } = workspace;
         fresh.sort_unstable_by_key(|hit| hit.id);
         fresh.dedup_by(|next, hit| {
             hit.channels |= if next.id == hit.id { next.channels } else { 0 };
@@ -106,20 +151,19 @@ impl View {
         for (left, ends) in left[..sources.len()].iter_mut().zip(starts.windows(2)) {
             *left = Source { ids: &ids[ends[0].0..ends[1].0], rows: &rows[ends[0].1..ends[1].1] };
         }
-        let mut ranked = index.ranked_channels(user, channels, &left[..sources.len()], options, fresh);
+        index.ranked_channels(user, channels, &left[..sources.len()], options, fresh, ranked);
         ranked.dropped += dropped;
-        self.held.put_back(workspace);
         if !deleted.is_empty() {
-            ranked.unknown.append(&mut deleted);
-            ranked.unknown = sorted_once(ranked.unknown);
+            ranked.unknown.extend_from_slice(deleted);
+            keep_once(&mut ranked.unknown);
         }
-        Ok(ranked)
+        Ok(())
     }
 
     /// Scores what the overlay has of the candidates, and leaves to the generation what it says nothing
     /// about.
-    fn split(&self, candidates: Source<'_>, channel: u32, workspace: &mut Workspace, deleted: &mut Vec<u64>) {
-        let Workspace { user, channel_hits, ids, rows, ids_of_rows, .. } = workspace;
+    fn split(&self, candidates: Source<'_>, channel: u32, workspace: &mut Workspace) {
+        let Workspace { user, channel_hits, ids, rows, ids_of_rows, deleted, .. } = workspace;
         let mut fresh = |id, said: Fresh| match said {
             Fresh::Score(score) => channel_hits.push(ChannelHit::new(Hit { id, score }, channel)),
             Fresh::Deleted => deleted.push(id),

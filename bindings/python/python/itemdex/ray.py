@@ -1,7 +1,7 @@
-"""Shards on `Ray <https://docs.ray.io>`_: built in parallel, published all or nothing, searched by fan-out.
+"""Shards on `Ray <https://docs.ray.io>`_: built in parallel, published all or nothing, asked by fan-out.
 
-Ray schedules, restarts and moves data; what a shard is and how answers merge is the library's (docs/scale.md).
-Needs ``pip install itemdex[ray]``, and a folder for the catalog that all hosts share.
+Ray schedules, restarts and moves data; what a shard is and how answers merge is the library's
+(docs/scale.md). Needs ``pip install itemdex[ray]``, and a folder for the catalog that all hosts share.
 
     import ray
     from itemdex.ray import Serving, build_sharded
@@ -44,7 +44,7 @@ _OF_THE_SHARD = (itemdex.FileError, itemdex.LiveError, OSError)
 
 
 class Busy(Exception):
-    """More requests wait for a shard than ``max_waiting`` allows. There is no answer; try later or elsewhere."""
+    """More requests wait for a shard than ``max_waiting`` allows: try later or elsewhere."""
 
 
 class ShardsMissing(Exception):
@@ -89,17 +89,17 @@ def build_sharded(
 ) -> itemdex.Generation:
     """Builds a generation of several shards from a Ray Dataset, and publishes it when the last one is staged.
 
-    Rows are divided by ``shard_of(id)`` into files beside the catalog, which take as much room as the dump and go
-    when all is built. One task a shard then builds it with ``cores`` and, if given, ``memory`` in bytes. A task
-    that fails is run again by Ray, up to ``retries`` times. No process holds more than a block of the dataset, or
-    one shard.
+    Rows are divided by ``shard_of(id)`` into files beside the catalog, which take as much room as the dump
+    and go when all is built. One task a shard then builds it with ``cores`` and, if given, ``memory`` in
+    bytes. A task that fails is run again by Ray, up to ``retries`` times. No process holds more than a block
+    of the dataset, or one shard.
 
     ``key`` names this dump, such as a job's id: calling again with the key of a generation that was published
     gives that generation. ``columns`` are carried from the dataset, and ``build`` are other options of
     ``itemdex.build``.
 
-    Where anything fails, an exception says what, the generation that was current stays so, and what was staged is
-    removed.
+    Where anything fails, an exception says what, the generation that was current stays so, and what was
+    staged is removed.
     """
     catalog = Path(catalog).absolute()
     published = itemdex.Catalog(catalog)
@@ -117,11 +117,17 @@ def build_sharded(
         files: list[list[str]] = [[] for _ in range(shards)]
         for row in divided.iter_rows():
             files[row["shard"]].append(row["file"])
-        options: dict[str, Any] = {"model_version": model_version, "id_column": id, "embedding_column": embedding}
+        options: dict[str, Any] = {"model_version": model_version, "id_column": id}
+        options |= {"embedding_column": embedding}
         options |= {"threads": cores, "columns": {name: name for name in columns}, **(build or {})}
-        task = _build_shard.options(num_cpus=cores, memory=memory, max_retries=retries, retry_exceptions=[OSError])
-        tasks = [task.remote(str(catalog), key, shard, shards, files[shard], options) for shard in range(shards)]
-        ray.wait(tasks, num_returns=shards)  # Where one fails the others end first, so that nothing is staged later.
+        task = _build_shard.options(
+            num_cpus=cores, memory=memory, max_retries=retries, retry_exceptions=[OSError]
+        )
+        tasks = [
+            task.remote(str(catalog), key, shard, shards, files[shard], options) for shard in range(shards)
+        ]
+        # Where one fails the others end first, so that nothing is staged later.
+        ray.wait(tasks, num_returns=shards)
         ray.get(tasks)
         return published.publish_shards(key, shards, log_position=log_position)
     except BaseException:
@@ -132,7 +138,10 @@ def build_sharded(
 
 
 def _divide(batch: pa.Table, shards: int, id: str, folder: str) -> pa.Table:
-    """Writes the rows of each shard to a file of its own, and names it. Files of an attempt that failed are never named."""
+    """Writes the rows of each shard to a file of its own, and names it.
+
+    Files of an attempt that failed are never named.
+    """
     of = itemdex.shard_of(np.asarray(batch[id]).astype(np.uint64), shards)
     written = []
     for shard in np.unique(of):
@@ -197,13 +206,14 @@ _Actor: Any = ray.remote(max_restarts=-1, max_task_retries=0)(_Shard)
 class Serving:
     """Asks all shards of one generation, each in processes of its own, and merges what they answer.
 
-    Starts ``replicas`` actors a shard, with ``cores`` each. An actor maps its shard's file, so that replicas on one
-    host share memory. Ray restarts an actor that dies; meanwhile its requests go to another replica, or wait for it
-    up to ``patience`` seconds. ``max_waiting`` requests may wait for an actor; one more is ``Busy``.
+    Starts ``replicas`` actors a shard, with ``cores`` each. An actor maps its shard's file, so that replicas
+    on one host share memory. Ray restarts an actor that dies; meanwhile its requests go to another replica,
+    or wait for it up to ``patience`` seconds. ``max_waiting`` requests may wait for an actor; one more is
+    ``Busy``.
 
-    Every request is answered by all shards from one generation, which ``refresh`` changes; so no answer mixes model
-    versions. ``live`` are other options of ``LiveIndex.open``; for ``fed_log="logs/fresh.log"`` shard 2 of 8 has
-    ``logs/fresh-2-of-8.log``, and its second replica ``logs/fresh-2-of-8-replica-1.log``.
+    Every request is answered by all shards from one generation, which ``refresh`` changes; so no answer mixes
+    model versions. ``live`` are other options of ``LiveIndex.open``; for ``fed_log="logs/fresh.log"`` shard 2
+    of 8 has ``logs/fresh-2-of-8.log``, and its second replica ``logs/fresh-2-of-8-replica-1.log``.
     """
 
     def __init__(
@@ -224,10 +234,10 @@ class Serving:
         actor = _Actor.options(num_cpus=cores, max_pending_calls=max_waiting)
         self._replicas = [
             [
-                actor.remote(str(folder), shard, self.shards, _options(live or {}, f"{shard}-of-{self.shards}", number))
+                actor.remote(str(folder), shard, self.shards, _options(live or {}, of, number))
                 for number in range(replicas)
             ]
-            for shard in range(self.shards)
+            for shard, of in enumerate(f"{shard}-of-{self.shards}" for shard in range(self.shards))
         ]
         self._asked = 0
         self.generation = current.number
@@ -240,14 +250,15 @@ class Serving:
     def refresh(self) -> int:
         """Takes up the catalog's current generation when every process has it, and returns its number.
 
-        Requests that are under way keep theirs. Where a process cannot take it up, its error is raised, and the
-        generation stays what it was.
+        Requests that are under way keep theirs. Where a process cannot take it up, its error is raised, and
+        the generation stays what it was.
         """
         have = self._everyone(lambda one: one.generations.remote(True))
         common = [number for number in have[0] if all(number in numbers for numbers in have)]
         if not common:
             raise ShardsMissing(range(self.shards), "no generation is on all of them")
-        self.generation = common[0]  # The current one is the first, which after a rollback is not the highest.
+        # The current one is the first, which after a rollback is not the highest.
+        self.generation = common[0]
         self._everyone(lambda one: one.hold.remote(self.generation))
         return self.generation
 
@@ -259,27 +270,32 @@ class Serving:
         Each shard is asked for what it is likely to have of them, and once more where it may have more. With
         ``partial`` the items of shards that do not answer are left out; otherwise that is ``ShardsMissing``.
         """
-        users, options = np.asarray(users), options | {"now": int(time.time()) if now is None else now}
+        users, options = np.asanyarray(users), options | {"now": int(time.time()) if now is None else now}
         generation, share = self.generation, itemdex.share_of(k, self.shards)
         everyone = {shard: ("search", (users, share), options) for shard in range(self.shards)}
         found, missing = self._ask(generation, everyone, partial)
         shards = sorted(found)
         rows = itemdex.to_ask_again([found[shard] for shard in shards], share, k) if share < k else []
-        again = {shard: ("search", (users, k), options) for shard, users_again in zip(shards, rows) if len(users_again)}
+        again = {shard: ("search", (users, k), options) for shard, asked in zip(shards, rows) if len(asked)}
         more, late = self._ask(generation, again, partial)
         found |= more
-        return Answered(itemdex.merge_found([found[shard] for shard in shards], k), generation, missing + late)
+        merged = itemdex.merge_found([found[shard] for shard in shards], k)
+        return Answered(merged, generation, missing + late)
 
-    def rank(self, user: ArrayLike, candidates: ArrayLike, k: int, *, partial: bool = False, **options: Any) -> Answered:
+    def rank(
+        self, user: ArrayLike, candidates: ArrayLike, k: int, *, partial: bool = False, **options: Any
+    ) -> Answered:
         """The best ``k`` of the candidates; options are those of ``View.rank``. Each shard scores its own."""
-        ids, generation = np.asarray(candidates, np.uint64), self.generation
+        ids, generation = np.asanyarray(candidates, np.uint64), self.generation
         asked = {shard: ("rank", (user, ids[own], k), options) for shard, own in self._own(ids).items()}
         ranked, missing = self._ask(generation, asked or {0: ("rank", (user, ids, k), options)}, partial)
         return Answered(itemdex.merge_ranked(list(ranked.values()), k), generation, missing)
 
-    def score(self, user: ArrayLike, candidates: ArrayLike, *, partial: bool = False, **options: Any) -> Answered:
+    def score(
+        self, user: ArrayLike, candidates: ArrayLike, *, partial: bool = False, **options: Any
+    ) -> Answered:
         """The score of each candidate; NaN where no shard has it, or its shard is missing."""
-        ids, generation = np.asarray(candidates, np.uint64), self.generation
+        ids, generation = np.asanyarray(candidates, np.uint64), self.generation
         own = self._own(ids)
         asked = {shard: ("score", (user, ids[of_shard]), options) for shard, of_shard in own.items()}
         scored, missing = self._ask(generation, asked, partial)
@@ -368,8 +384,13 @@ class Serving:
         except PendingCallsLimitExceeded as error:
             raise Busy(f"shard {shard} has as many waiting requests as it may; try later") from error
 
-    def _receive(self, shard: int, answer: Any, generation: int, request: tuple[Any, ...], partial: bool) -> Any:
-        """An answer, asked for again while processes that died come back; with `partial` only of the other replicas."""
+    def _receive(
+        self, shard: int, answer: Any, generation: int, request: tuple[Any, ...], partial: bool
+    ) -> Any:
+        """An answer, asked for again while processes that died come back.
+
+        With `partial` only of the other replicas.
+        """
         until, attempt = time.monotonic() + self.patience, 0
         while True:
             failed: Exception
