@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{IndexBuilder, Quantization};
+use super::{IndexBuilder, Quantization, space};
 use crate::columns::Encoded;
 use crate::file::{Header, PAGE};
 use crate::graph::native;
@@ -18,6 +18,9 @@ const FIXED: u64 = 48 << 20;
 
 /// What links that a sampled user proposes take until they are made.
 const A_USER: u64 = 3_300;
+
+/// How many times as long as a row of the graph a row of a trial graph takes: walks over it are measured too.
+const TRIED: f64 = 1.5;
 
 /// What the crate hnsw_rs holds for a row.
 #[cfg(feature = "hnsw_rs")]
@@ -185,7 +188,10 @@ impl IndexBuilder {
         let graph = match self.builds_graph() {
             true => {
                 let width = self.ef_construction as f64 / 200.0 * (0.5 + self.m as f64 / 32.0);
-                3.0 + rows * rows.log2() * 4e-6 * width * (0.5 + lines / 2.0) + users * 3e-4
+                let linked = |rows: f64| rows * rows.max(1.0).log2() * 4e-6 * width * (0.5 + lines / 2.0);
+                let chosen = self.augmentation.is_some() || self.previous.is_some();
+                let tried = if chosen { 0 } else { space::tried(rows as usize) };
+                1.0 + linked(rows) + TRIED * linked(tried as f64) + users * 3e-4
             }
             false => 0.0,
         };

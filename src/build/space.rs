@@ -72,7 +72,7 @@ pub(super) fn choose(
     if rows.len() < LEAST {
         return Ok((USUAL, Choice::Usual, Vec::new()));
     }
-    let larger = (rows.len() / ONE_IN).clamp(LEAST, MOST);
+    let larger = larger(rows.len());
     let ground = |wanted| {
         let sample = Sample::of(rows, squared_norms, wanted);
         Ground::new(sample, rows.dim(), quantize)
@@ -99,6 +99,16 @@ pub(super) fn choose(
     let (augmentation, choice) =
         best.map_or((USUAL, Choice::Usual), |best| (best.augmentation, Choice::Tried));
     Ok((augmentation, choice, trials))
+}
+
+/// How many rows the larger of two trial graphs has.
+fn larger(rows: usize) -> usize {
+    (rows / ONE_IN).clamp(LEAST, MOST)
+}
+
+/// How many rows all trial graphs of so many rows have.
+pub(super) fn tried(rows: usize) -> usize {
+    if rows < LEAST { 0 } else { AUGMENTATIONS.len() * (larger(rows) + larger(rows) / ONE_IN) }
 }
 
 /// What walks cost in `total` rows, or in [`AHEAD`] times the larger of the two numbers `tried`, if it grows on
