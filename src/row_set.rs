@@ -120,6 +120,14 @@ impl RowSet {
         (self.rows, self.count) = (rows, rows);
     }
 
+    /// Makes it the set of the rows that are not in another, in the same memory.
+    pub fn fill_without(&mut self, other: &RowSet) {
+        self.words.clear();
+        self.words.extend(other.words.iter().map(|word| !word));
+        drop_past(&mut self.words, other.rows);
+        (self.rows, self.count) = (other.rows, other.rows - other.count);
+    }
+
     /// Makes it a copy of another set, in the same memory.
     pub fn copy(&mut self, other: &RowSet) {
         self.words.clone_from(&other.words);
@@ -128,8 +136,8 @@ impl RowSet {
 
     /// The rows that are not in it.
     pub fn others(&self) -> RowSet {
-        let mut others = RowSet::all(self.rows);
-        others.drop(self);
+        let mut others = RowSet::default();
+        others.fill_without(self);
         others
     }
 
@@ -192,6 +200,20 @@ impl Selection {
         self.list.clear();
         self.list.extend(rows);
         self.kind = Kind::List;
+    }
+
+    /// Replaces the rows, of a selection that is used once, by those among some or all that are not in a set, in the same
+    /// memory.
+    pub fn refill_without(&mut self, among: Option<&Selection>, dropped: &RowSet) {
+        let listed = |among: &&Selection| among.is_listed_only() || among.short_list().is_some();
+        match (among.filter(listed).and_then(Selection::list), among) {
+            (Some(rows), _) => self.refill_listed(rows.iter().copied().filter(|&row| !dropped.contains(row))),
+            (None, Some(among)) => self.refill(|set| {
+                set.copy(&among.set);
+                set.drop(dropped);
+            }),
+            (None, None) => self.refill(|set| set.fill_without(dropped)),
+        }
     }
 
     /// The bits; empty or of other rows where the rows are listed only.

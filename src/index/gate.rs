@@ -109,10 +109,10 @@ impl Index {
         }
     }
 
-    /// How many of some rows a request may see, as far as rows tell.
+    /// How many of some rows a search counts as matching: those that a request may see, and what it denies by ids.
     pub(crate) fn count_shown(&self, shown: &Shown<'_>, rows: &[u32]) -> usize {
         let mut workspace = self.workspace();
-        let gate = self.gate(shown, &[], &mut workspace.sieve.named);
+        let gate = self.gate(&shown.without_denied_ids(), &[], &mut workspace.sieve.named);
         let count = rows.iter().filter(|&&row| gate.selects(row)).count();
         self.put_back(workspace);
         count
@@ -274,10 +274,11 @@ impl<'a> Gate<'a> {
         passing.refill(|set| {
             match self.kept().next() {
                 Some(first) => set.copy(first),
-                None => self.dropped().take(1).for_each(|rows| set.fill(rows.rows())),
+                None => self.dropped().take(1).for_each(|rows| set.fill_without(rows)),
             }
             self.kept().skip(1).for_each(|rows| set.keep(rows));
-            self.dropped().for_each(|rows| set.drop(rows));
+            let left = usize::from(self.kept().next().is_none());
+            self.dropped().skip(left).for_each(|rows| set.drop(rows));
         });
         Some(passing)
     }

@@ -2,6 +2,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::denied::Denial;
 use super::gate::Sieve;
 use super::options::{RankOptions, SearchOptions};
 use super::plan::Route;
@@ -52,11 +53,18 @@ impl Index {
         let mut workspace = self.workspace();
         let mut sieve = std::mem::take(&mut workspace.sieve);
         let Sieve { named, passing } = &mut sieve;
-        let gate = self.gate(&options.shown, &[], named);
+        let gate = self.gate(&options.shown.without_denied_ids(), &[], named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
         let matching = self.count_among(among);
+        let mut others = std::mem::take(&mut workspace.others);
+        let denial = options.shown.denied_ids().map(|ids| {
+            self.leave_out(ids, among, &mut workspace.denied, &mut others);
+            Denial { ids, others: Some(&others) }
+        });
+        let past = denial.filter(|denial| self.asked_past(options, denial.ids.len(), among).is_some());
+        let among = if past.is_some() { among } else { denial.map_or(among, |denial| denial.others) };
         let planned = self.plan(options, among).route;
-        let k = options.k().min(matching);
+        let k = options.k().min(self.count_among(among));
         let plan = planned.plan();
         let mut answers = vec![Found { hits: Vec::new(), plan, matching }; users.len()];
         match planned {
@@ -74,13 +82,17 @@ impl Index {
             _ => spread(&mut answers, threads, |first, answers| {
                 for (user, answer) in (first..).zip(answers) {
                     let mut workspace = self.workspace_for(users.row(user));
-                    answer.plan = self.find_passing(users.row(user), options, among, &gate, &mut workspace);
+                    let (user, gate, workspace_of) = (users.row(user), &gate, &mut workspace);
+                    answer.plan = match past {
+                        None => self.find_passing(user, options, among, gate, workspace_of),
+                        Some(denial) => self.find_others(user, options, denial, among, gate, workspace_of),
+                    };
                     answer.hits.clone_from(&workspace.hits);
                     self.put_back(workspace);
                 }
             }),
         }
-        workspace.sieve = sieve;
+        (workspace.sieve, workspace.others) = (sieve, others);
         self.put_back(workspace);
         Ok(answers)
     }

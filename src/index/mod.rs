@@ -16,6 +16,7 @@
 mod candidates;
 mod channels;
 mod check;
+mod denied;
 mod filter;
 mod gate;
 mod items;

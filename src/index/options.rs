@@ -32,7 +32,21 @@ pub struct Shown<'a> {
     pub now: Option<i64>,
 }
 
-impl Shown<'_> {
+impl<'a> Shown<'a> {
+    /// The ids that are denied, if it is ids that are.
+    pub(super) fn denied_ids(&self) -> Option<&'a [u64]> {
+        match self.deny {
+            Some(Items::Ids(ids)) => Some(ids),
+            _ => None,
+        }
+    }
+
+    /// The same without these.
+    pub(super) fn without_denied_ids(self) -> Self {
+        let deny = self.deny.filter(|items| !matches!(items, Items::Ids(_)));
+        Shown { deny, ..self }
+    }
+
     /// The same, at one second throughout.
     pub(crate) fn at_one_second(mut self) -> Self {
         self.now.get_or_insert_with(seconds_now);

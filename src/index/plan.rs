@@ -32,6 +32,12 @@ const PICKED: f64 = 2.0;
 const MASKED: f64 = 4.0;
 const WORD: f64 = 0.5;
 
+/// What looking up a denied id takes, and passing over it where it is not looked up; what a word of the rows takes that are
+/// left without those denied.
+const LOOKED_UP: f64 = 3.0;
+const PASSED: f64 = 0.3;
+const MARKED: f64 = 0.75;
+
 /// The width of a beam at which keeping it in order costs as much again as scoring.
 const WIDE: usize = 3200;
 
@@ -241,6 +247,25 @@ impl Index {
             return usize::MAX;
         }
         (self.exact_plan(options, Some(among)).cost / self.walked_cost()) as usize
+    }
+
+    /// For how many items to search among some rows or all, to take so many ids that are denied out of them afterwards;
+    /// none where it is cheaper to look the ids up, and where the answer is exact: many users share the rows of that.
+    pub(super) fn asked_past(
+        &self,
+        options: &SearchOptions<'_>,
+        ids: usize,
+        among: Option<&Selection>,
+    ) -> Option<usize> {
+        let Planned { route, cost } = self.plan(options, among);
+        let count = self.count_among(among);
+        if count == 0 || matches!(route, Route::Scan | Route::Partitions(None)) {
+            return None;
+        }
+        let asked = options.k().saturating_add(ids.min(options.k())).min(count);
+        let more = self.plan(&options.for_k(asked), among).cost - cost + ids as f64 * PASSED;
+        let looked_up = ids as f64 * LOOKED_UP + (self.len() / 64) as f64 * MARKED;
+        (more < looked_up).then_some(asked)
     }
 
     /// What a search by partitions takes before it reads codes, for the codes of a row, and for a row that it scores.

@@ -1,5 +1,6 @@
 use super::Index;
 use super::candidates::RowHandles;
+use super::denied::Denial;
 use super::gate::{Gate, Sieve};
 use super::options::{Plan, SearchOptions};
 use super::plan::{Planned, Route};
@@ -25,8 +26,8 @@ pub struct Found {
     pub hits: Vec<Hit>,
     /// How they were found.
     pub plan: Plan,
-    /// How many items the answer is among: those that are allowed and not denied. What a Bloom filter or a
-    /// test leaves out still counts, since a search asks of the items that come up only.
+    /// How many items the answer is among: those that are allowed and not denied. What is denied by ids, and what a
+    /// Bloom filter or a test leaves out, still counts, since a search asks of the items that come up only.
     pub matching: usize,
 }
 
@@ -115,10 +116,16 @@ impl Index {
         let mut workspace = self.workspace_for(user);
         let mut sieve = std::mem::take(&mut workspace.sieve);
         let Sieve { named, passing } = &mut sieve;
-        let gate = self.gate(&options.shown, hidden, named);
+        let gate = self.gate(&options.shown.without_denied_ids(), hidden, named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
         found.matching = self.count_among(among);
-        found.plan = self.find_passing(user, options, among, &gate, &mut workspace);
+        found.plan = match options.shown.denied_ids() {
+            None => self.find_passing(user, options, among, &gate, &mut workspace),
+            Some(ids) => {
+                let denial = Denial { ids, others: None };
+                self.find_others(user, options, denial, among, &gate, &mut workspace)
+            }
+        };
         found.hits.clone_from(&workspace.hits);
         workspace.sieve = sieve;
         self.put_back(workspace);

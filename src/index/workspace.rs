@@ -1,11 +1,13 @@
 use crossbeam::queue::ArrayQueue;
 
 use super::Index;
+use super::denied::Denied;
 use super::gate::Sieve;
 use super::quotas::{ChannelHit, Chooser};
 use crate::graph::{self, Scored};
 use crate::partitions;
 use crate::ranking::{self, ScanUser};
+use crate::row_set::Selection;
 use crate::top::Hit;
 use crate::vectors::pad;
 
@@ -37,6 +39,9 @@ pub(super) struct Workspace {
     pub channel_hits: Vec<ChannelHit>,
     pub chooser: Chooser,
     pub sieve: Sieve,
+    pub denied: Denied,
+    /// Rows that are not denied.
+    pub others: Selection,
     pub partitions: partitions::Scratch,
 }
 
@@ -50,6 +55,7 @@ impl Workspace {
             + self.chooser.bytes()
             + self.partitions.bytes()
             + self.sieve.bytes()
+            + self.denied.bytes()
             + hits
             + channel_hits
     }
@@ -75,6 +81,8 @@ impl Index {
                 channel_hits: Vec::new(),
                 chooser: Chooser::default(),
                 sieve: Sieve::default(),
+                denied: Denied::default(),
+                others: Selection::default(),
                 partitions: partitions::Scratch::default(),
             })
         };
