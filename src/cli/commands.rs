@@ -228,7 +228,11 @@ pub(crate) fn search(args: &Search) -> Done {
     let shown = args.shown.read(&index, users.len())?;
     let mut out = output();
     for (user, embedding) in users.rows().enumerate() {
-        let options = options.shown(shown.to(user));
+        // As a set, so that items which are denied do not count as matching.
+        let denied = shown.denied(user).map(|ids| index.item_set(ids));
+        let mut shown = shown.to(user);
+        shown.deny = denied.as_ref().map(Into::into);
+        let options = options.shown(shown);
         let found = index.search_with(embedding, &options).map_err(|error| Failure::OfUser(user, error))?;
         let (plan, matching) = (found.plan.name(), found.matching);
         print_hits(&mut out, UserJson::new(user, None, (matching, plan), &found.hits), args.json)?;

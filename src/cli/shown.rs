@@ -51,9 +51,14 @@ impl Shown {
         self.filter.is_none() && self.deny.is_none() && self.now.is_none()
     }
 
+    /// The items that one of the users may not see, if some are named.
+    pub fn denied(&self, user: usize) -> Option<&[u64]> {
+        self.deny.as_ref().map(|deny| deny.list(user))
+    }
+
     /// What one of the users may see.
     pub fn to(&self, user: usize) -> itemdex::Shown<'_> {
-        let deny = self.deny.as_ref().map(|deny| deny.list(user).into());
+        let deny = self.denied(user).map(Into::into);
         itemdex::Shown { filter: self.filter.as_ref(), deny, allow: None, now: self.now }
     }
 }
