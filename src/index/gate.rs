@@ -109,10 +109,10 @@ impl Index {
         }
     }
 
-    /// How many of some rows a search counts as matching: those that a request may see, and what it denies by ids.
+    /// How many of some rows a request may see, as far as rows tell.
     pub(crate) fn count_shown(&self, shown: &Shown<'_>, rows: &[u32]) -> usize {
         let mut workspace = self.workspace();
-        let gate = self.gate(&shown.without_denied_ids(), &[], &mut workspace.sieve.named);
+        let gate = self.gate(shown, &[], &mut workspace.sieve.named);
         let count = rows.iter().filter(|&&row| gate.selects(row)).count();
         self.put_back(workspace);
         count

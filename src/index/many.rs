@@ -53,11 +53,11 @@ impl Index {
         let mut workspace = self.workspace();
         let mut sieve = std::mem::take(&mut workspace.sieve);
         let Sieve { named, passing } = &mut sieve;
-        let gate = self.gate(&options.shown.without_denied_ids(), &[], named);
+        let gate = self.gate(&options.shown_before(), &[], named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
         let matching = self.count_among(among);
         let mut others = std::mem::take(&mut workspace.others);
-        let denial = options.shown.denied_ids().map(|ids| {
+        let denial = options.denied_afterwards().map(|ids| {
             self.leave_out(ids, among, &mut workspace.denied, &mut others);
             Denial { ids, others: Some(&others) }
         });

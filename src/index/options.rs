@@ -34,7 +34,7 @@ pub struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     /// The ids that are denied, if it is ids that are.
-    pub(super) fn denied_ids(&self) -> Option<&'a [u64]> {
+    fn denied_ids(&self) -> Option<&'a [u64]> {
         match self.deny {
             Some(Items::Ids(ids)) => Some(ids),
             _ => None,
@@ -42,7 +42,7 @@ impl<'a> Shown<'a> {
     }
 
     /// The same without these.
-    pub(super) fn without_denied_ids(self) -> Self {
+    fn without_denied_ids(self) -> Self {
         let deny = self.deny.filter(|items| !matches!(items, Items::Ids(_)));
         Shown { deny, ..self }
     }
@@ -218,6 +218,19 @@ impl<'a> SearchOptions<'a> {
     /// Whether the beam of the walk is given.
     pub(super) fn is_by_beam(&self) -> bool {
         matches!(self.goal, Goal::Ef(_))
+    }
+
+    /// The ids that are denied and taken out of what was found; those of an exact answer are looked up before.
+    pub(super) fn denied_afterwards(&self) -> Option<&'a [u64]> {
+        self.shown.denied_ids().filter(|_| self.recall_or_default() < 1.0)
+    }
+
+    /// What a request may see, but for these.
+    pub(crate) fn shown_before(&self) -> Shown<'a> {
+        match self.denied_afterwards() {
+            Some(_) => self.shown.without_denied_ids(),
+            None => self.shown,
+        }
     }
 
     /// The recall that plans without a beam are to reach.

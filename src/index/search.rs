@@ -26,8 +26,9 @@ pub struct Found {
     pub hits: Vec<Hit>,
     /// How they were found.
     pub plan: Plan,
-    /// How many items the answer is among: those that are allowed and not denied. What is denied by ids, and what a
-    /// Bloom filter or a test leaves out, still counts, since a search asks of the items that come up only.
+    /// How many items the answer is among: those that are allowed and not denied. What a Bloom filter or a
+    /// test leaves out still counts, since a search asks of the items that come up only. So does what is denied
+    /// by ids where the recall asked for is below 1; an [`ItemSet`](crate::ItemSet) is left out always.
     pub matching: usize,
 }
 
@@ -116,10 +117,10 @@ impl Index {
         let mut workspace = self.workspace_for(user);
         let mut sieve = std::mem::take(&mut workspace.sieve);
         let Sieve { named, passing } = &mut sieve;
-        let gate = self.gate(&options.shown.without_denied_ids(), hidden, named);
+        let gate = self.gate(&options.shown_before(), hidden, named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
         found.matching = self.count_among(among);
-        found.plan = match options.shown.denied_ids() {
+        found.plan = match options.denied_afterwards() {
             None => self.find_passing(user, options, among, &gate, &mut workspace),
             Some(ids) => {
                 let denial = Denial { ids, others: None };
