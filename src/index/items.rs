@@ -145,10 +145,14 @@ impl Index {
 
     /// Puts the rows of ids into a set, and leaves in `found` the row of each.
     pub(super) fn insert_rows_of(&self, ids: &[u64], found: &mut Vec<u32>, set: &mut RowSet) {
+        self.rows_of(ids, found);
+        found.iter().for_each(|&row| set.insert(row));
+    }
+
+    /// Leaves in `found` the row of each id. That of an unknown id is beyond every index.
+    pub(super) fn rows_of(&self, ids: &[u64], found: &mut Vec<u32>) {
         found.clear();
         found.resize(ids.len(), NONE);
         self.id_map().rows(ids, found);
-        // The row of an unknown id is beyond every index.
-        found.iter().for_each(|&row| set.insert(row));
     }
 }

@@ -55,7 +55,6 @@ impl Index {
         let Sieve { named, passing } = &mut sieve;
         let gate = self.gate(&options.shown_before(), &[], named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
-        let matching = self.count_among(among);
         let mut others = std::mem::take(&mut workspace.others);
         let denial = options.denied_afterwards().map(|ids| {
             self.leave_out(ids, among, &mut workspace.denied, &mut others);
@@ -64,7 +63,8 @@ impl Index {
         let past = denial.filter(|denial| self.asked_past(options, denial.ids.len(), among).is_some());
         let among = if past.is_some() { among } else { denial.map_or(among, |denial| denial.others) };
         let planned = self.plan(options, among).route;
-        let k = options.k().min(self.count_among(among));
+        let matching = self.count_among(among);
+        let k = options.k().min(matching);
         let plan = planned.plan();
         let mut answers = vec![Found { hits: Vec::new(), plan, matching }; users.len()];
         match planned {
@@ -83,10 +83,13 @@ impl Index {
                 for (user, answer) in (first..).zip(answers) {
                     let mut workspace = self.workspace_for(users.row(user));
                     let (user, gate, workspace_of) = (users.row(user), &gate, &mut workspace);
-                    answer.plan = match past {
-                        None => self.find_passing(user, options, among, gate, workspace_of),
-                        Some(denial) => self.find_others(user, options, denial, among, gate, workspace_of),
-                    };
+                    match past {
+                        None => answer.plan = self.find_passing(user, options, among, gate, workspace_of),
+                        Some(denial) => {
+                            (answer.plan, answer.matching) =
+                                self.find_others(user, options, denial, among, gate, workspace_of);
+                        }
+                    }
                     answer.hits.clone_from(&workspace.hits);
                     self.put_back(workspace);
                 }

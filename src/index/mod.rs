@@ -17,6 +17,7 @@ mod candidates;
 mod channels;
 mod check;
 mod denied;
+mod denied_ids;
 mod filter;
 mod gate;
 mod items;

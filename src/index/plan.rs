@@ -259,7 +259,7 @@ impl Index {
     ) -> Option<usize> {
         let Planned { route, cost } = self.plan(options, among);
         let count = self.count_among(among);
-        if count == 0 || matches!(route, Route::Scan | Route::Partitions(None)) {
+        if options.k().min(count) == 0 || matches!(route, Route::Scan | Route::Partitions(None)) {
             return None;
         }
         let asked = options.k().saturating_add(ids.min(options.k())).min(count);

@@ -27,8 +27,9 @@ pub struct Found {
     /// How they were found.
     pub plan: Plan,
     /// How many items the answer is among: those that are allowed and not denied. What a Bloom filter or a
-    /// test leaves out still counts, since a search asks of the items that come up only. So does what is denied
-    /// by ids where the recall asked for is below 1; an [`ItemSet`](crate::ItemSet) is left out always.
+    /// test leaves out still counts, since a search asks of the items that come up only. Of more than 1,000
+    /// ids that are denied at a recall below 1 the items may count too; those of an
+    /// [`ItemSet`](crate::ItemSet) never do.
     pub matching: usize,
 }
 
@@ -119,9 +120,11 @@ impl Index {
         let Sieve { named, passing } = &mut sieve;
         let gate = self.gate(&options.shown_before(), hidden, named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
-        found.matching = self.count_among(among);
-        found.plan = match options.denied_afterwards() {
-            None => self.find_passing(user, options, among, &gate, &mut workspace),
+        (found.plan, found.matching) = match options.denied_afterwards() {
+            None => {
+                let plan = self.find_passing(user, options, among, &gate, &mut workspace);
+                (plan, self.count_among(among))
+            }
             Some(ids) => {
                 let denial = Denial { ids, others: None };
                 self.find_others(user, options, denial, among, &gate, &mut workspace)

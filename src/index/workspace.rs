@@ -1,7 +1,7 @@
 use crossbeam::queue::ArrayQueue;
 
 use super::Index;
-use super::denied::Denied;
+use super::denied_ids::DeniedIds;
 use super::gate::Sieve;
 use super::quotas::{ChannelHit, Chooser};
 use crate::graph::{self, Scored};
@@ -39,7 +39,7 @@ pub(super) struct Workspace {
     pub channel_hits: Vec<ChannelHit>,
     pub chooser: Chooser,
     pub sieve: Sieve,
-    pub denied: Denied,
+    pub denied: DeniedIds,
     /// Rows that are not denied.
     pub others: Selection,
     pub partitions: partitions::Scratch,
@@ -81,7 +81,7 @@ impl Index {
                 channel_hits: Vec::new(),
                 chooser: Chooser::default(),
                 sieve: Sieve::default(),
-                denied: Denied::default(),
+                denied: DeniedIds::default(),
                 others: Selection::default(),
                 partitions: partitions::Scratch::default(),
             })

@@ -13,7 +13,7 @@ use crate::vectors::quantize;
 /// Rounds in which the bar is looked for, and how near the rows above it are to come to those wanted before
 /// the last step, as a difference of logarithms: the step leaves about the square of that.
 const ROUNDS: usize = 10;
-const NEAR: f32 = 0.4;
+const NEAR: f32 = 0.15;
 
 /// A user, and the distribution of each cluster's scores in units of the user's scale.
 #[derive(Default)]
@@ -181,7 +181,7 @@ mod tests {
             for k in [1, 10, 300, model.rows() as usize * 9 / 10] {
                 let (above, _) = gaussian::above(model.normals(), model.bar(k));
                 assert!(
-                    (above / k as f32 - 1.0).abs() < 0.1,
+                    (above / k as f32 - 1.0).abs() < 0.05,
                     "{above} rows for {k}, {count} groups, {spread}"
                 );
             }
