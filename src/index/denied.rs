@@ -4,11 +4,14 @@ use super::Index;
 use super::denied_ids::DeniedIds;
 use super::gate::Gate;
 use super::options::{Plan, SearchOptions};
+use super::plan::COUNTED;
 use super::workspace::Workspace;
 use crate::row_set::Selection;
 
-/// How many ids are looked up for the count of what is left. More than these would take longer than the search.
-const COUNTED: usize = 1000;
+/// Where more than one in so many of the items asked for is denied, they are searched for again with a recall for what
+/// is left; and so many more than by the share that is denied: one in so many.
+const FEW: usize = 4;
+const SPARE: usize = 4;
 
 /// Ids that are denied, and the rows without them where these are known.
 #[derive(Clone, Copy)]
@@ -32,14 +35,10 @@ impl Index {
         gate: &Gate<'_>,
         workspace: &mut Workspace,
     ) -> (Plan, usize) {
-        let k = options.k();
-        if let Some(asked) = self.asked_past(options, denial.ids.len(), among).filter(|_| !gate.asks()) {
-            let plan = self.find(user, &options.for_k(asked), among, workspace);
-            workspace.denied.drop_from(denial.ids, &mut workspace.hits);
-            if workspace.hits.len() >= k {
-                workspace.hits.truncate(k);
-                return (plan, self.count_past(denial, among, &mut workspace.denied));
-            }
+        if !gate.asks()
+            && let Some(plan) = self.take_out(user, options, denial.ids, among, workspace)
+        {
+            return (plan, self.count_past(denial, among, &mut workspace.denied));
         }
         if let Some(others) = denial.others {
             return (self.find_passing(user, options, Some(others), gate, workspace), others.count());
@@ -49,6 +48,38 @@ impl Index {
         let found = (self.find_passing(user, options, Some(&others), gate, workspace), others.count());
         workspace.others = others;
         found
+    }
+
+    /// Leaves in the workspace the best of what was found beside denied ids, and the plan that found it. None where too
+    /// few are left, or looking the ids up is cheaper.
+    fn take_out(
+        &self,
+        user: &[f32],
+        options: &SearchOptions<'_>,
+        ids: &[u64],
+        among: Option<&Selection>,
+        workspace: &mut Workspace,
+    ) -> Option<Plan> {
+        let count = self.count_among(among);
+        let k = options.k().min(count);
+        let mut more = options.past(ids);
+        for last in [false, true] {
+            if !self.takes_out(options, &more, ids, among) {
+                return None;
+            }
+            let plan = self.find(user, &more, among, workspace);
+            let (hits, asked) = (&mut workspace.hits, more.k().min(count));
+            workspace.denied.drop_from(ids, hits);
+            let left = hits.len();
+            if left >= k && (last || (asked - left) * FEW <= k) {
+                hits.truncate(k);
+                return Some(plan);
+            }
+            // Those left are the last of what was found, of which most are missed.
+            let enough = (k * asked).div_ceil(left.max(1));
+            more = options.for_more((enough + enough / SPARE).max(asked).min(count));
+        }
+        None
     }
 
     /// How many items of some or all are not denied. Where many ids are, all count.

@@ -60,7 +60,8 @@ impl Index {
             self.leave_out(ids, among, &mut workspace.denied, &mut others);
             Denial { ids, others: Some(&others) }
         });
-        let past = denial.filter(|denial| self.asked_past(options, denial.ids.len(), among).is_some());
+        let past =
+            denial.filter(|denial| self.takes_out(options, &options.past(denial.ids), denial.ids, among));
         let among = if past.is_some() { among } else { denial.map_or(among, |denial| denial.others) };
         let planned = self.plan(options, among).route;
         let matching = self.count_among(among);

@@ -206,6 +206,20 @@ impl<'a> SearchOptions<'a> {
         SearchOptions { k, ..self }
     }
 
+    /// The same for more items, of which no more are missed than of `k` now.
+    pub(super) fn for_more(self, k: usize) -> SearchOptions<'a> {
+        let goal = match self.goal {
+            Goal::Recall(recall) => Goal::Recall(1.0 - (1.0 - recall) * self.k as f32 / k as f32),
+            Goal::Ef(ef) => Goal::Ef(ef),
+        };
+        SearchOptions { goal, ..self.for_k(k) }
+    }
+
+    /// For how many items to search at first, to take these ids out.
+    pub(super) fn past(self, ids: &[u64]) -> SearchOptions<'a> {
+        self.for_k(self.k.saturating_add(ids.len().min(self.k)))
+    }
+
     /// Whether a scan may bound scores by `i8` rows.
     pub(super) fn bounding(&self) -> bool {
         self.goal != Goal::Recall(1.0)

@@ -32,11 +32,15 @@ const PICKED: f64 = 2.0;
 const MASKED: f64 = 4.0;
 const WORD: f64 = 0.5;
 
-/// What looking up a denied id takes, and passing over it where it is not looked up; what a word of the rows takes that are
-/// left without those denied.
+/// What looking up a denied id takes, passing over it where it is not looked up, and putting its row in order with the
+/// others; what a word of the rows takes that are left without those denied.
 const LOOKED_UP: f64 = 3.0;
 const PASSED: f64 = 0.3;
+const ORDERED: f64 = 1.5;
 const MARKED: f64 = 0.75;
+
+/// How many ids are looked up for the count of what is left. More than these would take longer than the search.
+pub(super) const COUNTED: usize = 1000;
 
 /// The width of a beam at which keeping it in order costs as much again as scoring.
 const WIDE: usize = 3200;
@@ -249,23 +253,24 @@ impl Index {
         (self.exact_plan(options, Some(among)).cost / self.walked_cost()) as usize
     }
 
-    /// For how many items to search among some rows or all, to take so many ids that are denied out of them afterwards;
-    /// none where it is cheaper to look the ids up, and where the answer is exact: many users share the rows of that.
-    pub(super) fn asked_past(
+    /// Whether to search for more items, and take so many ids that are denied out of them, rather than look the ids up:
+    /// where that is cheaper, and the answer is not exact, since many users share the rows of that.
+    pub(super) fn takes_out(
         &self,
         options: &SearchOptions<'_>,
-        ids: usize,
+        more: &SearchOptions<'_>,
+        ids: &[u64],
         among: Option<&Selection>,
-    ) -> Option<usize> {
+    ) -> bool {
         let Planned { route, cost } = self.plan(options, among);
-        let count = self.count_among(among);
-        if options.k().min(count) == 0 || matches!(route, Route::Scan | Route::Partitions(None)) {
-            return None;
+        if options.k().min(self.count_among(among)) == 0
+            || matches!(route, Route::Scan | Route::Partitions(None))
+        {
+            return false;
         }
-        let asked = options.k().saturating_add(ids.min(options.k())).min(count);
-        let more = self.plan(&options.for_k(asked), among).cost - cost + ids as f64 * PASSED;
-        let looked_up = ids as f64 * LOOKED_UP + (self.len() / 64) as f64 * MARKED;
-        (more < looked_up).then_some(asked)
+        // Few are looked up in any case, and put in order to be counted.
+        let each = if ids.len() > COUNTED { LOOKED_UP - PASSED } else { -ORDERED };
+        self.plan(more, among).cost - cost < ids.len() as f64 * each + (self.len() / 64) as f64 * MARKED
     }
 
     /// What a search by partitions takes before it reads codes, for the codes of a row, and for a row that it scores.

@@ -136,11 +136,11 @@ impl Model {
         bar
     }
 
-    /// How many of all rows score above `bar`, whether they count or not.
-    pub fn all_above(&mut self, partitions: &Partitions<'_>, bar: f32) -> f32 {
+    /// How many of all rows score as `bar` does, by the unit, whether they count or not.
+    pub fn density_of_all(&mut self, partitions: &Partitions<'_>, bar: f32) -> f32 {
         partitions.sizes(&mut self.sizes);
         let all = Normals { means: &self.means, narrow: &self.narrow, weights: &self.sizes };
-        gaussian::above(all, bar).0
+        gaussian::above(all, bar).1
     }
 
     /// The clusters whose mean is at least `z` deviations above `bar`, ascending; those without rows that
@@ -156,7 +156,7 @@ impl Model {
 
 /// By how many deviations a normal distribution's bar lies above its mean if this share lies above the bar,
 /// at most a half (Abramowitz and Stegun, 26.2.22).
-fn deviations_above(share: f32) -> f32 {
+pub(super) fn deviations_above(share: f32) -> f32 {
     let t = (-2.0 * share.ln()).sqrt();
     t - (2.307_53 + 0.270_61 * t) / (1.0 + 0.992_29 * t + 0.044_81 * t * t)
 }

@@ -2,8 +2,8 @@
 
 use super::bounds::CodeBounds;
 use super::calibration::{Calibration, Effort};
-use super::model::Model;
-use super::select::bar;
+use super::model::{Model, deviations_above};
+use super::select::{bar, parts};
 use super::{Lanes, Partitions};
 use crate::top::Hit;
 use crate::vectors::kernels::codes::{self, COORDINATES, Reading, Readings, Run, block_bytes};
@@ -24,7 +24,7 @@ const NEARLY: f32 = 0.5;
 const MANY: f32 = 300.0;
 
 /// How many times the rows read those of clusters that reach what was found must be, for the model to be misled.
-const MISLED: f32 = 2.0;
+const MISLED: f32 = 1.2;
 
 /// Rows to be found are near the user where they are so many times as large a share of the clusters that are reached as
 /// of all, and far where they are so many times.
@@ -177,8 +177,8 @@ impl<'a> Searched<'a> {
         if scratch.candidates <= MISLED * before {
             return true;
         }
-        if let Some(aim) = wanted.among.and_then(|among| among.aim) {
-            self.score_more(bar, wanted.k, aim, scratch);
+        if let Some(Aim { recall, .. }) = wanted.among.and_then(|among| among.aim) {
+            self.score_more(bar, wanted.k, recall, scratch);
         }
         let affords = self.affords(wanted, scratch);
         if affords {
@@ -187,13 +187,16 @@ impl<'a> Searched<'a> {
         affords
     }
 
-    /// Scores as many rows more for codes that are off as a search among all rows does for as many as score above `bar`,
-    /// which was found: a list of the best rows that is denied leaves as many near the bar.
-    fn score_more(&self, bar: f32, k: usize, aim: Aim<'_>, scratch: &mut Scratch) {
-        let above = scratch.model.all_above(&self.partitions, bar);
-        let Some(of_bar) = aim.calibration.effort(above as usize, 1.0, aim.recall) else { return };
+    /// Scores as many rows more as have codes so far below `bar`, which was found, that a row just above it is missed no
+    /// more often than the recall allows. Where a list of the best rows is denied, those left stand close together just
+    /// above the bar.
+    fn score_more(&self, bar: f32, k: usize, recall: f32, scratch: &mut Scratch) {
         let share = scratch.candidates / self.rows_reached(scratch);
-        scratch.effort.factor += (of_bar.factor - 1.0) * above * share / k as f32;
+        let dense = scratch.model.density_of_all(&self.partitions, bar) * share;
+        // Half of what the recall lacks is left to the clusters that are not read.
+        let below = scratch.off() * deviations_above((1.0 - recall) / 2.0);
+        let factor = (1.0 + dense * below / k as f32).min(scratch.candidates / k as f32);
+        scratch.effort.factor = scratch.effort.factor.max(factor);
     }
 
     /// How many rows the chosen clusters have, at least 1.
@@ -426,6 +429,16 @@ impl Scratch {
     fn code_bounds(&self, user: &[f32], units: &[f32]) -> CodeBounds {
         let (model, coded) = (&self.model, (&self.code_values[..], self.unit));
         CodeBounds::new(user, units, model.scale, model.values(), coded)
+    }
+
+    /// How far codes were off for the rows that were scored, as a standard deviation in units of the model.
+    fn off(&self) -> f32 {
+        let readings = self.readings.values();
+        let off = |&key: &u64| {
+            let (score, number) = parts(key);
+            (score / self.model.scale - readings[number as usize]).powi(2)
+        };
+        (self.keys.iter().map(off).sum::<f32>() / self.keys.len().max(1) as f32).sqrt()
     }
 
     /// How to read a cluster.
