@@ -242,10 +242,12 @@ fn a_search_takes_the_plan_that_costs_least() {
 fn odd_items(rows: usize, dim: usize, odd: u8, seed: u64) -> Items {
     let mut items = items(rows, dim, seed);
     let pattern: Vec<f32> = items[0].1.clone();
+    let norm = |(_, row): &(u64, Vec<f32>)| row.iter().map(|value| value * value).sum::<f32>().sqrt();
+    let largest = items.iter().map(norm).fold(1.0, f32::max);
     for (number, (_, row)) in items.iter_mut().enumerate() {
         let (all, some) = match odd {
             0 => (1.0, 1.0),
-            1 => (1e18 / (20.0 * dim as f32), 1.0),
+            1 => (4e17 / largest, 1.0),
             2 => (1e-36, 1.0),
             3 => (1e-12, 1e20),
             _ => (1.0, 1e-30),
