@@ -157,7 +157,7 @@ pub struct RankTimes {
     pub lookup: Vec<Duration>,
     /// The memory limit of `exact`: reading the embeddings of the candidates, `f32` or `f16`, in the same order, with the same
     /// prefetching, and doing nothing else.
-    pub gather_f32: Vec<Duration>,
+    pub gather_rows: Vec<Duration>,
     /// The same for the `i8` rows, the limit of `two_step`; without meaning if the index has none.
     pub gather_i8: Vec<Duration>,
 }
@@ -204,9 +204,9 @@ pub fn measure_rank(
         }
     }
     times.iter_mut().for_each(|times| times.sort_unstable());
-    let [exact, two_step, lookup, gather_f32, gather_i8, by_rows] = times;
+    let [exact, two_step, lookup, gather_rows, gather_i8, by_rows] = times;
     let overlap = overlap / calls.max(1) as f64;
-    Ok(RankTimes { exact, two_step, by_rows, overlap, lookup, gather_f32, gather_i8 })
+    Ok(RankTimes { exact, two_step, by_rows, overlap, lookup, gather_rows, gather_i8 })
 }
 
 /// How many lists a second [`Index::rank_many`] ranks on one thread, and on `threads`: the medians of nine

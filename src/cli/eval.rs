@@ -136,7 +136,7 @@ fn rank(index: &Index, users: &Matrix, candidates: usize, args: &Eval) -> Done {
     let overlap = times.overlap;
     let parts = [
         ("lookup", us(&times.lookup, 0.5)),
-        ("gather_limit_f32", us(&times.gather_f32, 0.5)),
+        ("gather_limit_rows", us(&times.gather_rows, 0.5)),
         ("gather_limit_i8", us(&times.gather_i8, 0.5)),
     ];
     let ranks = [("exact", &times.exact), ("two_step", &times.two_step), ("by_rows", &times.by_rows)];

@@ -449,7 +449,7 @@ fn eval_times_ranks_beside_their_memory() {
         assert!(value(&rank[way]["p99_us"]) >= value(&rank[way]["p50_us"]));
     }
     assert_eq!(value(&rank["two_step"]["overlap"]), 1.0);
-    for part in ["lookup_p50_us", "gather_limit_f32_p50_us", "gather_limit_i8_p50_us"] {
+    for part in ["lookup_p50_us", "gather_limit_rows_p50_us", "gather_limit_i8_p50_us"] {
         assert!(value(&rank[part]) > 0.0, "{part}");
     }
     let throughput = &rank["throughput"];
