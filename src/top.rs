@@ -128,6 +128,11 @@ impl BoundedTop {
         self.found.len()
     }
 
+    /// How many of the rows before it the bar left when it was last raised.
+    pub fn left(&self) -> usize {
+        self.distinct
+    }
+
     /// The rows that the bounds do not rule out: the best `k`, and those that may equal or beat the last of them.
     pub fn finish(&mut self, mut insert: impl FnMut(u32) -> bool) -> &[Bounded] {
         self.cut(&mut insert);

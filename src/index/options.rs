@@ -220,9 +220,10 @@ impl<'a> SearchOptions<'a> {
         self.for_k(self.k.saturating_add(ids.len().min(self.k)))
     }
 
-    /// Whether a scan may bound scores by `i8` rows.
+    /// Whether a scan may bound scores by `i8` rows. One that is asked for at a recall of 1 may not: other answers are
+    /// compared with it.
     pub(super) fn bounding(&self) -> bool {
-        self.goal != Goal::Recall(1.0)
+        self.goal != Goal::Recall(1.0) || self.plan != Some(Plan::Scan)
     }
 
     pub(crate) fn approximate(&self) -> bool {

@@ -5,8 +5,10 @@ use crate::top::{BoundedTop, Hit, TopK, keep_best};
 use crate::vectors::gather::{BLOCK, gather};
 use crate::vectors::{Quantized, UserBounds, pad};
 
-/// Rows that bounds may always leave; beyond that a pass gives bounds up where they leave half of the rows.
+/// Rows that bounds may always leave; beyond that a pass gives bounds up where they leave half of the rows. It does so
+/// as soon as one row in so many has been seen.
 const FEW: usize = 1024;
+const EARLY: usize = 8;
 
 /// With fewer rows than this for each of the `k`, bounding them first does not pay: rows in their order are
 /// no cache misses, so scoring them in `f32` is cheap.
@@ -90,7 +92,8 @@ impl Ranking<'_> {
         passes: Passes<'_>,
         users: &mut [ScanUser],
     ) {
-        let many = scope.count(self.rows.len()) / 2 + FEW;
+        let total = scope.count(self.rows.len());
+        let mut seen = 0;
         let in_order = matches!(scope, Scope::All);
         self.each_block(
             scope,
@@ -101,12 +104,14 @@ impl Ranking<'_> {
                 }
             },
             |rows| {
+                seen += rows.len();
+                let leaves_half = |bounded: &BoundedTop| seen >= total / EARLY && 2 * bounded.left() > seen;
                 for ScanUser { values, bounds, bounded, .. } in &mut *users {
                     let Some(user) = *bounds else { continue };
                     quantized.bound(values, user, rows, |row, least, most| {
                         bounded.offer(least, most, row, &mut |row| passes(row));
                     });
-                    bounds.take_if(|_| bounded.len() > many);
+                    bounds.take_if(|_| bounded.len() > total / 2 + FEW || leaves_half(bounded));
                 }
             },
         );
