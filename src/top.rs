@@ -128,9 +128,9 @@ impl BoundedTop {
         self.found.len()
     }
 
-    /// How many of the rows before it the bar left when it was last raised.
-    pub fn left(&self) -> usize {
-        self.distinct
+    /// Whether the bar left so many rows beside the best `k` when it was last raised.
+    pub fn leaves(&self, many: usize) -> bool {
+        self.distinct >= self.k.saturating_add(many)
     }
 
     /// The rows that the bounds do not rule out: the best `k`, and those that may equal or beat the last of them.

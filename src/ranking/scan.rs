@@ -5,9 +5,10 @@ use crate::top::{BoundedTop, Hit, TopK, keep_best};
 use crate::vectors::gather::{BLOCK, gather};
 use crate::vectors::{Quantized, UserBounds, pad};
 
-/// Rows that bounds may always leave; beyond that a pass gives bounds up where they leave half of the rows. It does so
-/// as soon as one row in so many has been seen.
+/// Rows that bounds may always leave; beyond that a pass gives bounds up where they leave half of the rows.
 const FEW: usize = 1024;
+
+/// Once one row in so many has been bounded, a pass gives bounds up where they leave a quarter of those beside the best.
 const EARLY: usize = 8;
 
 /// With fewer rows than this for each of the `k`, bounding them first does not pay: rows in their order are
@@ -105,13 +106,13 @@ impl Ranking<'_> {
             },
             |rows| {
                 seen += rows.len();
-                let leaves_half = |bounded: &BoundedTop| seen >= total / EARLY && 2 * bounded.left() > seen;
+                let vain = |bounded: &BoundedTop| seen >= total / EARLY && bounded.leaves(seen / 4);
                 for ScanUser { values, bounds, bounded, .. } in &mut *users {
                     let Some(user) = *bounds else { continue };
                     quantized.bound(values, user, rows, |row, least, most| {
                         bounded.offer(least, most, row, &mut |row| passes(row));
                     });
-                    bounds.take_if(|_| bounded.len() > total / 2 + FEW || leaves_half(bounded));
+                    bounds.take_if(|_| bounded.len() > total / 2 + FEW || vain(bounded));
                 }
             },
         );
