@@ -286,8 +286,8 @@ typedef struct itemdex_answer {
   // In, of itemdex_rank_channels: a buffer of k numbers, for the channels that brought each hit, a bit
   // for each channel, the lowest for the first. NULL where they are not wanted.
   uint32_t *channels;
-  // Out, of itemdex_search: how many items the answer is among, after what the options left out; below a
-  // recall of 1, ids that are denied still count.
+  // Out, of itemdex_search: how many items the answer is among, after what the options left out; of
+  // more than 1,000 ids that are denied, the items may still count below a recall of 1.
   size_t matching;
   // Out, of itemdex_rank and itemdex_rank_channels: how many candidates were left out because they have
   // expired.

@@ -195,8 +195,8 @@ pub struct Answer {
     /// In, of itemdex_rank_channels: a buffer of k numbers, for the channels that brought each hit, a bit
     /// for each channel, the lowest for the first. NULL where they are not wanted.
     pub(crate) channels: *mut u32,
-    /// Out, of itemdex_search: how many items the answer is among, after what the options left out; below a
-    /// recall of 1, ids that are denied still count.
+    /// Out, of itemdex_search: how many items the answer is among, after what the options left out; of
+    /// more than 1,000 ids that are denied, the items may still count below a recall of 1.
     pub(crate) matching: usize,
     /// Out, of itemdex_rank and itemdex_rank_channels: how many candidates were left out because they have
     /// expired.

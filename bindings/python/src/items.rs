@@ -72,8 +72,8 @@ impl Items {
     ///     where h is `k`, or fewer if there are fewer items. For n users both are of shape (n, k); places
     ///     without an item have the id NO_ITEM (2^64 - 1, which is -1 seen as int64) and the score NaN. Of
     ///     equal scores the smaller id comes first. plan names what found them; "mixed" where users differ.
-    ///     matching is how many items the answer is among; below a recall of 1, ids to deny that are not
-    ///     an ItemSet still count.
+    ///     matching is how many items the answer is among; of more than 1,000 ids to deny that are not an
+    ///     ItemSet, the items may still count below a recall of 1.
     ///
     /// Raises:
     ///     InputError: for users of another dim or with values that are not finite, for a recall out of
