@@ -69,7 +69,7 @@ fn check(dim: usize, rows: usize) {
                         })
                         .collect();
                     let left: HashMap<u64, f32> = expected.iter().map(|hit| (hit.id, hit.score)).collect();
-                    for k in [0, 1, 10, expected.len(), rows + 5] {
+                    for k in [0, 1, 10, expected.len(), rows + 5, usize::MAX] {
                         for recall in [0.9, 1.0] {
                             let mut options = SearchOptions::new(k).recall(recall).now(now).deny(&ids);
                             if filtered {

@@ -62,6 +62,7 @@ impl Index {
     ) -> Option<Plan> {
         let count = self.count_among(among);
         let k = options.k().min(count);
+        let options = &options.for_k(k);
         let mut more = options.past(ids);
         for last in [false, true] {
             if !self.takes_out(options, &more, ids, among) {
