@@ -158,3 +158,28 @@ fn the_filter_of_a_channel_is_asked_about_fresh_items_too() {
     let passing = ids.iter().filter(|&&id| of_first(id) || ids[..100].contains(&id)).count();
     assert_eq!((expected, ranked.dropped.filtered), (passing, ids.len() - passing));
 }
+
+/// Ids that one request denies are left out of the count once, those of replaced and deleted items too.
+#[test]
+fn denied_ids_are_counted_once_whatever_hides_them() {
+    let served = served();
+    let (view, user) = (&served.view, [1.0, -0.5, 0.25, 2.0, 1.0, 0.5]);
+    let everything: Vec<u64> = items(400, DIM, 1).iter().map(|item| item.0).collect();
+    let users = Matrix::new(DIM, user.to_vec()).unwrap();
+    for count in [0, 1, 40, 399, 400] {
+        let denied = &everything[..count];
+        let left = served.items.keys().filter(|id| !denied.contains(id)).count();
+        for plan in [Plan::Graph, Plan::Partitions, Plan::Scan] {
+            for k in [1, 20] {
+                let options = SearchOptions::new(k).now(-1).deny(denied).plan(plan);
+                let found = view.search_with(&user, &options).unwrap();
+                assert_eq!((found.hits.len(), found.matching), (k.min(left), left), "{count} {plan:?} {k}");
+                assert!(found.hits.iter().all(|hit| !denied.contains(&hit.id)));
+                assert_eq!(view.search_many(&users, &options, 1).unwrap(), [found]);
+            }
+        }
+        let many: Vec<u64> = denied.iter().copied().chain(9_000_000_000..9_000_001_200).collect();
+        let found = view.search_with(&user, &SearchOptions::new(20).now(-1).deny(&many)).unwrap();
+        assert!(found.matching >= left && found.hits.len() == 20.min(left));
+    }
+}

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::Index;
 use super::items::{ItemSet, Items};
-use super::options::Shown;
+use super::options::{SearchOptions, Shown};
 use crate::columns::Filter;
 use crate::row_set::{Excluded, RowSet, Selection};
+use crate::top::Hit;
 use crate::{Error, Result};
 
 /// How many of the candidates of a rank were left out, each for the first reason that holds.
@@ -109,11 +110,16 @@ impl Index {
         }
     }
 
-    /// How many of some rows a request may see, as far as rows tell.
-    pub(crate) fn count_shown(&self, shown: &Shown<'_>, rows: &[u32]) -> usize {
+    /// How many of a few rows a search may see, as far as rows and ids that are denied tell.
+    pub(crate) fn count_shown(&self, options: &SearchOptions<'_>, rows: &[u32]) -> usize {
         let mut workspace = self.workspace();
-        let gate = self.gate(shown, &[], &mut workspace.sieve.named);
-        let count = rows.iter().filter(|&&row| gate.selects(row)).count();
+        let parts = &mut *workspace;
+        let gate = self.gate(&options.shown_before(), &[], &mut parts.sieve.named);
+        let selected = rows.iter().filter(|&&row| gate.selects(row));
+        parts.hits.clear();
+        parts.hits.extend(selected.map(|&row| Hit { id: self.ids()[row as usize], score: 0.0 }));
+        parts.denied.drop_from(options.denied_afterwards().unwrap_or_default(), &mut parts.hits);
+        let count = parts.hits.len();
         self.put_back(workspace);
         count
     }

@@ -241,7 +241,7 @@ impl<'a> SearchOptions<'a> {
     }
 
     /// What a request may see, but for these.
-    pub(crate) fn shown_before(&self) -> Shown<'a> {
+    pub(super) fn shown_before(&self) -> Shown<'a> {
         match self.denied_afterwards() {
             Some(_) => self.shown.without_denied_ids(),
             None => self.shown,

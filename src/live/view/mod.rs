@@ -181,7 +181,7 @@ impl View {
         if found.hits.len() < k && asked < found.matching {
             index.search_without(user, &options.for_k(k), &workspace.rows, found)?;
         } else {
-            found.matching -= index.count_shown(&options.shown_before(), &workspace.rows);
+            found.matching -= index.count_shown(options, &workspace.rows);
         }
         let present = overlay.items - overlay.deleted;
         if present > 0 {
