@@ -41,11 +41,11 @@ impl Index {
             return (plan, self.count_past(denial, among, &mut workspace.denied));
         }
         if let Some(others) = denial.others {
-            return (self.find_passing(user, options, Some(others), gate, workspace), others.count());
+            return self.find_passing(user, options, Some(others), gate, workspace);
         }
         let mut others = std::mem::take(&mut workspace.others);
         self.leave_out(denial.ids, among, &mut workspace.denied, &mut others);
-        let found = (self.find_passing(user, options, Some(&others), gate, workspace), others.count());
+        let found = self.find_passing(user, options, Some(&others), gate, workspace);
         workspace.others = others;
         found
     }

@@ -84,13 +84,10 @@ impl Index {
                 for (user, answer) in (first..).zip(answers) {
                     let mut workspace = self.workspace_for(users.row(user));
                     let (user, gate, workspace_of) = (users.row(user), &gate, &mut workspace);
-                    match past {
-                        None => answer.plan = self.find_passing(user, options, among, gate, workspace_of),
-                        Some(denial) => {
-                            (answer.plan, answer.matching) =
-                                self.find_others(user, options, denial, among, gate, workspace_of);
-                        }
-                    }
+                    (answer.plan, answer.matching) = match past {
+                        None => self.find_passing(user, options, among, gate, workspace_of),
+                        Some(denial) => self.find_others(user, options, denial, among, gate, workspace_of),
+                    };
                     answer.hits.clone_from(&workspace.hits);
                     self.put_back(workspace);
                 }

@@ -121,10 +121,7 @@ impl Index {
         let gate = self.gate(&options.shown_before(), hidden, named);
         let among = gate.select(passing).filter(|among| among.count() < self.len());
         (found.plan, found.matching) = match options.denied_afterwards() {
-            None => {
-                let plan = self.find_passing(user, options, among, &gate, &mut workspace);
-                (plan, self.count_among(among))
-            }
+            None => self.find_passing(user, options, among, &gate, &mut workspace),
             Some(ids) => {
                 let denial = Denial { ids, others: None };
                 self.find_others(user, options, denial, among, &gate, &mut workspace)
@@ -136,8 +133,8 @@ impl Index {
         Ok(())
     }
 
-    /// Leaves in the workspace the hits that pass a gate, among the rows that it selected; the plan that found them. The
-    /// options can work.
+    /// Leaves in the workspace the hits that pass a gate, among the rows that it selected; the plan that found them, and how
+    /// many rows those are. The options can work.
     pub(super) fn find_passing(
         &self,
         user: &[f32],
@@ -145,11 +142,12 @@ impl Index {
         among: Option<&Selection>,
         gate: &Gate<'_>,
         workspace: &mut Workspace,
-    ) -> Plan {
-        match gate.asks() {
+    ) -> (Plan, usize) {
+        let plan = match gate.asks() {
             false => self.find(user, options, among, workspace),
             true => self.sift(user, options, among, &|id| gate.lets_pass(id), workspace),
-        }
+        };
+        (plan, self.count_among(among))
     }
 
     /// Leaves in the workspace the hits among some rows or all; the plan that found them.

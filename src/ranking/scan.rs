@@ -84,8 +84,8 @@ impl Ranking<'_> {
         }
     }
 
-    /// Bounds every row in `scope` for each user with bounds. A user whose bounds leave half of the rows
-    /// loses them: they would save nothing, and what they leave would take memory.
+    /// Bounds every row in `scope` for each user with bounds. A user whose bounds leave half of the rows, or soon a
+    /// quarter of those seen, loses them: they would save nothing, and what they leave would take memory.
     fn bound_all(
         &self,
         scope: Scope<'_>,
