@@ -117,7 +117,7 @@ impl IndexBuilder {
         watch.tick(Stage::Order, 0, total)?;
         let (order, counts) = match self.builds_partitions(total) {
             true => {
-                let clustering = Clustering::of(rows, clusters_for(total), threads, watch)?;
+                let clustering = Clustering::of(rows, clusters_for(total, dim), threads, watch)?;
                 (clustering.order, Some(clustering.counts))
             }
             false => (order::near_together(rows, threads), None),

@@ -125,7 +125,7 @@ impl IndexBuilder {
             header.layer_nodes = native::layer_nodes(rows as u32, self.m);
         }
         if self.builds_partitions(rows as usize) {
-            let clusters = clusters_for(rows as usize) as u64;
+            let clusters = clusters_for(rows as usize, dim) as u64;
             header.groups = clusters.div_ceil(16) as u32;
             // The last block of a cluster lacks 7.5 rows of 16 on average.
             header.blocks = ((2 * rows + 15 * clusters) / 32) as u32;
@@ -155,7 +155,7 @@ impl IndexBuilder {
         let table = 64 * table_size(rows);
         let visited = 2 * rows * threads as u64;
         let partitions = if self.builds_partitions(rows as usize) {
-            let (sizes, clusters) = (section_sizes(dim), clusters_for(rows as usize) as u64);
+            let (sizes, clusters) = (section_sizes(dim), clusters_for(rows as usize, dim) as u64);
             (rows / 16 + clusters / 2) * sizes.block + clusters.div_ceil(16) * (sizes.moments + sizes.group)
         } else {
             0

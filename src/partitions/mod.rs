@@ -92,8 +92,13 @@ pub(crate) struct Partitions<'a> {
 }
 
 /// How many clusters so many rows are parted into.
-pub(crate) fn clusters_for(rows: usize) -> usize {
-    (2 * rows.isqrt()).max(1)
+///
+/// Of twice as many a search reads fewer rows, and asks the model about more. The sum is least near to the root of the
+/// rows, times that of what reading a row takes beside the model of a cluster: both grow with the dim, and neither is
+/// nothing at a dim of 0.
+pub(crate) fn clusters_for(rows: usize, dim: usize) -> usize {
+    let dim = dim as f64;
+    ((5.0 * rows as f64 * (dim + 8.0) / (dim + 108.0)).sqrt() as usize).max(1)
 }
 
 impl<'a> Partitions<'a> {
