@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::graph::Made;
 use super::measure::{TARGET, Users};
@@ -16,7 +17,7 @@ use crate::file::{FileWriter, Header, map_rows};
 use crate::ids::{Duplicate, IdTable};
 use crate::partitions::{self, Clustering, OwnedPartitions, Searched, clusters_for, section_sizes};
 use crate::progress::{Stage, Watch};
-use crate::vectors::{QuantizedRows, Rows};
+use crate::vectors::{Matrix, QuantizedRows, Rows};
 use crate::{Error, Result};
 
 impl IndexBuilder {
@@ -52,9 +53,7 @@ impl IndexBuilder {
         };
         let graph_time = started.elapsed() - rows_time;
         let partitions = match counts {
-            Some(counts) => {
-                Some(self.partitions(rows, quantized.as_ref(), &counts, users, (threads, &watch))?)
-            }
+            Some(counts) => Some(self.partitions(rows, quantized.as_ref(), &counts, (threads, &watch))?),
             None => None,
         };
 
@@ -145,7 +144,6 @@ impl IndexBuilder {
         rows: Rows<'_>,
         quantized: Option<&QuantizedRows>,
         counts: &[u32],
-        users: Users<'_>,
         (threads, watch): (usize, &Watch<'_>),
     ) -> Result<(OwnedPartitions, partitions::Calibration, f32)> {
         watch.tick(Stage::Codes, 0, rows.len())?;
@@ -154,8 +152,13 @@ impl IndexBuilder {
         let numbers: Vec<u64> = (0..rows.len() as u64).collect();
         let quantized = quantized.map(QuantizedRows::view);
         let searched = Searched { partitions: made.view(), rows, ids: &numbers, quantized };
-        let queries = measure::queries(rows, users.measuring, partitions::measuring(rows.len()));
-        let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
+        // Partitions are made without users, so that none has to be kept out.
+        let users: Vec<&[f32]> = self.users.iter().flat_map(Matrix::rows).collect();
+        let queries = measure::queries(rows, &users, partitions::measuring(rows.len()));
+        let mut queries: Vec<(usize, &[f32])> = queries.iter().map(Vec::as_slice).enumerate().collect();
+        // What the first measure alone shall not depend on how the sample is sorted.
+        queries.sort_by_key(|(number, _)| xxh3_64(&number.to_le_bytes()));
+        let queries: Vec<&[f32]> = queries.into_iter().map(|(_, query)| query).collect();
         let calibration = partitions::calibrate(&searched, &queries, threads, watch)?;
         let margin = partitions::margin(&searched, &queries, &calibration, threads, watch)?;
         Ok((made, calibration, margin))

@@ -35,6 +35,10 @@ const BY_CLUSTERS: f32 = 0.7;
 const MANY: usize = 300;
 const ENOUGH: f32 = 2.8;
 
+/// Up to this `k` a user tells little and costs little, so that more of them measure it: so many at most.
+const SMALL: usize = 32;
+const MOST: usize = 1500;
+
 /// Beyond this `k` users differ little, and cost most: so many of them measure it.
 const LARGE: usize = 5_000;
 const FEW: usize = 40;
@@ -47,7 +51,16 @@ pub(crate) const BEGINNING: Effort = Effort { z: -3.0, factor: 1.2, coded: 0.0 }
 
 /// How many users measure an index of so many rows.
 pub(crate) fn measuring(rows: usize) -> usize {
-    ((1 << 27) / rows).clamp(100, 400)
+    measuring_for(SMALL, rows)
+}
+
+/// How many of them, the first, measure a `k`.
+fn measuring_for(k: usize, rows: usize) -> usize {
+    match k {
+        ..=SMALL => ((3 << 27) / rows).clamp(100, MOST),
+        ..=LARGE => ((1 << 27) / rows).clamp(100, 400),
+        _ => FEW,
+    }
 }
 
 /// What an effort is to be found for.
@@ -67,13 +80,16 @@ struct Measured<'u> {
 #[derive(Clone)]
 struct Reached {
     hits: Vec<u64>,
+    /// The squares of how many hits each user has up to a step.
+    squares: Vec<u64>,
     rows: Vec<u64>,
 }
 
 /// The hits in the clusters at each step of z that codes put among so many rows, for one target.
 type Ranked = Vec<[u64; TRIED]>;
 
-/// Measures an index, whose `ids` here are the numbers of its rows, with users of its dim.
+/// Measures an index, whose `ids` here are the numbers of its rows, with users of its dim. The first of them measure
+/// what costs most, so that they are best in random order.
 pub(crate) fn calibrate(
     searched: &Searched<'_>,
     users: &[&[f32]],
@@ -81,18 +97,17 @@ pub(crate) fn calibrate(
     watch: &Watch<'_>,
 ) -> Result<Calibration> {
     let ks: Vec<usize> = CALIBRATED_K.into_iter().filter(|&k| k <= searched.rows.len()).collect();
-    let small = ks.iter().filter(|&&k| k <= LARGE).count();
+    let measures = |user: usize| ks.partition_point(|&k| user < measuring_for(k, searched.rows.len()));
     let mut measured: Vec<Measured<'_>> =
         users.iter().map(|user| Measured { user, rows: Vec::new() }).collect();
     let clusters = clusters_of(searched);
-    let no_reach = Reached { hits: vec![0; STEPS], rows: vec![0; STEPS] };
+    let no_reach = Reached { hits: vec![0; STEPS], squares: vec![0; STEPS], rows: vec![0; STEPS] };
     let reached = Mutex::new(vec![no_reach; ks.len()]);
     for (number, chunk) in measured.chunks_mut(CHUNK).enumerate() {
         watch.tick(Stage::Calibrate, number * CHUNK, 2 * users.len())?;
         let mut chunk: Vec<_> = (number * CHUNK..).zip(chunk).collect();
         in_shares(&mut chunk, threads, |(user, measured)| {
-            let ks = if *user < FEW { &ks[..] } else { &ks[..small] };
-            reach(searched, &clusters, ks, measured, &reached);
+            reach(searched, &clusters, &ks[..measures(*user)], measured, &reached);
         });
     }
     let reached = reached.into_inner().expect("measuring does not panic");
@@ -108,8 +123,7 @@ pub(crate) fn calibrate(
         watch.tick(Stage::Calibrate, users.len() + number * CHUNK, 2 * users.len())?;
         let mut chunk: Vec<_> = (number * CHUNK..).zip(chunk).collect();
         in_shares(&mut chunk, threads, |(user, measured)| {
-            let targets =
-                if *user < FEW { &targets[..] } else { &targets[..small * CALIBRATED_RECALL.len()] };
+            let targets = &targets[..measures(*user) * CALIBRATED_RECALL.len()];
             rank_by_codes(searched, &clusters, targets, measured, &ranked);
         });
     }
@@ -118,7 +132,7 @@ pub(crate) fn calibrate(
     let mut calibration = Calibration::zeroed();
     let places = calibration.efforts.as_flattened_mut().iter_mut();
     for (at, (place, (target, _))) in places.zip(&targets).enumerate() {
-        let users = if target.k > LARGE { users.len().min(FEW) } else { users.len() };
+        let users = users.len().min(measuring_for(target.k, searched.rows.len()));
         *place = cheapest(searched, *target, users, &reached[at / CALIBRATED_RECALL.len()], &ranked[at]);
     }
     Ok(calibration)
@@ -158,7 +172,9 @@ fn reach(
         ks.iter().map(|&k| steps(&scratch, searched.partitions.clusters(), k)).collect();
     let mut reached = reached.lock().expect("measuring does not panic");
     for ((&k, steps), reached) in ks.iter().zip(&steps).zip(&mut *reached) {
-        measured.rows[..k].iter().for_each(|&row| reached.hits[steps[clusters[row as usize] as usize]] += 1);
+        let mut hits = [0; STEPS];
+        measured.rows[..k].iter().for_each(|&row| hits[steps[clusters[row as usize] as usize]] += 1);
+        reached.add(&hits);
         for (cluster, &step) in (0..).zip(steps) {
             let (group, lane) = searched.partitions.place(cluster);
             reached.rows[step] += u64::from(group.counts[lane]);
@@ -167,6 +183,24 @@ fn reach(
 }
 
 impl Reached {
+    /// Adds the hits of a user at each step.
+    fn add(&mut self, hits: &[u64; STEPS]) {
+        let mut held = 0;
+        for ((sum, squares), hits) in self.hits.iter_mut().zip(&mut self.squares).zip(hits) {
+            held += hits;
+            *sum += hits;
+            *squares += held * held;
+        }
+    }
+
+    /// The standard error of a recall that so many users measure, by how they differ where clusters give it.
+    fn error(&self, Target { k, recall }: Target, users: usize) -> f64 {
+        let (step, users, k) = (self.step(recall), users as f64, k as f64);
+        let mean = self.hits[..=step].iter().sum::<u64>() as f64 / users;
+        let variance = self.squares[step] as f64 / users - mean * mean;
+        (variance.max(0.0) / users).sqrt() / k
+    }
+
     /// The first step at which the clusters so far hold this share of the hits.
     fn step(&self, share: f32) -> usize {
         let wanted = (f64::from(share) * self.hits.iter().sum::<u64>() as f64).ceil() as u64;
@@ -249,7 +283,7 @@ fn bars(keys: &mut [u32], k: usize) -> [f32; TRIED] {
     bars
 }
 
-/// Among the efforts that reach the recall the one that reads the fewest cache lines.
+/// Among the efforts that reach the recall, and its standard error more, the one that reads the fewest cache lines.
 fn cheapest(
     searched: &Searched<'_>,
     target: Target,
@@ -258,7 +292,10 @@ fn cheapest(
     ranked: &Ranked,
 ) -> Effort {
     let dim = searched.rows.dim();
-    let wanted = (f64::from(target.recall) * (users * target.k) as f64).ceil() as u64;
+    let recall = f64::from(target.recall);
+    // With few users the error may be more than what the recall lacks.
+    let recall = recall + reached.error(target, users).min((1.0 - recall) / 2.0);
+    let wanted = (recall * (users * target.k) as f64).ceil() as u64;
     let lines_coded = (block_bytes(dim) / LANES) as f64 / 64.0;
     let lines_scored = (searched.rows.lines() + 1) as f64;
     let (mut best, mut least) = (Effort::zeroed(), f64::INFINITY);
