@@ -26,9 +26,11 @@ const MANY: f32 = 300.0;
 /// How many times the rows read those of clusters that reach what was found must be, for the model to be misled.
 const MISLED: f32 = 1.2;
 
-/// A filter that takes no more of the rows reached than so many for each of the `k` does not mislead the model: at worst
-/// the best `k` left are among the best of so many more, and the model is off as it is without a filter.
+/// A filter does not mislead the model where it takes no more of the rows reached than so many for each of the `k`, and
+/// beyond half as many again as by chance, so many: then the model is off as it is without a filter.
 const TAKEN: f32 = 0.3;
+const CHANCE: f32 = 1.5;
+const BEYOND: f32 = 0.1;
 
 /// Rows to be found are near the user where they are so many times as large a share of the clusters that are reached as
 /// of all, and far where they are so many times.
@@ -108,11 +110,6 @@ impl Reached {
     /// The share of the rows that may be found.
     fn share(&self) -> f32 {
         self.candidates / self.rows.max(1) as f32
-    }
-
-    /// How many of the rows may not be found.
-    fn taken(&self) -> f32 {
-        self.rows as f32 - self.candidates
     }
 }
 
@@ -196,7 +193,7 @@ impl<'a> Searched<'a> {
             scratch.hits.get(wanted.k - 1).filter(|_| wanted.among.is_some() && scratch.model.scale > 0.0);
         let Some(last) = last else { return true };
         let (bar, before) = (last.score / scratch.model.scale, scratch.reached.candidates);
-        if bar >= scratch.expected || scratch.reached.taken() <= TAKEN * wanted.k as f32 {
+        if bar >= scratch.expected || self.took_few(wanted.k, scratch) {
             return true;
         }
         self.reach(bar, wanted.k, scratch);
@@ -211,6 +208,14 @@ impl<'a> Searched<'a> {
             self.find(wanted, scratch);
         }
         affords
+    }
+
+    /// Whether a filter took too few of the rows that are reached to have misled the model.
+    fn took_few(&self, k: usize, scratch: &Scratch) -> bool {
+        let Reached { rows, candidates, .. } = scratch.reached;
+        let taken = rows as f32 - candidates;
+        let by_chance = rows as f32 * (1.0 - scratch.model.rows() / self.rows.len() as f32);
+        taken <= TAKEN * k as f32 && taken - CHANCE * by_chance <= BEYOND * k as f32
     }
 
     /// Scores as many rows more as have codes so far below `bar`, which was found, that a row just above it is missed no
