@@ -29,6 +29,7 @@ pub(super) struct Model {
     means: Vec<Lanes>,
     narrow: Vec<Lanes>,
     weights: Vec<Lanes>,
+    rows: f32,
     /// Of all rows.
     sizes: Vec<Lanes>,
 }
@@ -67,6 +68,7 @@ impl Model {
             Some(Among { counts: Some(counts), .. }) => self.weights.copy_from_slice(counts),
             Some(Among { words, .. }) => partitions.count(words, &mut self.weights),
         }
+        self.rows = self.count_rows();
         // A mean is known no better than to its step, which each value of the user takes its share in.
         let step = norm / 12f32.sqrt();
         gaussian::normals(
@@ -88,8 +90,12 @@ impl Model {
         self.weights.as_flattened()[cluster as usize]
     }
 
-    /// How many rows there are.
+    /// How many rows count.
     pub fn rows(&self) -> f32 {
+        self.rows
+    }
+
+    fn count_rows(&self) -> f32 {
         let mut sums = [0.0; LANES];
         for weights in &self.weights {
             sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
@@ -174,6 +180,7 @@ mod tests {
                 model.narrow.push([1.0 / (spread * (0.1 + at as f32 * 0.03)); LANES]);
                 model.weights.push([(at % 3 * 100) as f32; LANES]);
             }
+            model.rows = model.count_rows();
             model
         };
         for (count, spread) in [(2, 1.0), (9, 1.0), (100, 50.0), (40, 1e15), (40, 1e-15)] {

@@ -26,6 +26,12 @@ const MANY: f32 = 300.0;
 /// How many times the rows read those of clusters that reach what was found must be, for the model to be misled.
 const MISLED: f32 = 1.2;
 
+/// A filter does not mislead the model where it takes no more of the rows reached than so many for each of the `k`, and
+/// beyond half as many again as by chance, so many: then the model is off as it is without a filter.
+const TAKEN: f32 = 0.3;
+const CHANCE: f32 = 1.5;
+const BEYOND: f32 = 0.1;
+
 /// Rows to be found are near the user where they are so many times as large a share of the clusters that are reached as
 /// of all, and far where they are so many times.
 const MORE: f32 = 1.2;
@@ -90,6 +96,23 @@ pub(crate) struct Work {
     pub scored: usize,
 }
 
+/// What the chosen clusters have.
+#[derive(Default)]
+struct Reached {
+    /// Rows, and those that may be found.
+    rows: usize,
+    candidates: f32,
+    /// Rows of the blocks that are to be read, at most.
+    coded: usize,
+}
+
+impl Reached {
+    /// The share of the rows that may be found.
+    fn share(&self) -> f32 {
+        self.candidates / self.rows.max(1) as f32
+    }
+}
+
 /// What a search needs and the next one reuses. A query that has had one like it before allocates nothing.
 #[derive(Default)]
 pub(crate) struct Scratch {
@@ -103,8 +126,8 @@ pub(crate) struct Scratch {
     effort: Effort,
     /// The score, in units of the model, that the model expects `k` rows to reach.
     expected: f32,
-    /// How many rows the chosen clusters have that may be found, and how many of the clusters have been read.
-    candidates: f32,
+    reached: Reached,
+    /// How many of the clusters have been read.
     read: usize,
     /// The score by codes from which a row is wanted.
     bar: f32,
@@ -169,12 +192,12 @@ impl<'a> Searched<'a> {
         let last =
             scratch.hits.get(wanted.k - 1).filter(|_| wanted.among.is_some() && scratch.model.scale > 0.0);
         let Some(last) = last else { return true };
-        let (bar, before) = (last.score / scratch.model.scale, scratch.candidates);
-        if bar >= scratch.expected {
+        let (bar, before) = (last.score / scratch.model.scale, scratch.reached.candidates);
+        if bar >= scratch.expected || self.took_few(wanted.k, scratch) {
             return true;
         }
         self.reach(bar, wanted.k, scratch);
-        if scratch.candidates <= MISLED * before {
+        if scratch.reached.candidates <= MISLED * before {
             return true;
         }
         if let Some(Aim { recall, .. }) = wanted.among.and_then(|among| among.aim) {
@@ -187,22 +210,24 @@ impl<'a> Searched<'a> {
         affords
     }
 
+    /// Whether a filter took too few of the rows that are reached to have misled the model.
+    fn took_few(&self, k: usize, scratch: &Scratch) -> bool {
+        let Reached { rows, candidates, .. } = scratch.reached;
+        let taken = rows as f32 - candidates;
+        let by_chance = rows as f32 * (1.0 - scratch.model.rows() / self.rows.len() as f32);
+        taken <= TAKEN * k as f32 && taken - CHANCE * by_chance <= BEYOND * k as f32
+    }
+
     /// Scores as many rows more as have codes so far below `bar`, which was found, that a row just above it is missed no
     /// more often than the recall allows. Where a list of the best rows is denied, those left stand close together just
     /// above the bar.
     fn score_more(&self, bar: f32, k: usize, recall: f32, scratch: &mut Scratch) {
-        let share = scratch.candidates / self.rows_reached(scratch);
-        let dense = scratch.model.density_of_all(&self.partitions, bar) * share;
+        let Reached { candidates, .. } = scratch.reached;
+        let dense = scratch.model.density_of_all(&self.partitions, bar) * scratch.reached.share();
         // Half of what the recall lacks is left to the clusters that are not read.
         let below = scratch.off() * deviations_above((1.0 - recall) / 2.0);
-        let factor = (1.0 + dense * below / k as f32).min(scratch.candidates / k as f32);
+        let factor = (1.0 + dense * below / k as f32).min(candidates / k as f32);
         scratch.effort.factor = scratch.effort.factor.max(factor);
-    }
-
-    /// How many rows the chosen clusters have, at least 1.
-    fn rows_reached(&self, scratch: &Scratch) -> f32 {
-        let rows: usize = scratch.clusters.iter().map(|&cluster| self.run(cluster, None).count).sum();
-        rows.max(1) as f32
     }
 
     /// Leaves the exact answer: that of scoring every row, bit for bit. An effort says how to begin.
@@ -294,18 +319,29 @@ impl<'a> Searched<'a> {
 
     /// Chooses the clusters that the effort reaches.
     fn reach(&self, bar: f32, k: usize, scratch: &mut Scratch) {
-        let Scratch { model, clusters, effort, candidates, .. } = scratch;
+        let Scratch { model, clusters, effort, reached, .. } = scratch;
         let count = effort.rows(k).min(model.rows() as usize);
         // The clusters that are reached may have too few rows, where `k` is near to all of them or the model
         // tells little.
         for lower in [0.0, 1.0, 3.0, f32::INFINITY] {
             model.reaching(bar, effort.z - lower, clusters);
             self.partitions.drop_overlaps(clusters);
-            *candidates = clusters.iter().map(|&cluster| model.count(cluster)).sum();
-            if *candidates as usize >= count {
+            *reached = self.reached(clusters, model);
+            if reached.candidates as usize >= count {
                 break;
             }
         }
+    }
+
+    fn reached(&self, clusters: &[u32], model: &Model) -> Reached {
+        clusters.iter().fold(Reached::default(), |all, &cluster| {
+            let (count, rows) = (model.count(cluster), self.run(cluster, None).count);
+            Reached {
+                rows: all.rows + rows,
+                candidates: all.candidates + count,
+                coded: all.coded + (LANES * count as usize).min(rows),
+            }
+        })
     }
 
     /// Goes further where a filter has to do with the user. Where its rows are near, they are a larger share of the best
@@ -315,7 +351,7 @@ impl<'a> Searched<'a> {
         let Some(Aim { calibration, recall, margin }) = wanted.among.and_then(|among| among.aim) else {
             return;
         };
-        let near = scratch.candidates / self.rows_reached(scratch);
+        let near = scratch.reached.share();
         let nearer = near / (scratch.model.rows() / self.rows.len() as f32);
         let z = scratch.effort.z;
         if nearer > MORE {
@@ -332,10 +368,8 @@ impl<'a> Searched<'a> {
     /// Whether the codes of the chosen clusters are within the budget, those of blocks that have rows to be found. Adds
     /// them to the work if so.
     fn affords(&self, wanted: Wanted<'_>, scratch: &mut Scratch) -> bool {
-        let Scratch { model, clusters, work, .. } = scratch;
-        let coded =
-            |&cluster: &u32| (LANES * model.count(cluster) as usize).min(self.run(cluster, None).count);
-        let coded = work.coded + clusters.iter().map(coded).sum::<usize>();
+        let Scratch { reached, clusters, work, .. } = scratch;
+        let coded = work.coded + reached.coded;
         let affords = wanted.among.is_none_or(|among| coded <= among.budget);
         if affords {
             (work.clusters, work.coded) = (work.clusters + clusters.len(), coded);
@@ -352,7 +386,7 @@ impl<'a> Searched<'a> {
 
     /// A bar that about as many rows of the chosen clusters reach as are wanted, by a sample of them.
     fn sampled_bar(&self, count: usize, allowed: Option<&[u64]>, scratch: &mut Scratch) -> f32 {
-        let candidates = scratch.candidates as usize;
+        let candidates = scratch.reached.candidates as usize;
         let ample = AMPLE * count < candidates;
         if !ample && candidates < 3 * SAMPLE {
             return f32::NEG_INFINITY;
@@ -374,7 +408,7 @@ impl<'a> Searched<'a> {
         }
         scratch.sample = sample;
         let sample = scratch.sample.values();
-        let share = count as f32 / scratch.candidates * sample.len() as f32;
+        let share = count as f32 / scratch.reached.candidates * sample.len() as f32;
         let more = if share < MANY { SURE * share.sqrt() + 2.0 } else { NEARLY * share.sqrt() };
         let share = (share + more) as usize;
         if share < sample.len() { bar(sample, share, &mut scratch.selected) } else { f32::NEG_INFINITY }
@@ -384,7 +418,9 @@ impl<'a> Searched<'a> {
     fn read(&self, at: usize, allowed: Option<&[u64]>, scratch: &mut Scratch) {
         let cluster = scratch.clusters[at];
         if let Some(&next) = scratch.clusters.get(at + 1) {
-            prefetch(self.run(next, None).blocks, 0, NEXT * block_bytes(self.rows.dim()));
+            let next = self.run(next, None);
+            prefetch(next.blocks, 0, NEXT * block_bytes(self.rows.dim()));
+            allowed.iter().for_each(|words| prefetch(words, next.first as usize / 64, 1));
         }
         let mut readings = std::mem::take(&mut scratch.readings);
         codes::read(&scratch.reading(cluster, scratch.bar), self.run(cluster, allowed), &mut readings);
@@ -444,7 +480,7 @@ impl Scratch {
     /// How to read a cluster.
     fn reading(&self, cluster: u32, bar: f32) -> Reading<'_> {
         let base = self.model.mean(cluster);
-        let ahead = if self.candidates < LONG { NEXT } else { FURTHER };
+        let ahead = if self.reached.candidates < LONG { NEXT } else { FURTHER };
         Reading { query: &self.code_values, unit: self.unit, caution: 0.0, base, bar, ahead }
     }
 }

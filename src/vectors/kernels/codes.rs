@@ -183,9 +183,9 @@ impl<'a> Run<'a> {
 #[inline(always)]
 fn bits(words: &[u64], first: usize) -> u16 {
     let word = |at: usize| words.get(at).copied().unwrap_or(0);
-    let low = word(first / 64) >> (first % 64);
-    let high = if first % 64 > 48 { word(first / 64 + 1) << (64 - first % 64) } else { 0 };
-    (low | high) as u16
+    let (at, shift) = (first / 64, first % 64);
+    // Where no bit of the next word is wanted, taking it costs less than a branch that is often mispredicted.
+    (word(at) >> shift | word(at + 1) << 1 << (63 - shift)) as u16
 }
 
 /// Makes values of products, and keeps those that reach the bar.
