@@ -91,14 +91,14 @@ pub(crate) struct Partitions<'a> {
     pub codes: &'a [u8],
 }
 
-/// How many clusters so many rows are parted into.
+/// How many clusters so many rows are parted into, if there are as many rows: at least two.
 ///
-/// Of twice as many a search reads fewer rows, and asks the model about more. The sum is least near to the root of the
-/// rows, times that of what reading a row takes beside the model of a cluster: both grow with the dim, and neither is
-/// nothing at a dim of 0.
+/// With more of them a search reads fewer rows and asks the model about more clusters. Together that takes least near
+/// the root of the rows, times the root of what a row takes beside a cluster. Both take more at larger dims, and neither
+/// takes nothing at small ones.
 pub(crate) fn clusters_for(rows: usize, dim: usize) -> usize {
     let dim = dim as f64;
-    ((5.0 * rows as f64 * (dim + 8.0) / (dim + 108.0)).sqrt() as usize).max(1)
+    ((5.0 * rows as f64 * (dim + 8.0) / (dim + 108.0)).sqrt() as usize).max(2)
 }
 
 impl<'a> Partitions<'a> {
