@@ -21,5 +21,6 @@ pub mod svg;
 pub mod teacher;
 pub mod test_set;
 pub mod train;
+pub mod trees;
 
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

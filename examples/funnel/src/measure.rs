@@ -18,8 +18,9 @@ pub struct Truth {
     bought: Vec<bool>,
     /// The teacher's best, as a mark for each candidate.
     best: Vec<bool>,
-    /// The chance of a purchase that the teacher gives each candidate.
+    /// The chance of a purchase that the teacher gives each candidate, and what its own order gains.
     chances: Vec<f64>,
+    most: f64,
 }
 
 /// What an order of candidates was measured to do.
@@ -35,10 +36,12 @@ pub struct Measured {
 impl Truth {
     /// `teacher` are the teacher's log odds, one for each candidate.
     pub fn new(teacher: &[f32], bought: Vec<bool>) -> Truth {
+        let order = order(teacher);
         let mut best = vec![false; bought.len()];
-        order(teacher).iter().take(BEST).for_each(|&at| best[at] = true);
-        let chances = teacher.iter().map(|&score| 1.0 / (1.0 + f64::from(-score).exp())).collect();
-        Truth { bought, best, chances }
+        order.iter().take(BEST).for_each(|&at| best[at] = true);
+        let chances: Vec<f64> = teacher.iter().map(|&score| 1.0 / (1.0 + f64::from(-score).exp())).collect();
+        let most = gained(order.iter().map(|&at| chances[at]));
+        Truth { bought, best, chances, most }
     }
 
     /// Measures the order of these scores, one for each candidate.
@@ -55,11 +58,8 @@ impl Truth {
 
     /// NDCG@100 of an order by the teacher's chances: 1 is the teacher's own order. None of no candidates.
     fn teacher_ndcg(&self, order: &[usize]) -> Option<f32> {
-        let mut ideal = self.chances.clone();
-        ideal.sort_unstable_by(|a, b| b.total_cmp(a));
-        let most = gained(ideal);
         let found = gained(order.iter().map(|&at| self.chances[at]));
-        (most > 0.0).then(|| (found / most) as f32)
+        (self.most > 0.0).then(|| (found / self.most) as f32)
     }
 }
 
@@ -74,9 +74,15 @@ fn discount(rank: usize) -> f64 {
 
 /// The places of the scores, best first; of equal scores the earlier.
 pub fn order(scores: &[f32]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_unstable_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-    order
+    // Whole numbers in the order of the scores, with the place behind: quicker to sort than the scores.
+    let key = |(place, score): (usize, &f32)| {
+        let bits = score.to_bits();
+        let descending = if bits >> 31 == 0 { !bits & !(1 << 31) } else { bits };
+        u64::from(descending) << 32 | place as u64
+    };
+    let mut keys: Vec<u64> = scores.iter().enumerate().map(key).collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|key| (key & u64::from(u32::MAX)) as usize).collect()
 }
 
 /// The share of the marked that is among the first `count` of an order.

@@ -6,15 +6,17 @@ use crate::data::{Data, Visit, Weeks};
 /// The products' past: for each week, what was true before it began.
 pub struct Past<'a> {
     pub data: &'a Data,
-    /// A row a week, a column a product: household-weeks of purchases before the week.
-    purchases: Vec<Vec<u32>>,
+    /// A row a product, a column a week: household-weeks of purchases before the week.
+    purchases: Vec<ByWeek>,
     /// Households that had bought it, and that had bought it in at least two weeks.
-    buyers: Vec<Vec<u32>>,
-    returners: Vec<Vec<u32>>,
+    buyers: Vec<ByWeek>,
+    returners: Vec<ByWeek>,
 }
 
 /// The weeks that the tables have a row for: 0 to 53.
-const WEEKS: u8 = 54;
+const WEEKS: usize = 54;
+
+type ByWeek = [u32; WEEKS];
 
 /// A household before a visit.
 pub struct Known {
@@ -38,7 +40,7 @@ pub struct Known {
 
 impl Past<'_> {
     pub fn new(data: &Data) -> Past<'_> {
-        let zeros = || vec![vec![0; data.products.len()]; WEEKS as usize];
+        let zeros = || vec![[0; WEEKS]; data.products.len()];
         let (mut purchases, mut buyers, mut returners) = (zeros(), zeros(), zeros());
         for bought in data.households.iter().flat_map(|household| &household.bought) {
             let product = bought.product as usize;
@@ -47,17 +49,16 @@ impl Past<'_> {
                 // What happens in a week is known from the next one on.
                 let known_from = rest.trailing_zeros() as usize + 1;
                 rest &= rest - 1;
-                if known_from < WEEKS as usize {
-                    purchases[known_from][product] += 1;
-                    buyers[known_from][product] += u32::from(time == 0);
-                    returners[known_from][product] += u32::from(time == 1);
+                if known_from < WEEKS {
+                    purchases[product][known_from] += 1;
+                    buyers[product][known_from] += u32::from(time == 0);
+                    returners[product][known_from] += u32::from(time == 1);
                 }
             }
         }
         for table in [&mut purchases, &mut buyers, &mut returners] {
-            for week in 1..WEEKS as usize {
-                let (before, from) = table.split_at_mut(week);
-                from[0].iter_mut().zip(&before[week - 1]).for_each(|(now, before)| *now += before);
+            for of_product in table {
+                (1..WEEKS).for_each(|week| of_product[week] += of_product[week - 1]);
             }
         }
         Past { data, purchases, buyers, returners }
@@ -65,18 +66,18 @@ impl Past<'_> {
 
     /// The purchases of a product in the `count` weeks before `week`.
     pub fn purchases(&self, product: usize, week: u8, count: u8) -> f32 {
-        let from = week.saturating_sub(count);
-        (self.purchases[week as usize][product] - self.purchases[from as usize][product]) as f32
+        let (from, purchases) = (week.saturating_sub(count), &self.purchases[product]);
+        (purchases[week as usize] - purchases[from as usize]) as f32
     }
 
     /// The households that bought a product before `week`.
     pub fn buyers(&self, product: usize, week: u8) -> f32 {
-        self.buyers[week as usize][product] as f32
+        self.buyers[product][week as usize] as f32
     }
 
     /// The share of a product's buyers before `week` that bought it again, pulled towards a fifth.
     pub fn return_rate(&self, product: usize, week: u8) -> f32 {
-        (self.returners[week as usize][product] as f32 + 1.0) / (self.buyers(product, week) + 5.0)
+        (self.returners[product][week as usize] as f32 + 1.0) / (self.buyers(product, week) + 5.0)
     }
 
     pub fn household(&self, visit: Visit) -> Known {

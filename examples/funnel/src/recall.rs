@@ -3,7 +3,7 @@
 use itemdex::{Index, IndexBuilder, Matrix, Plan, SearchOptions};
 use rayon::prelude::*;
 
-use crate::als::{Als, DIM};
+use crate::als::{Als, DIM, dot};
 use crate::data::{Data, Visit};
 use crate::past::{Known, Past};
 
@@ -105,8 +105,4 @@ impl<'a> Recall<'a> {
 pub fn place(data: &Data, id: u64) -> u32 {
     let found = data.products[..data.catalogue].binary_search_by_key(&id, |product| product.id);
     found.expect("the index holds the catalogue") as u32
-}
-
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::als::{Als, DIM};
+use crate::als::{Als, DIM, dot};
 use crate::data::{Data, Visit};
 use crate::past::{Known, Past};
 
@@ -11,7 +11,8 @@ use crate::past::{Known, Past};
 pub type Feature = (u32, f32);
 
 /// The rows of a product: its own, and those of its department, category, type, maker and popularity.
-pub type ItemRows = [u32; 6];
+pub type ItemRows = [u32; ROWS];
+pub const ROWS: usize = 6;
 
 /// Products are told apart by how often they were bought in the last 13 weeks, in powers of two.
 const POPULARITY: usize = 12;
@@ -58,7 +59,7 @@ impl Student {
         for (product, factors) in als.items.iter().enumerate() {
             item[product] = factors.map(|value| value * START_SCALE);
             for (to, row) in user[product].iter_mut().zip(&map) {
-                *to = START_SCALE * crate::recall::dot(row, factors);
+                *to = START_SCALE * dot(row, factors);
             }
         }
         Student { user: Tower::new(user), item: Tower::new(item) }

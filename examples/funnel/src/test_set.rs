@@ -4,11 +4,11 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::als::{Als, DIM};
+use crate::als::{Als, DIM, dot};
 use crate::data::Visit;
 use crate::measure::{BEST, COUNTS, Measured, Metrics, Truth, order};
 use crate::past::{Known, Past};
-use crate::recall::{Candidates, Recall, dot};
+use crate::recall::{Candidates, Recall};
 use crate::student::{Student, user_features};
 use crate::teacher::Teacher;
 

@@ -2,11 +2,10 @@
 
 use rayon::prelude::*;
 
-use crate::als::DIM;
+use crate::als::{DIM, dot};
 use crate::logs::Log;
 use crate::past::Past;
-use crate::recall::dot;
-use crate::student::{Feature, ItemRows, Student, Tower, item_features, user_features};
+use crate::student::{Feature, ItemRows, ROWS, Student, Tower, item_features, user_features};
 
 /// What a student learns from a list.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -32,7 +31,10 @@ const HARD_SHARE: f32 = 0.2;
 /// A logged list as the towers see it.
 pub struct List {
     pub user: Vec<Feature>,
-    pub items: Vec<ItemRows>,
+    /// The rows of the item tower that the list touches, ascending, and for each item the places of its own
+    /// among them.
+    pub rows: Vec<u32>,
+    pub items: Vec<[u16; ROWS]>,
     pub teacher: Vec<f32>,
     pub bought: Vec<bool>,
     /// The logarithm of how many candidates each item stands for.
@@ -56,13 +58,17 @@ impl List {
 
     fn new(past: &Past, log: &Log, list: usize) -> List {
         let (visit, entries) = (log.visits[list], log.entries(list));
-        let products = &log.products[entries.clone()];
+        let products = log.products[entries.clone()].iter();
+        let items: Vec<ItemRows> =
+            products.map(|&product| item_features(past, product as usize, visit.week)).collect();
+        let mut rows = items.as_flattened().to_vec();
+        rows.sort_unstable();
+        rows.dedup();
+        let place = |row: u32| rows.partition_point(|&before| before < row) as u16;
         List {
             user: user_features(past.data, &past.household(visit)),
-            items: products
-                .iter()
-                .map(|&product| item_features(past, product as usize, visit.week))
-                .collect(),
+            items: items.iter().map(|of_item| of_item.map(place)).collect(),
+            rows,
             teacher: log.scores[entries.clone()].to_vec(),
             bought: log.bought[entries.clone()].to_vec(),
             log_weights: log.weights[entries].iter().map(|weight| weight.ln()).collect(),
@@ -83,44 +89,40 @@ pub fn train(mut student: Student, lists: &[List], course: Course, seed: u64) ->
 
 fn step(student: &mut Student, list: &List, course: Course) {
     let gradients = gradients(student, list, course.loss);
-    for &(row, weight) in &list.user {
-        student.user.descend(row, weight, &gradients.user, course.rate);
-    }
-    for &(row, factor) in &gradients.item {
-        student.item.descend(row, factor, &gradients.embedding, course.rate);
-    }
+    student.user.descend(&list.user, &gradients.user, course.rate);
+    student.item.descend(&gradients.item, &gradients.embedding, course.rate);
 }
 
 impl Tower {
-    /// Takes a step against the gradient `factor * direction` of a row.
-    fn descend(&mut self, row: u32, factor: f32, direction: &[f32; DIM], rate: f32) {
-        let row = row as usize;
-        self.squares[row] += factor * factor * dot(direction, direction) / DIM as f32;
-        let step = rate * factor / self.squares[row].sqrt();
-        self.rows[row].iter_mut().zip(direction).for_each(|(value, direction)| *value -= step * direction);
+    /// Takes a step against the gradients, which are the factor of each row times `direction`.
+    fn descend(&mut self, rows: &[Feature], direction: &[f32; DIM], rate: f32) {
+        let square = dot(direction, direction) / DIM as f32;
+        for &(row, factor) in rows {
+            let row = row as usize;
+            self.squares[row] += factor * factor * square;
+            let step = rate * factor / self.squares[row].sqrt();
+            let values = self.rows[row].iter_mut().zip(direction);
+            values.for_each(|(value, direction)| *value -= step * direction);
+        }
     }
 }
 
 pub fn gradients(student: &Student, list: &List, loss: Loss) -> Gradients {
     let embedding = student.embed_user(&list.user);
-    let items: Vec<[f32; DIM]> = list.items.iter().map(|&rows| student.embed_item(rows)).collect();
+    let row = |place: u16| list.rows[place as usize];
+    let embed = |places: &[u16; ROWS]| student.embed_item(places.map(row));
+    let items: Vec<[f32; DIM]> = list.items.iter().map(embed).collect();
     let scores: Vec<f32> = items.iter().map(|item| dot(&embedding, item)).collect();
     let (value, by_score) = match loss {
         Loss::Hard => hard(&scores, list),
         Loss::Distilled => distilled(&scores, list),
     };
     let mut user = [0.0; DIM];
-    let mut item: Vec<Feature> = Vec::with_capacity(list.items.len() * 6);
-    for ((rows, embedding), &slope) in list.items.iter().zip(&items).zip(&by_score) {
+    let mut item: Vec<Feature> = list.rows.iter().map(|&row| (row, 0.0)).collect();
+    for ((places, embedding), &slope) in list.items.iter().zip(&items).zip(&by_score) {
         user.iter_mut().zip(embedding).for_each(|(sum, value)| *sum += slope * value);
-        item.extend(rows.map(|row| (row, slope)));
+        places.iter().for_each(|&place| item[place as usize].1 += slope);
     }
-    item.sort_unstable_by_key(|&(row, _)| row);
-    item.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        kept.1 += if same { next.1 } else { 0.0 };
-        same
-    });
     Gradients { loss: value, user, item, embedding }
 }
 

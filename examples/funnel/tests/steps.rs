@@ -10,6 +10,7 @@ use funnel::recall::Recall;
 use funnel::student::{Student, item_features, user_features};
 use funnel::teacher::Teacher;
 use funnel::train::{Course, List, Loss, gradients, train};
+use funnel::trees::{DEPTH, Forest};
 
 fn data() -> Data {
     Data::load(20)
@@ -106,6 +107,24 @@ fn with_log(each: impl Fn(&Past, &Student, &Log)) {
     assert!(read.bought == log.bought && read.entries(1) == log.entries(1));
     let sample: Vec<Visit> = data.visits(45..=45);
     each(&past, &Student::start(&past, &als, &sample), &read);
+}
+
+#[test]
+fn filled_trees_score_as_the_trees_they_were_made_of() {
+    let mut random = fastrand::Rng::with_seed(1);
+    // Small whole numbers, so that values meet the splits exactly, and thirds.
+    let rows: Vec<[f32; 4]> =
+        (0..2_003).map(|_| [(); 4].map(|()| (random.f32() * 20.0).round() / 3.0 - 2.0)).collect();
+    let wanted: Vec<f64> =
+        rows.iter().map(|row| f64::from(u8::from(row[0] * row[1] > row[2] + random.f32()))).collect();
+    let columns: Vec<f64> = (0..4).flat_map(|at| rows.iter().map(move |row| f64::from(row[at]))).collect();
+    let matrix = forust_ml::Matrix::new(&columns, rows.len(), 4);
+    let mut trees = forust_ml::GradientBooster::default().set_iterations(20).set_max_depth(DEPTH);
+    trees.fit_unweighted(&matrix, &wanted, None).unwrap();
+    let slow: Vec<f32> = trees.predict(&matrix, false).into_iter().map(|score| score as f32).collect();
+    let forest = Forest::new(&trees);
+    assert_eq!(forest.score(&rows), slow);
+    assert!(forest.score(&rows[..0]).is_empty());
 }
 
 #[test]
