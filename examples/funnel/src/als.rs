@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::data::{Data, Weeks};
 
-pub const DIM: usize = 64;
+pub const DIM: usize = 96;
 
 /// How much more a purchase weighs than a product that was not bought, by the number of weeks it was bought
 /// in.

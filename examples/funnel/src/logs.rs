@@ -17,7 +17,7 @@ const PASSED: usize = 600;
 const SHOWN: usize = 100;
 /// Candidates that nobody saw and that the teacher labels all the same, drawn from all others that were
 /// recalled.
-const UNSEEN: usize = 130;
+const UNSEEN: usize = 260;
 
 /// One list for each visit, `entries(list)` of the columns.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use crate::recall::{Candidates, Recall};
 use crate::trees::{DEPTH, Forest};
 
 /// Candidates that were not bought, drawn for each visit that the trees are trained on.
-const NEGATIVES: usize = 120;
+const NEGATIVES: usize = 60;
 const TREES: usize = 120;
 
 pub struct Teacher {
