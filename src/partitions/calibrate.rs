@@ -56,10 +56,12 @@ pub(crate) fn measuring(rows: usize) -> usize {
 
 /// How many of them, the first, measure a `k`.
 fn measuring_for(k: usize, rows: usize) -> usize {
-    match k {
-        ..=SMALL => ((3 << 27) / rows).clamp(100, MOST),
-        ..=LARGE => ((1 << 27) / rows).clamp(100, 400),
-        _ => FEW,
+    if k > LARGE {
+        FEW
+    } else if k > SMALL {
+        ((1 << 27) / rows).clamp(100, 400)
+    } else {
+        ((3 << 27) / rows).clamp(100, MOST)
     }
 }
 
