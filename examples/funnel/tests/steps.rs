@@ -132,7 +132,7 @@ fn logs_hold_what_was_shown_bought_and_drawn() {
     with_log(|past, _, log| {
         for (list, &visit) in log.visits.iter().enumerate() {
             let entries = log.entries(list);
-            assert!((200..400).contains(&entries.len()), "{} entries", entries.len());
+            assert!((330..530).contains(&entries.len()), "{} entries", entries.len());
             let bought = past.data.bought(visit);
             for entry in entries {
                 assert_eq!(log.bought[entry], bought.binary_search(&log.products[entry]).is_ok());
