@@ -126,7 +126,9 @@ impl Index {
         let share = self.share(among);
         // A search among a tenth of the rows goes as far as one for ten times as many.
         let wide = self.beam(options, (options.k() as f32 / share) as usize);
-        let ef = if options.is_by_beam() { wide } else { (wide as f32 * share).ceil() as usize };
+        // Rows that are near to each other, and no random share of all, are found as all are: by the beam for `k`.
+        let least = self.beam(options, options.k());
+        let ef = if options.is_by_beam() { wide } else { least.max((wide as f32 * share).ceil() as usize) };
         let effort = self.effort(options, share);
         let header = self.file.header();
         let scan = Planned { route: Route::Scan, cost: self.scan_cost(options, among) };
