@@ -55,19 +55,13 @@ impl RowSet {
         self.is_of_the_index(row) && self.words[row as usize / 64] >> (row % 64) & 1 == 1
     }
 
-    /// So many of its rows, evenly spread over all of them; some more than once where there are fewer.
-    pub fn spread<const N: usize>(&self) -> [Option<u32>; N] {
-        let mut words = self.words.iter().zip((0..).step_by(64));
-        let (mut passed, mut word, mut start) = (0, 0u64, 0);
-        std::array::from_fn(|number| {
-            let nth = number * self.count / N;
-            while passed + word.count_ones() as usize <= nth {
-                passed += word.count_ones() as usize;
-                let (&next, row) = words.next()?;
-                (word, start) = (next, row);
-            }
-            let before = (passed..nth).fold(word, |rest, _| rest & (rest - 1));
-            Some(start + before.trailing_zeros())
+    /// The first row from one on.
+    pub fn first_from(&self, row: u32) -> Option<u32> {
+        let at = row as usize / 64;
+        let mut mask = u64::MAX << (row % 64);
+        self.words.get(at..)?.iter().zip(at as u32..).find_map(|(&word, at)| {
+            let word = word & std::mem::replace(&mut mask, u64::MAX);
+            (word != 0).then(|| at * 64 + word.trailing_zeros())
         })
     }
 
@@ -290,14 +284,6 @@ mod tests {
         assert_eq!((odd.count(), odd.iter().collect::<Vec<_>>()), (3, vec![1, 3, 129]));
         assert_eq!((odd.contains(3), odd.contains(7), odd.contains(129)), (true, false, true));
         assert_eq!(RowSet::all(130).iter().collect::<Vec<_>>(), (0..130).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn rows_of_a_set_are_spread_over_all_of_them() {
-        assert_eq!(set(&[1, 3, 64, 127, 129]).spread(), [1, 3, 127].map(Some));
-        assert_eq!(set(&[100]).spread(), [Some(100); 2]);
-        assert_eq!(set(&[]).spread(), [None; 2]);
-        assert_eq!(RowSet::all(130).spread(), [0, 32, 65, 97].map(Some));
     }
 
     #[test]

@@ -54,10 +54,12 @@ impl Graph<'_> {
         scratch: &mut Scratch,
         (score, prefetch): (impl Fn(&[u32], &mut [f32]), impl Fn(u32)),
     ) -> bool {
+        let total = self.rows();
         let mut starts = [self.entry; STARTS + 2];
         starts[1] = self.descend(&score, scratch);
-        let spread = wanted.among.spread::<STARTS>();
-        starts[2..].copy_from_slice(&spread.map(|start| start.unwrap_or(self.entry)));
+        for (number, start) in starts[2..].iter_mut().enumerate() {
+            *start = wanted.among.first_from((number * total / STARTS) as u32).unwrap_or(self.entry);
+        }
         let links = |row| self.slots(row).iter().copied();
         scratch.begin();
         let mut fresh = scratch.gather(&[()], |()| starts.into_iter(), &prefetch);
