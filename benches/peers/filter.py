@@ -1,20 +1,22 @@
-"""Filtered searches: itemdex beside faiss and qdrant edge, on the same rows, filters and users, in one run, on one thread.
+"""Filtered searches: itemdex beside faiss, qdrant edge and usearch, on the same rows, filters and users, in one run, on one thread.
 
 Each contender runs at a sweep of its settings, and the fastest one that reaches the recall counts. faiss takes the users of a
-filter in one batch with a bitmap that is made beforehand; qdrant takes conditions over payloads that are indexed; itemdex takes the
-filter as text, by `itemdex eval`. The filters: random ones, the topic nearest to the user and a far one, a range of upload time,
-conjunctions of two and three, and items seen by a user, out of the best for him. usearch filters from C++ and Rust only and is not
-here. Writes filter.json and filter.md to --out, and keeps the data and indexes there for another run.
+filter in one batch with a bitmap that is made beforehand; qdrant takes conditions over payloads that are indexed; usearch, which
+filters from C++ and Rust only, takes a closure that looks at a byte of each row, by the program in usearch/; itemdex takes the filter
+as text, by `itemdex eval`. The filters: random ones, the topic nearest to the user and a far one, a range of upload time,
+conjunctions of two and three, and items seen by a user, out of the best for him. Writes filter.json and filter.md to --out, and keeps
+the data and indexes there for another run.
 """
 
 import argparse
 import json
 import operator
+import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from environment import CORES, PROGRAM, build_program  # Goes on in the environment of the peers.
+from environment import CORES, HERE, PROGRAM, ROOT, build_program  # Goes on in the environment of the peers.
 
 import numpy as np
 
@@ -242,6 +244,30 @@ class Qdrant:
         return seconds, list(self.world.recalls(group, found, k))
 
 
+class Usearch:
+    name, settings = "usearch", (100, 200, 400, 800, 1600)
+
+    def __init__(self, world):
+        built = ROOT / "target/usearch"
+        command = ["cargo", "build", "--release", "--manifest-path", HERE / "usearch/Cargo.toml", "--target-dir", built]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        self.program, self.world, self.path = built / "release/usearch-filter", world, world.folder / "items.usearch"
+        if not self.path.exists():
+            self.run("build", world.folder / "items.fbin", self.path)
+
+    def run(self, *command):
+        return subprocess.run([self.program, *map(str, command)], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def measure(self, group, k, ef):
+        users, folder = self.world.users[group.users], self.world.folder
+        asked, kept, found = (folder / f"usearch.{name}" for name in ("users", "kept", "found"))
+        write_fbin(asked, [users], *users.shape)
+        alike = group.seen is None
+        np.array([self.world.may_see(group, at) for at in range(1 if alike else len(users))]).tofile(kept)
+        seconds = float(self.run("search", self.path, asked, kept, found, k, ef))
+        return seconds, list(self.world.recalls(group, np.fromfile(found, "i8").reshape(-1, k), k))
+
+
 def fastest(contender, groups, k, target):
     """The queries a second and the recall of the fastest setting that reaches the target, or the best recall without speed."""
     best = {"qps": 0, "recall": 0}
@@ -281,7 +307,8 @@ def main():
         build_program()
     args.out.mkdir(parents=True, exist_ok=True)
     world = World(args.out, args.rows, args.users)
-    contenders = [Itemdex(world, Program(args.program or PROGRAM)), *(Faiss(world, kind) for kind in ("flat", "ivf", "hnsw")), Qdrant(world)]
+    peers = [*(Faiss(world, kind) for kind in ("flat", "ivf", "hnsw")), Qdrant(world), Usearch(world)]
+    contenders = [Itemdex(world, Program(args.program or PROGRAM)), *peers]
     if args.build_only:
         return
     results, names = {}, [one.name for one in contenders]
