@@ -124,15 +124,21 @@ impl Index {
     /// options can work.
     pub(super) fn plan(&self, options: &SearchOptions<'_>, among: Option<&Selection>) -> Planned {
         let share = self.share(among);
-        // A search among a tenth of the rows goes as far as one for ten times as many.
-        let wide = self.beam(options, (options.k() as f32 / share) as usize);
-        // Rows that are near to each other, and no random share of all, are found as all are: by the beam for `k`.
-        let least = self.beam(options, options.k());
-        let ef = if options.is_by_beam() { wide } else { least.max((wide as f32 * share).ceil() as usize) };
         let effort = self.effort(options, share);
         let header = self.file.header();
         let scan = Planned { route: Route::Scan, cost: self.scan_cost(options, among) };
-        let graph = || Planned { route: Route::Graph(ef), cost: self.walk_cost(wide, options) };
+        let graph = || {
+            // A search among a tenth of the rows goes as far as one for ten times as many.
+            let wide = self.beam(options, (options.k() as f32 / share) as usize);
+            let ef = match among {
+                // Rows that are near to each other, and no random share of all, are found as all are: by the beam for `k`.
+                Some(_) if !options.is_by_beam() => {
+                    self.beam(options, options.k()).max((wide as f32 * share).ceil() as usize)
+                }
+                _ => wide,
+            };
+            Planned { route: Route::Graph(ef), cost: self.walk_cost(wide, options) }
+        };
         let partitions = || {
             let cost = self.partitions_cost(effort, options, share);
             Planned { route: Route::Partitions(effort), cost }
