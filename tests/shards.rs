@@ -316,8 +316,6 @@ struct Twins {
     one: LiveIndex,
     changes: Vec<(u64, Change)>,
     dumps: Vec<(u64, &'static str, Vec<Priced>)>,
-    /// The versions that were published.
-    versions: Vec<&'static str>,
     published: u64,
 }
 
@@ -334,8 +332,7 @@ impl Twins {
         let live = Some(Twins::open(&sharded, shards));
         let one = Twins::options(&whole).open(whole.catalog.folder()).unwrap();
         let dumps = vec![(0, "a", dump)];
-        let (changes, versions) = (Vec::new(), vec!["a"]);
-        Twins { shards, random, sharded, whole, live, one, changes, dumps, versions, published: 1 }
+        Twins { shards, random, sharded, whole, live, one, changes: Vec::new(), dumps, published: 1 }
     }
 
     fn options(place: &Place) -> LiveOptions {
@@ -408,12 +405,11 @@ impl Twins {
 
     fn publish(&mut self, version: &'static str, back: usize) {
         let listed = self.whole.catalog.generations().unwrap();
-        let serves = listed.iter().any(|generation| generation.model_version == version);
-        // A retired version that is published again lacks what came meanwhile, which the held one has.
-        if !serves && self.versions.contains(&version) {
+        let is_listed = listed.iter().any(|generation| generation.model_version == version);
+        // A retired version, which `one` still holds, lacks what came meanwhile if it is published again.
+        if !is_listed && self.one.for_model(version).is_ok() {
             return;
         }
-        self.versions.push(version);
         let known = self.dumps.iter().rev().filter(|dump| dump.1 == version).nth(back);
         // The first of a version takes its items of the other one.
         let (position, _, dump) = known.unwrap_or(self.dumps.last().unwrap()).clone();
