@@ -247,6 +247,7 @@ fn section_start(bytes: &[u8], section: usize) -> usize {
 const CLUSTERS: usize = 7;
 const GROUP: usize = 448;
 const CALIBRATION: usize = 892;
+const LIMITS: usize = 1812;
 
 /// A number for the place of a float: of any size, or none.
 fn crafted_float() -> impl Strategy<Value = f32> {
@@ -261,6 +262,7 @@ proptest! {
         numbers in prop::collection::vec((0usize..3, 0usize..48, crafted()), 0..60),
         floats in prop::collection::vec((3usize..7, 0usize..48, crafted_float()), 0..30),
         efforts in prop::collection::vec((0usize..63, -1e6f32..1e6, 1.0f32..1e6, 0.0f32..1.0), 0..10),
+        limits in prop::collection::vec((0usize..63, 0.0f32..1.0), 0..10),
     ) {
         thread_local!(static SAMPLE: (Built, Vec<u8>) = sample());
         SAMPLE.with(|(built, bytes)| {
@@ -273,6 +275,9 @@ proptest! {
             }
             for (entry, z, factor, coded) in efforts {
                 bytes[CALIBRATION + 12 * entry..][..12].copy_from_slice(bytemuck::cast_slice(&[z, factor, coded]));
+            }
+            for (entry, limit) in limits {
+                bytes[LIMITS + 4 * entry..][..4].copy_from_slice(&limit.to_le_bytes());
             }
             reseal(&mut bytes);
             damage(&built.folder.path().join("clusters.itemdex"), &bytes);
@@ -358,5 +363,9 @@ fn a_header_with_partitions_that_cannot_be_is_refused() {
     ] {
         let said = message(CALIBRATION + 4 * place, value.to_bits());
         assert!(said.starts_with("the calibration of the partitions is not one"), "{said}");
+    }
+    for value in [f32::NAN, -0.1, 1.5] {
+        let said = message(LIMITS, value.to_bits());
+        assert!(said.starts_with("the limits of the partitions are not within 0 to 1"), "{said}");
     }
 }

@@ -156,7 +156,9 @@ pub(crate) struct Header {
     row_format: u32,
     /// How many rows a walk scores for each place in its beam; 0 in older files and without a graph.
     pub scored_a_place: f32,
-    reserved: [u8; 2276],
+    /// All zeros in older files and without partitions.
+    pub limits: partitions::Limits,
+    reserved: [u8; 2024],
     checksum: u64,
 }
 
@@ -317,7 +319,8 @@ impl Header {
         if !(0.0..=1.0).contains(&self.augmentation) {
             return Err(format!("the augmentation {} is not within 0 to 1", self.augmentation));
         }
-        self.calibration.problem().or_else(|| self.partitions.problem()).map_or(Ok(()), Err)?;
+        let problem = self.calibration.problem().or_else(|| self.partitions.problem());
+        problem.or_else(|| self.limits.problem()).map_or(Ok(()), Err)?;
         if !(0.0..=8.0).contains(&self.far_margin) {
             return Err(format!("the margin of filters is {}; it is from 0 to 8", self.far_margin));
         }

@@ -176,7 +176,7 @@ impl Index {
         if cost < scan.cost { Planned { route: Route::Partitions(None), cost } } else { scan }
     }
 
-    fn share(&self, among: Option<&Selection>) -> f32 {
+    pub(super) fn share(&self, among: Option<&Selection>) -> f32 {
         among.map_or(1.0, |among| among.count().max(1) as f32 / self.len() as f32)
     }
 

@@ -332,19 +332,17 @@ impl Index {
         options: &SearchOptions<'_>,
         among: Option<&'a Selection>,
     ) -> Wanted<'a> {
+        let header = self.file.header();
         let k = options.k().min(self.count_among(among));
-        let approximate = options.approximate();
+        let recall = options.recall_or_default();
+        let most = header.limits.most(k, self.share(among), recall);
         let among = among.map(|among| Among {
             words: among.set().words(),
             counts: among.counts(|words| self.searched().partitions.count_all(words)),
             budget: self.budget(options, among),
-            aim: Some(Aim {
-                calibration: &self.file.header().partitions,
-                recall: options.recall_or_default(),
-                margin: self.file.header().far_margin,
-            }),
+            aim: Some(Aim { calibration: &header.partitions, recall, margin: header.far_margin }),
         });
-        Wanted { k, among, approximate }
+        Wanted { k, among, approximate: options.approximate(), most }
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::Mutex;
 
 use bytemuck::Zeroable;
 
-use super::calibration::{CALIBRATED_K, CALIBRATED_RECALL, Calibration, Effort};
+use super::calibration::{CALIBRATED_K, CALIBRATED_RECALL, Calibration, Effort, Limits};
 use super::in_shares;
+use super::limit::{Limit, limits};
 use super::search::{Scratch, Searched, Wanted};
 use super::select::{ordered, score_of};
 use crate::Result;
@@ -25,7 +26,7 @@ const TRIED: usize = 14;
 /// From the first to the second, z is told apart in so many steps.
 const NEAREST: f32 = 8.0;
 const FARTHEST: f32 = -24.0;
-const STEPS: usize = 640;
+pub(super) const STEPS: usize = 640;
 
 /// The part of what a recall lacks that clusters cause, in the clusters that rows are compared in by their
 /// codes. What they cause in the end is then chosen.
@@ -72,13 +73,27 @@ struct Target {
     recall: f32,
 }
 
+/// A `k` without a limit, and the same with one.
+struct Case {
+    k: usize,
+    limit: Limit,
+}
+
+/// The case that a target is measured in, and the clusters that rows are compared in by their codes, as a step of z.
+#[derive(Clone, Copy)]
+struct Chosen {
+    target: Target,
+    case: usize,
+    last: usize,
+}
+
 /// The rows of a user's exact answer for the largest `k`, best first.
 struct Measured<'u> {
     user: &'u [f32],
     rows: Vec<u32>,
 }
 
-/// The hits and the rows in the clusters at each step of z, for one `k`.
+/// The hits and the rows in the clusters at each step of z, for one case.
 #[derive(Clone)]
 struct Reached {
     hits: Vec<u64>,
@@ -97,28 +112,28 @@ pub(crate) fn calibrate(
     users: &[&[f32]],
     threads: usize,
     watch: &Watch<'_>,
-) -> Result<Calibration> {
+) -> Result<(Calibration, Limits)> {
     let ks: Vec<usize> = CALIBRATED_K.into_iter().filter(|&k| k <= searched.rows.len()).collect();
     let measures = |user: usize| ks.partition_point(|&k| user < measuring_for(k, searched.rows.len()));
     let mut measured: Vec<Measured<'_>> =
         users.iter().map(|user| Measured { user, rows: Vec::new() }).collect();
     let clusters = clusters_of(searched);
+    let cases: Vec<Case> = (ks.iter().zip(limits(searched, users, &ks)))
+        .flat_map(|(&k, limit)| [Limit::default(), limit].map(|limit| Case { k, limit }))
+        .collect();
     let no_reach = Reached { hits: vec![0; STEPS], squares: vec![0; STEPS], rows: vec![0; STEPS] };
-    let reached = Mutex::new(vec![no_reach; ks.len()]);
+    let reached = Mutex::new(vec![no_reach; cases.len()]);
     for (number, chunk) in measured.chunks_mut(CHUNK).enumerate() {
         watch.tick(Stage::Calibrate, number * CHUNK, 2 * users.len())?;
         let mut chunk: Vec<_> = (number * CHUNK..).zip(chunk).collect();
         in_shares(&mut chunk, threads, |(user, measured)| {
-            reach(searched, &clusters, &ks[..measures(*user)], measured, &reached);
+            reach(searched, &clusters, &cases[..2 * measures(*user)], measured, &reached);
         });
     }
     let reached = reached.into_inner().expect("measuring does not panic");
 
-    let targets: Vec<(Target, usize)> = (ks.iter().zip(&reached))
-        .flat_map(|(&k, reached)| {
-            CALIBRATED_RECALL
-                .map(|recall| (Target { k, recall }, reached.step(1.0 - BY_CLUSTERS * (1.0 - recall))))
-        })
+    let targets: Vec<Chosen> = (0..ks.len())
+        .flat_map(|at| CALIBRATED_RECALL.map(|recall| chosen(&cases, &reached, 2 * at, recall)))
         .collect();
     let ranked = Mutex::new(vec![vec![[0; TRIED]; STEPS]; targets.len()]);
     for (number, chunk) in measured.chunks_mut(CHUNK).enumerate() {
@@ -126,18 +141,30 @@ pub(crate) fn calibrate(
         let mut chunk: Vec<_> = (number * CHUNK..).zip(chunk).collect();
         in_shares(&mut chunk, threads, |(user, measured)| {
             let targets = &targets[..measures(*user) * CALIBRATED_RECALL.len()];
-            rank_by_codes(searched, &clusters, targets, measured, &ranked);
+            rank_by_codes(searched, &clusters, (targets, &cases), measured, &ranked);
         });
     }
     let ranked = ranked.into_inner().expect("measuring does not panic");
 
-    let mut calibration = Calibration::zeroed();
-    let places = calibration.efforts.as_flattened_mut().iter_mut();
-    for (at, (place, (target, _))) in places.zip(&targets).enumerate() {
+    let (mut calibration, mut limits) = (Calibration::zeroed(), Limits::zeroed());
+    let efforts = calibration.efforts.as_flattened_mut().iter_mut();
+    let places = efforts.zip(limits.shares.as_flattened_mut());
+    for ((place, most), (&Chosen { target, case, .. }, ranked)) in places.zip(targets.iter().zip(&ranked)) {
         let users = users.len().min(measuring_for(target.k, searched.rows.len()));
-        *place = cheapest(searched, *target, users, &reached[at / CALIBRATED_RECALL.len()], &ranked[at]);
+        if let Some((effort, step)) = cheapest(searched, target, users, &reached[case], ranked) {
+            (*place, *most) = (effort, cases[case].limit.share(step, searched.rows.len()));
+        }
     }
-    Ok(calibration)
+    Ok((calibration, limits))
+}
+
+/// Which of the case `free` and the next, which has a limit, a recall is measured in.
+fn chosen(cases: &[Case], reached: &[Reached], free: usize, recall: f32) -> Chosen {
+    let last = |case: usize| reached[case].step(1.0 - BY_CLUSTERS * (1.0 - recall));
+    let limited = free + 1;
+    let pays = cases[limited].limit.pays(last(free), last(limited));
+    let case = if pays { limited } else { free };
+    Chosen { target: Target { k: cases[free].k, recall }, case, last: last(case) }
 }
 
 /// The cluster of each row.
@@ -151,29 +178,28 @@ fn clusters_of(searched: &Searched<'_>) -> Vec<u32> {
 }
 
 /// The step of each cluster's z.
-fn steps(scratch: &Scratch, clusters: u32, k: usize) -> Vec<usize> {
+pub(super) fn steps(scratch: &Scratch, clusters: u32, k: usize) -> Vec<usize> {
     let bar = scratch.model.bar(k);
     let step = |z: f32| ((NEAREST - z) / (NEAREST - FARTHEST) * STEPS as f32) as usize;
     (0..clusters).map(|cluster| step(scratch.model.z(cluster, bar)).min(STEPS - 1)).collect()
 }
 
-/// Finds the exact answer of a user, and adds for each `k` what clusters hold of it.
+/// Finds the exact answer of a user, and adds for each case what clusters hold of it.
 fn reach(
     searched: &Searched<'_>,
     clusters: &[u32],
-    ks: &[usize],
+    cases: &[Case],
     measured: &mut Measured<'_>,
     reached: &Mutex<Vec<Reached>>,
 ) {
     let mut scratch = Scratch::default();
-    let Some(&k) = ks.last() else { return };
-    let wanted = Wanted { k, among: None, approximate: false };
+    let Some(&Case { k, .. }) = cases.last() else { return };
+    let wanted = Wanted { k, among: None, approximate: false, most: 1.0 };
     searched.search_exactly(measured.user, wanted, BEGINNING, &mut scratch);
     measured.rows = scratch.hits.iter().map(|hit| hit.id as u32).collect();
-    let steps: Vec<Vec<usize>> =
-        ks.iter().map(|&k| steps(&scratch, searched.partitions.clusters(), k)).collect();
+    let steps: Vec<Vec<usize>> = cases.iter().map(|case| case.steps(searched, &scratch)).collect();
     let mut reached = reached.lock().expect("measuring does not panic");
-    for ((&k, steps), reached) in ks.iter().zip(&steps).zip(&mut *reached) {
+    for ((&Case { k, .. }, steps), reached) in cases.iter().zip(&steps).zip(&mut *reached) {
         let mut hits = [0; STEPS];
         measured.rows[..k].iter().for_each(|&row| hits[steps[clusters[row as usize] as usize]] += 1);
         reached.add(&hits);
@@ -181,6 +207,15 @@ fn reach(
             let (group, lane) = searched.partitions.place(cluster);
             reached.rows[step] += u64::from(group.counts[lane]);
         }
+    }
+}
+
+impl Case {
+    /// The step at which a search reads each cluster.
+    fn steps(&self, searched: &Searched<'_>, scratch: &Scratch) -> Vec<usize> {
+        let mut steps = steps(scratch, searched.partitions.clusters(), self.k);
+        self.limit.apply(searched, &mut steps);
+        steps
     }
 }
 
@@ -221,7 +256,7 @@ impl Reached {
 fn rank_by_codes(
     searched: &Searched<'_>,
     clusters: &[u32],
-    targets: &[(Target, usize)],
+    (targets, cases): (&[Chosen], &[Case]),
     measured: &Measured<'_>,
     ranked: &Mutex<Vec<Ranked>>,
 ) {
@@ -229,9 +264,9 @@ fn rank_by_codes(
     let scores = searched.all_by_codes(measured.user, &mut scratch);
     let mut keys = Vec::new();
     let mut found: Vec<Vec<(usize, usize)>> = Vec::new();
-    for targets in targets.chunk_by(|(a, _), (b, _)| a.k == b.k) {
-        let k = targets[0].0.k;
-        let steps = steps(&scratch, searched.partitions.clusters(), k);
+    for targets in targets.chunk_by(|a, b| a.case == b.case) {
+        let case = &cases[targets[0].case];
+        let (k, steps) = (case.k, case.steps(searched, &scratch));
         let hits: Vec<(usize, f32)> = measured.rows[..k]
             .iter()
             .map(|&row| (steps[clusters[row as usize] as usize], scores[row as usize]))
@@ -239,7 +274,7 @@ fn rank_by_codes(
         // The more clusters, the better are the best rows of them: what was no use among few is none among
         // more.
         let mut least = f32::NEG_INFINITY;
-        for &(_, last) in targets {
+        for &Chosen { last, .. } in targets {
             keys.clear();
             let mut start = 0;
             for (cluster, &step) in (0..).zip(&steps) {
@@ -285,14 +320,15 @@ fn bars(keys: &mut [u32], k: usize) -> [f32; TRIED] {
     bars
 }
 
-/// Among the efforts that reach the recall, and its standard error more, the one that reads the fewest cache lines.
+/// Among the efforts that reach the recall, and its standard error more, the one that reads the fewest cache lines, and
+/// its step of z.
 fn cheapest(
     searched: &Searched<'_>,
     target: Target,
     users: usize,
     reached: &Reached,
     ranked: &Ranked,
-) -> Effort {
+) -> Option<(Effort, usize)> {
     let dim = searched.rows.dim();
     let recall = f64::from(target.recall);
     // With few users the error may be more than what the recall lacks.
@@ -300,7 +336,7 @@ fn cheapest(
     let wanted = (recall * (users * target.k) as f64).ceil() as u64;
     let lines_coded = (block_bytes(dim) / LANES) as f64 / 64.0;
     let lines_scored = (searched.rows.lines() + 1) as f64;
-    let (mut best, mut least) = (Effort::zeroed(), f64::INFINITY);
+    let (mut best, mut least) = (None, f64::INFINITY);
     for (tried, factor) in FACTORS.into_iter().enumerate() {
         let (mut found, mut rows) = (0, 0);
         for (step, (ranked, reached)) in ranked.iter().zip(&reached.rows).enumerate() {
@@ -314,7 +350,8 @@ fn cheapest(
             if cost < least {
                 let z = NEAREST - (NEAREST - FARTHEST) * (step + 1) as f32 / STEPS as f32;
                 least = cost;
-                best = Effort { z, factor, coded: (coded / searched.rows.len() as f64) as f32 };
+                let coded = (coded / searched.rows.len() as f64) as f32;
+                best = Some((Effort { z, factor, coded }, step));
             }
             break;
         }

@@ -1,5 +1,5 @@
-//! How much a search has to read and to score for a recall: measured when an index is built, kept in its
-//! file.
+//! How much a search has to read and to score for a recall, and how much it reads at most: measured when an index is
+//! built, kept in its file.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -29,11 +29,22 @@ impl Effort {
     }
 }
 
+/// A value for each `k` and recall.
+type Table<T> = [[T; RECALLS]; KS];
+
 /// The effort for each `k` and recall.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Calibration {
-    pub efforts: [[Effort; RECALLS]; KS],
+    pub efforts: Table<Effort>,
+}
+
+/// The share of the rows whose codes a search reads at most, however much its user differs from others, for each `k` and
+/// recall; 0 where nothing was measured, and in older files.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Limits {
+    pub shares: Table<f32>,
 }
 
 impl Calibration {
@@ -52,26 +63,7 @@ impl Calibration {
     }
 
     fn measured(&self, k: f32, recall: f32) -> Option<Effort> {
-        let measured = self
-            .efforts
-            .iter()
-            .take_while(|efforts| efforts.iter().any(|effort| effort.factor > 0.0))
-            .count();
-        let known = &CALIBRATED_K[..measured];
-        let (low, high, part) = between(known.len(), k, |at| known[at] as f32)?;
-        let at_k = |at: usize| {
-            // Beyond the last recall nothing was measured.
-            let lacking = |at: usize| 1.0 - CALIBRATED_RECALL[RECALLS - 1 - at];
-            if 1.0 - recall < lacking(0) {
-                return None;
-            }
-            let (more, less, part) = between(RECALLS, 1.0 - recall, lacking)?;
-            let effort = |lacking: usize| {
-                Some(self.efforts[at][RECALLS - 1 - lacking]).filter(|effort| effort.factor > 0.0)
-            };
-            Some(mixed(effort(more)?, effort(less)?, part))
-        };
-        Some(mixed(at_k(low)?, at_k(high)?, part))
+        read_off(&self.efforts, k, recall, |effort| effort.factor > 0.0, mixed)
     }
 
     /// What is wrong with a table that was read.
@@ -86,6 +78,43 @@ impl Calibration {
         let all = self.efforts.as_flattened().iter().all(sound);
         (!all).then(|| "the calibration of the partitions is not one".to_owned())
     }
+}
+
+impl Limits {
+    /// The share of the rows which a search for `k` of a `share` of them reads at most for this recall; 1 where there is
+    /// no limit.
+    pub fn most(&self, k: usize, share: f32, recall: f32) -> f32 {
+        read_off(&self.shares, k as f32 / share, recall, |&most| most > 0.0, mix).unwrap_or(1.0)
+    }
+
+    /// What is wrong with a table that was read.
+    pub fn problem(&self) -> Option<String> {
+        let all = self.shares.as_flattened().iter().all(|share| (0.0..=1.0).contains(share));
+        (!all).then(|| "the limits of the partitions are not within 0 to 1".to_owned())
+    }
+}
+
+/// The value for a `k` and a recall, between those that are known; `None` where one of them is not.
+fn read_off<T: Copy>(
+    table: &Table<T>,
+    k: f32,
+    recall: f32,
+    known: impl Fn(&T) -> bool,
+    mixed: impl Fn(T, T, f32) -> T,
+) -> Option<T> {
+    let measured = table.iter().take_while(|values| values.iter().any(&known)).count();
+    let (low, high, part) = between(measured, k, |at| CALIBRATED_K[at] as f32)?;
+    let at_k = |at: usize| {
+        // Beyond the last recall nothing was measured.
+        let lacking = |at: usize| 1.0 - CALIBRATED_RECALL[RECALLS - 1 - at];
+        if 1.0 - recall < lacking(0) {
+            return None;
+        }
+        let (more, less, part) = between(RECALLS, 1.0 - recall, lacking)?;
+        let value = |lacking: usize| Some(table[at][RECALLS - 1 - lacking]).filter(&known);
+        Some(mixed(value(more)?, value(less)?, part))
+    };
+    Some(mixed(at_k(low)?, at_k(high)?, part))
 }
 
 /// The numbers of the two points around `value`, of `count` that ascend, and how far it lies from the first
@@ -103,8 +132,15 @@ fn between(count: usize, value: f32, point: impl Fn(usize) -> f32) -> Option<(us
 }
 
 fn mixed(a: Effort, b: Effort, part: f32) -> Effort {
-    let mix = |a: f32, b: f32| a + (b - a) * part;
-    Effort { z: mix(a.z, b.z), factor: mix(a.factor, b.factor), coded: mix(a.coded, b.coded) }
+    Effort {
+        z: mix(a.z, b.z, part),
+        factor: mix(a.factor, b.factor, part),
+        coded: mix(a.coded, b.coded, part),
+    }
+}
+
+fn mix(a: f32, b: f32, part: f32) -> f32 {
+    a + (b - a) * part
 }
 
 #[cfg(test)]
@@ -147,6 +183,22 @@ mod tests {
         assert!(calibration.effort(100, 1.0, 0.992).is_none());
         assert!(calibration.effort(100, 1.0, 1.0).is_none());
         assert!(Calibration::zeroed().effort(10, 1.0, 0.5).is_none());
+    }
+
+    #[test]
+    fn a_limit_is_read_off_and_there_is_none_in_older_files() {
+        let mut limits = Limits::zeroed();
+        assert_eq!((limits.most(10, 1.0, 0.9), limits.problem()), (1.0, None));
+        limits.shares[0] = [0.2; RECALLS];
+        limits.shares[1] = [0.4; RECALLS];
+        assert_eq!(limits.most(10, 1.0, 0.9), 0.2);
+        assert_eq!(limits.most(16, 0.5, 0.9), 0.4);
+        assert!((0.2..0.4).contains(&limits.most(20, 1.0, 0.93)));
+        // Beyond what was measured.
+        assert_eq!(limits.most(1_000, 1.0, 0.9), 0.4);
+        assert_eq!(limits.most(10, 1.0, 0.9999), 1.0);
+        limits.shares[1][1] = 1.5;
+        assert!(limits.problem().is_some());
     }
 
     #[test]

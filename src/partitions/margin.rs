@@ -61,7 +61,7 @@ fn measure(
     if kept <= K {
         return;
     }
-    let all = Wanted { k: 1, among: None, approximate: false };
+    let all = Wanted { k: 1, among: None, approximate: false, most: 1.0 };
     searched.search_exactly(user, all, BEGINNING, &mut scratch);
     let best = scratch.hits.first().map_or(0, |hit| hit.id as usize);
     let mut rows = RowSet::none(total);
@@ -69,7 +69,7 @@ fn measure(
     (first..first + kept).for_each(|row| rows.insert((row % total) as u32));
 
     let among = Among { words: rows.words(), counts: None, budget: usize::MAX, aim: None };
-    let wanted = Wanted { k: K, among: Some(among), approximate: false };
+    let wanted = Wanted { k: K, among: Some(among), approximate: false, most: 1.0 };
     searched.search_exactly(user, wanted, BEGINNING, &mut scratch);
     let Some(last) = scratch.hits.last().map(|hit| hit.score) else { return };
     found[MARGINS.len()] += K;

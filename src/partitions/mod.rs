@@ -16,6 +16,7 @@ mod calibration;
 mod check;
 mod cluster;
 mod encode;
+mod limit;
 mod margin;
 mod model;
 mod score;
@@ -29,7 +30,7 @@ use std::thread;
 
 pub(crate) use build::OwnedPartitions;
 pub(crate) use calibrate::{BEGINNING, calibrate, measuring};
-pub(crate) use calibration::{Calibration, Effort};
+pub(crate) use calibration::{Calibration, Effort, Limits};
 pub(crate) use cluster::Clustering;
 pub(crate) use margin::margin;
 pub(crate) use search::{Aim, Among, Scratch, Searched, Wanted};

@@ -32,6 +32,8 @@ pub(super) struct Model {
     rows: f32,
     /// Of all rows.
     sizes: Vec<Lanes>,
+    /// Clusters by their `z`.
+    nearest: Vec<(f32, u32)>,
 }
 
 impl Model {
@@ -153,6 +155,25 @@ impl Model {
     /// count are left out.
     pub fn reaching(&self, bar: f32, z: f32, clusters: &mut Vec<u32>) {
         gaussian::reaching(self.normals(), bar, z, clusters);
+    }
+
+    /// Leaves of the clusters those of the highest `z`, until they have `most` rows that count.
+    pub fn hold(&mut self, bar: f32, most: f32, clusters: &mut Vec<u32>) {
+        let mut nearest = std::mem::take(&mut self.nearest);
+        nearest.clear();
+        nearest.extend(clusters.iter().map(|&cluster| (self.z(cluster, bar), cluster)));
+        nearest.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        let mut rows = 0.0;
+        clusters.clear();
+        for &(_, cluster) in nearest.iter() {
+            if rows >= most {
+                break;
+            }
+            rows += self.count(cluster);
+            clusters.push(cluster);
+        }
+        clusters.sort_unstable();
+        self.nearest = nearest;
     }
 
     fn normals(&self) -> Normals<'_> {

@@ -63,6 +63,8 @@ pub(crate) struct Wanted<'a> {
     pub among: Option<Among<'a>>,
     /// Whether the scores of `i8` rows will do, where there are any.
     pub approximate: bool,
+    /// The share of the rows that may be found whose codes are read at most, unless a filter misleads the model.
+    pub most: f32,
 }
 
 /// The rows that a search may find.
@@ -196,7 +198,7 @@ impl<'a> Searched<'a> {
         if bar >= scratch.expected || self.took_few(wanted.k, scratch) {
             return true;
         }
-        self.reach(bar, wanted.k, scratch);
+        self.reach(bar, Wanted { most: 1.0, ..wanted }, scratch);
         if scratch.reached.candidates <= MISLED * before {
             return true;
         }
@@ -292,7 +294,7 @@ impl<'a> Searched<'a> {
     /// The scores of all rows by their codes, of a sound index, in units of the user's scale. Leaves the
     /// model of the user.
     pub fn all_by_codes(&self, user: &[f32], scratch: &mut Scratch) -> Vec<f32> {
-        let wanted = Wanted { k: self.rows.len(), among: None, approximate: false };
+        let wanted = Wanted { k: self.rows.len(), among: None, approximate: false, most: 1.0 };
         let effort = Effort { z: f32::NEG_INFINITY, factor: 1.0, coded: 1.0 };
         self.choose(user, wanted, effort, scratch);
         self.prepare(wanted, scratch);
@@ -312,15 +314,15 @@ impl<'a> Searched<'a> {
         scratch.unit = if scale > 0.0 { scale / model.scale } else { 0.0 };
         let bar = model.bar(wanted.k);
         (scratch.effort, scratch.expected) = (effort, bar);
-        self.reach(bar, wanted.k, scratch);
+        self.reach(bar, wanted, scratch);
         self.go_further(bar, wanted, scratch);
         scratch.work = Work::default();
     }
 
-    /// Chooses the clusters that the effort reaches.
-    fn reach(&self, bar: f32, k: usize, scratch: &mut Scratch) {
+    /// Chooses the clusters that the effort reaches, within what is to be read at most.
+    fn reach(&self, bar: f32, wanted: Wanted<'_>, scratch: &mut Scratch) {
         let Scratch { model, clusters, effort, reached, .. } = scratch;
-        let count = effort.rows(k).min(model.rows() as usize);
+        let count = effort.rows(wanted.k).min(model.rows() as usize);
         // The clusters that are reached may have too few rows, where `k` is near to all of them or the model
         // tells little.
         for lower in [0.0, 1.0, 3.0, f32::INFINITY] {
@@ -330,6 +332,11 @@ impl<'a> Searched<'a> {
             if reached.candidates as usize >= count {
                 break;
             }
+        }
+        let most = (wanted.most * model.rows()).max(count as f32);
+        if reached.candidates > most {
+            model.hold(bar, most, clusters);
+            *reached = self.reached(clusters, model);
         }
     }
 
@@ -361,7 +368,7 @@ impl<'a> Searched<'a> {
             scratch.effort.z -= margin;
         }
         if scratch.effort.z < z {
-            self.reach(bar, wanted.k, scratch);
+            self.reach(bar, Wanted { most: 1.0, ..wanted }, scratch);
         }
     }
 

@@ -119,7 +119,7 @@ proptest! {
         let k = k.min(rows.len());
         let user: Vec<f32> = (0..dim).map(|at| noise(at + 77) * (user_scale as f32).exp2()).collect();
         let allowed = mask.as_ref().map(<[u64; 2]>::as_slice);
-        let wanted = Wanted { k, among: allowed.map(among), approximate: false };
+        let wanted = Wanted { k, among: allowed.map(among), approximate: false, most: 1.0 };
         let mut scratch = Scratch::default();
         for user in [&user, &rows[0], &vec![0.0; dim]] {
             world.searched().search_exactly(user, wanted, effort(z, 1.1), &mut scratch);
@@ -135,7 +135,7 @@ fn searches_find_most_and_score_it_exactly() {
         let mut scratch = Scratch::default();
         let mut found = 0;
         for user in topics(50, dim) {
-            let wanted = Wanted { k: 20, among: None, approximate: false };
+            let wanted = Wanted { k: 20, among: None, approximate: false, most: 1.0 };
             world.searched().search(&user, wanted, effort(-3.0, 1.5), &mut scratch);
             let exact = world.exact(&user, 20, None);
             found += scratch.hits.iter().filter(|hit| exact.contains(hit)).count();
@@ -161,7 +161,7 @@ fn any_number_of_rows_is_searched_whole() {
         let user = vec![0.5; 7];
         let mut scratch = Scratch::default();
         for k in [1, rows.div_ceil(2), rows] {
-            let wanted = Wanted { k, among: None, approximate: false };
+            let wanted = Wanted { k, among: None, approximate: false, most: 1.0 };
             world.searched().search(&user, wanted, effort(5.0, 1.0), &mut scratch);
             assert_eq!(scratch.hits.len(), k, "of {rows}");
             world.searched().search_exactly(&user, wanted, effort(5.0, 1.0), &mut scratch);
@@ -180,7 +180,7 @@ fn only_allowed_rows_are_found() {
             (0..4000)
                 .filter(|row| row % every == 0)
                 .for_each(|row| allowed[row as usize / 64] |= 1 << (row % 64));
-            let wanted = Wanted { k: 30, among: Some(among(&allowed)), approximate: false };
+            let wanted = Wanted { k: 30, among: Some(among(&allowed)), approximate: false, most: 1.0 };
             world.searched().search(&user, wanted, effort(-4.0, 2.0), &mut scratch);
             let exact = world.exact(&user, 30, Some(&allowed));
             assert_eq!(scratch.hits.len(), exact.len());
@@ -204,7 +204,7 @@ fn a_search_among_far_rows_reads_what_it_may_and_no_more() {
             .for_each(|row| allowed[row / 64] |= 1 << (row % 64));
         for budget in [0, 500, 2000, 8000] {
             let among = Among { budget, ..among(&allowed) };
-            let wanted = Wanted { k: 30, among: Some(among), approximate: false };
+            let wanted = Wanted { k: 30, among: Some(among), approximate: false, most: 1.0 };
             let found = world.searched().search(&user, wanted, effort(-2.0, 1.5), &mut scratch);
             assert!(scratch.work.coded <= budget, "{:?}", scratch.work);
             assert!(!found || scratch.hits.len() == 30);
@@ -220,7 +220,7 @@ fn many_users_find_exactly_what_each_does_alone() {
     let users = topics(9, 40);
     let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
     let mut scratches: Vec<Scratch> = users.iter().map(|_| Scratch::default()).collect();
-    let wanted = Wanted { k: 100, among: None, approximate: false };
+    let wanted = Wanted { k: 100, among: None, approximate: false, most: 1.0 };
     world.searched().search_many_exactly(&users, wanted, effort(-2.0, 1.2), &mut scratches);
     for (user, many) in users.iter().zip(&scratches) {
         assert_eq!(many.hits, world.exact(user, 100, None));
@@ -252,7 +252,7 @@ fn copies_make_one_cluster_and_are_found() {
     let mut rows = vec![vec![1.0, 2.0, 3.0]; 3000];
     rows.extend(topics(1000, 3));
     let world = World::of(&rows, 120, true);
-    let wanted = Wanted { k: 3100, among: None, approximate: false };
+    let wanted = Wanted { k: 3100, among: None, approximate: false, most: 1.0 };
     let mut scratch = Scratch::default();
     world.searched().search_exactly(&[1.0, 1.0, 1.0], wanted, effort(-2.0, 1.1), &mut scratch);
     assert_eq!(scratch.hits, world.exact(&[1.0, 1.0, 1.0], 3100, None));
@@ -269,7 +269,7 @@ fn extreme_norms_are_searched() {
         let mut scratch = Scratch::default();
         for user_scale in [crate::vectors::MAX_NORM / 10.0, 1.0, 1e-42] {
             let user: Vec<f32> = (0..9).map(|at| noise(at) * user_scale).collect();
-            let wanted = Wanted { k: 17, among: None, approximate: false };
+            let wanted = Wanted { k: 17, among: None, approximate: false, most: 1.0 };
             world.searched().search_exactly(&user, wanted, effort(-3.0, 1.1), &mut scratch);
             assert_eq!(scratch.hits, world.exact(&user, 17, None), "{scale:e} {user_scale:e}");
             world.searched().search(&user, wanted, effort(-3.0, 1.1), &mut scratch);
@@ -288,22 +288,49 @@ fn a_calibrated_search_finds_what_was_asked_for() {
         .map(|user| (0..24).map(|at| noise(user % 17 * 1000 + at) + noise(user * 24 + at)).collect())
         .collect();
     let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
-    let calibration =
+    let (calibration, limits) =
         super::calibrate::calibrate(&searched, &users[..150], 2, &Watch::new(None, None)).unwrap();
-    assert_eq!(calibration.problem(), None);
+    assert_eq!((calibration.problem(), limits.problem()), (None, None));
     assert!(calibration.efforts[7..].as_flattened().iter().all(|effort| *effort == Effort::zeroed()));
+    assert!(limits.shares[7..].as_flattened().iter().all(|&share| share == 0.0));
     let mut scratch = Scratch::default();
     for (k, recall) in [(10, 0.9), (100, 0.95), (300, 0.99), (2000, 0.95)] {
         let effort = calibration.effort(k, 1.0, recall).unwrap();
+        let most = limits.most(k, 1.0, recall);
         let mut found = 0;
         for user in &users[150..] {
-            let wanted = Wanted { k, among: None, approximate: false };
+            let wanted = Wanted { k, among: None, approximate: false, most };
             world.searched().search(user, wanted, effort, &mut scratch);
             let last = world.exact(user, k, None)[k - 1].score;
             found += scratch.hits.iter().filter(|hit| hit.score >= last).count();
         }
         let found = found as f32 / (150 * k) as f32;
         assert!((found - recall).abs() < 0.03, "{found} for {recall} at {k}");
+    }
+}
+
+#[test]
+fn a_limit_ends_a_search_with_as_many_hits_as_were_asked_for() {
+    let world = World::of(&topics(6000, 24), 150, true);
+    let groups = &world.partitions.groups;
+    let largest = groups.iter().flat_map(|group| group.counts).max().unwrap() as usize;
+    let (user, effort) = (vec![0.3; 24], effort(-6.0, 1.2));
+    let mut scratch = Scratch::default();
+    for k in [1, 50, 1500] {
+        let mut before = 0;
+        for most in [0.0, 0.02, 0.3, 1.0] {
+            let wanted = Wanted { k, among: None, approximate: false, most };
+            assert!(world.searched().search(&user, wanted, effort, &mut scratch));
+            assert_eq!(scratch.hits.len(), k);
+            let coded = scratch.work.coded;
+            assert!(
+                coded < effort.rows(k).max((most * 6000.0) as usize) + largest,
+                "{coded} for {k}, {most}"
+            );
+            assert!(coded >= before, "{coded} after {before}");
+            before = coded;
+        }
+        assert!(before > 500, "{before}");
     }
 }
 
@@ -333,7 +360,7 @@ proptest! {
         let _ = world.partitions.view().problem(700, 12);
         let mut scratch = Scratch::default();
         for k in [1, 100, 700] {
-            let wanted = Wanted { k, among: None, approximate: false };
+            let wanted = Wanted { k, among: None, approximate: false, most: 1.0 };
             for exactly in [false, true] {
                 match exactly {
                     false => {
