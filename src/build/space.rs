@@ -11,7 +11,7 @@ use crate::progress::{Stage, Watch};
 use crate::vectors::{Augmented, QuantizedRows, Rows};
 
 /// The weights to try, and the one of an index too small to try any.
-const AUGMENTATIONS: [f32; 4] = [0.1, 0.3, 0.5, 0.7];
+const AUGMENTATIONS: [f32; 5] = [0.1, 0.3, 0.5, 0.7, 1.0];
 const USUAL: f32 = 0.5;
 
 /// The larger of two trial graphs has one in so many rows, within these bounds, and the smaller one in so many

@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 
 use super::calibration::{CALIBRATED_K, CALIBRATED_RECALL, Calibration, Effort, Limits};
 use super::in_shares;
-use super::limit::{Limit, limits};
+use super::limit::{Limit, STEPS, limits, steps, z_after};
 use super::search::{Scratch, Searched, Wanted};
 use super::select::{ordered, score_of};
 use crate::Result;
@@ -22,11 +22,6 @@ use crate::vectors::kernels::interleaved::LANES;
 /// Rows scored for each of the `k`, as tried.
 const FACTORS: [f32; TRIED] = [1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.2, 2.8, 4.0, 8.0];
 const TRIED: usize = 14;
-
-/// From the first to the second, z is told apart in so many steps.
-const NEAREST: f32 = 8.0;
-const FARTHEST: f32 = -24.0;
-pub(super) const STEPS: usize = 640;
 
 /// The part of what a recall lacks that clusters cause, in the clusters that rows are compared in by their
 /// codes. What they cause in the end is then chosen.
@@ -175,13 +170,6 @@ fn clusters_of(searched: &Searched<'_>) -> Vec<u32> {
         clusters.extend(std::iter::repeat_n(cluster, group.counts[lane] as usize));
     }
     clusters
-}
-
-/// The step of each cluster's z.
-pub(super) fn steps(scratch: &Scratch, clusters: u32, k: usize) -> Vec<usize> {
-    let bar = scratch.model.bar(k);
-    let step = |z: f32| ((NEAREST - z) / (NEAREST - FARTHEST) * STEPS as f32) as usize;
-    (0..clusters).map(|cluster| step(scratch.model.z(cluster, bar)).min(STEPS - 1)).collect()
 }
 
 /// Finds the exact answer of a user, and adds for each case what clusters hold of it.
@@ -348,10 +336,9 @@ fn cheapest(
             let coded = rows as f64 / users as f64;
             let cost = coded * lines_coded + f64::from(factor) * target.k as f64 * lines_scored;
             if cost < least {
-                let z = NEAREST - (NEAREST - FARTHEST) * (step + 1) as f32 / STEPS as f32;
                 least = cost;
                 let coded = (coded / searched.rows.len() as f64) as f32;
-                best = Some((Effort { z, factor, coded }, step));
+                best = Some((Effort { z: z_after(step), factor, coded }, step));
             }
             break;
         }

@@ -4,10 +4,14 @@
 //! over many clusters. A limit ends such a search, and `z` is a little lower for all in return. Lower values of `z` have
 //! higher limits, so that each cluster of a user is read from some `z` on: calibration measures with that one.
 
-use super::calibrate::{STEPS, steps};
 use super::search::{Scratch, Searched};
 use crate::vectors::kernels::codes::block_bytes;
 use crate::vectors::kernels::interleaved::LANES;
+
+/// From the first to the second, z is told apart in so many steps.
+const NEAREST: f32 = 8.0;
+const FARTHEST: f32 = -24.0;
+pub(super) const STEPS: usize = 640;
 
 /// A search takes no more than so many times what the search of the user in the middle takes.
 const TIMES: u64 = 2;
@@ -36,6 +40,18 @@ pub(super) fn limits(searched: &Searched<'_>, users: &[&[f32]], ks: &[usize]) ->
     let chosen = (searched.partitions.moments.len() / 2 / (block_bytes(searched.rows.dim()) / LANES)) as u64;
     let most = |read: &Vec<_>, step| TIMES * (chosen + middle(read, step)) - chosen;
     read.iter().map(|read| Limit((0..STEPS).map(|step| most(read, step)).collect())).collect()
+}
+
+/// The step of each cluster's z.
+pub(super) fn steps(scratch: &Scratch, clusters: u32, k: usize) -> Vec<usize> {
+    let bar = scratch.model.bar(k);
+    let step = |z: f32| ((NEAREST - z) / (NEAREST - FARTHEST) * STEPS as f32) as usize;
+    (0..clusters).map(|cluster| step(scratch.model.z(cluster, bar)).min(STEPS - 1)).collect()
+}
+
+/// The z that is lower than that of all clusters up to a step.
+pub(super) fn z_after(step: usize) -> f32 {
+    NEAREST - (NEAREST - FARTHEST) * (step + 1) as f32 / STEPS as f32
 }
 
 /// The rows that the user in the middle reads up to a step.
