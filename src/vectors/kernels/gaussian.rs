@@ -131,11 +131,11 @@ widest! {
         let all = normals.means.iter().zip(normals.narrow).zip(normals.weights);
         for (group, ((means, narrow), weights)) in (0u32..).zip(all) {
             let z: Lanes = std::array::from_fn(|lane| (means[lane] - bar) * narrow[lane]);
-            let mut reaching = lanes_where(|lane| (z[lane] >= least) & (weights[lane] > 0.0));
-            while reaching != 0 {
-                numbers.push(group * LANES as u32 + reaching.trailing_zeros() / u8::BITS);
-                reaching &= reaching - 1;
+            if lanes_where(|lane| z[lane] >= least) == 0 {
+                continue;
             }
+            let reaches = |lane: &usize| (z[*lane] >= least) & (weights[*lane] > 0.0);
+            numbers.extend((0..LANES).filter(reaches).map(|lane| group * LANES as u32 + lane as u32));
         }
     }
 }
