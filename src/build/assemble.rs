@@ -78,7 +78,7 @@ impl IndexBuilder {
             header.calibration = *calibration;
             header.scored_a_place = *scored_a_place;
         }
-        if let Some((partitions, (calibration, limits), margin)) = &partitions {
+        if let Some((partitions, calibration, limits, margin)) = &partitions {
             header.groups = partitions.groups.len() as u32;
             header.blocks = (partitions.codes.len() as u64 / section_sizes(dim).block) as u32;
             (header.partitions, header.limits, header.far_margin) = (*calibration, *limits, *margin);
@@ -145,7 +145,7 @@ impl IndexBuilder {
         quantized: Option<&QuantizedRows>,
         counts: &[u32],
         (threads, watch): (usize, &Watch<'_>),
-    ) -> Result<(OwnedPartitions, (partitions::Calibration, partitions::Limits), f32)> {
+    ) -> Result<(OwnedPartitions, partitions::Calibration, partitions::Limits, f32)> {
         watch.tick(Stage::Codes, 0, rows.len())?;
         let made = OwnedPartitions::build(rows, counts, threads);
         watch.tick(Stage::Codes, rows.len(), rows.len())?;
@@ -159,9 +159,9 @@ impl IndexBuilder {
         // What the first measure alone shall not depend on how the sample is sorted.
         queries.sort_by_key(|(number, _)| xxh3_64(&number.to_le_bytes()));
         let queries: Vec<&[f32]> = queries.into_iter().map(|(_, query)| query).collect();
-        let calibration = partitions::calibrate(&searched, &queries, threads, watch)?;
-        let margin = partitions::margin(&searched, &queries, &calibration.0, threads, watch)?;
-        Ok((made, calibration, margin))
+        let (calibration, limits) = partitions::calibrate(&searched, &queries, threads, watch)?;
+        let margin = partitions::margin(&searched, &queries, &calibration, threads, watch)?;
+        Ok((made, calibration, limits, margin))
     }
 }
 

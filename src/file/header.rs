@@ -156,7 +156,7 @@ pub(crate) struct Header {
     row_format: u32,
     /// How many rows a walk scores for each place in its beam; 0 in older files and without a graph.
     pub scored_a_place: f32,
-    /// All zeros in older files and without partitions.
+    /// How much searches by partitions read at most; all zeros in older files and without partitions.
     pub limits: partitions::Limits,
     reserved: [u8; 2024],
     checksum: u64,

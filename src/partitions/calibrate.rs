@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 
 use super::calibration::{CALIBRATED_K, CALIBRATED_RECALL, Calibration, Effort, Limits};
 use super::in_shares;
-use super::limit::{Limit, STEPS, limits, steps, z_after};
+use super::limit::{Limit, STEPS, add_rows, limits, steps, z_after};
 use super::search::{Scratch, Searched, Wanted};
 use super::select::{ordered, score_of};
 use crate::Result;
@@ -68,7 +68,7 @@ struct Target {
     recall: f32,
 }
 
-/// A `k` without a limit, and the same with one.
+/// What is measured: a `k` with a limit or without. Each `k` has a case of either kind, the one without first.
 struct Case {
     k: usize,
     limit: Limit,
@@ -191,10 +191,7 @@ fn reach(
         let mut hits = [0; STEPS];
         measured.rows[..k].iter().for_each(|&row| hits[steps[clusters[row as usize] as usize]] += 1);
         reached.add(&hits);
-        for (cluster, &step) in (0..).zip(steps) {
-            let (group, lane) = searched.partitions.place(cluster);
-            reached.rows[step] += u64::from(group.counts[lane]);
-        }
+        add_rows(searched, steps, &mut reached.rows);
     }
 }
 

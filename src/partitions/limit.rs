@@ -61,12 +61,17 @@ fn middle(read: &[Vec<u64>], step: usize) -> u64 {
     if rows.is_empty() { 0 } else { *rows.select_nth_unstable(half).1 }
 }
 
-/// How many rows the clusters up to each step have.
-fn rows_up_to(searched: &Searched<'_>, steps: &[usize]) -> Vec<u64> {
-    let mut rows = vec![0; STEPS];
+/// Adds to the rows of each step those of the clusters at it.
+pub(super) fn add_rows(searched: &Searched<'_>, steps: &[usize], rows: &mut [u64]) {
     for (group, steps) in searched.partitions.groups.iter().zip(steps.chunks(LANES)) {
         steps.iter().zip(&group.counts).for_each(|(&step, &count)| rows[step] += u64::from(count));
     }
+}
+
+/// How many rows the clusters up to each step have.
+fn rows_up_to(searched: &Searched<'_>, steps: &[usize]) -> Vec<u64> {
+    let mut rows = vec![0; STEPS];
+    add_rows(searched, steps, &mut rows);
     let mut sum = 0;
     for rows in &mut rows {
         sum += *rows;

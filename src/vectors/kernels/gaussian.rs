@@ -25,7 +25,7 @@ widest! {
         let (mut above, mut fall) = ([0.0; LANES], [0.0; LANES]);
         for ((means, narrow), weights) in normals.means.iter().zip(normals.narrow).zip(normals.weights) {
             let z: Lanes = std::array::from_fn(|lane| (means[lane] - bar) * narrow[lane]);
-            if lanes_where(|lane| z[lane] >= NOWHERE) == 0 {
+            if !some_lane(|lane| z[lane] >= NOWHERE) {
                 continue;
             }
             for lane in 0..LANES {
@@ -38,15 +38,15 @@ widest! {
     }
 }
 
-/// A byte for each of the lanes: 1 where it is so, 0 where it is not. Bytes make one number, which is compared in
-/// registers where single bits are not.
+/// Whether it is so in one of the lanes. A byte for each makes one number, which is compared in registers where single
+/// bits are not.
 #[inline(always)]
-fn lanes_where(holds: impl Fn(usize) -> bool) -> u128 {
+fn some_lane(holds: impl Fn(usize) -> bool) -> bool {
     let mut bytes = [0; LANES];
     for (lane, byte) in bytes.iter_mut().enumerate() {
         *byte = u8::from(holds(lane));
     }
-    u128::from_le_bytes(bytes)
+    u128::from_le_bytes(bytes) != 0
 }
 
 /// The share of a normal distribution above a bar that its mean is `z` deviations above, and the density
@@ -131,7 +131,7 @@ widest! {
         let all = normals.means.iter().zip(normals.narrow).zip(normals.weights);
         for (group, ((means, narrow), weights)) in (0u32..).zip(all) {
             let z: Lanes = std::array::from_fn(|lane| (means[lane] - bar) * narrow[lane]);
-            if lanes_where(|lane| z[lane] >= least) == 0 {
+            if !some_lane(|lane| z[lane] >= least) {
                 continue;
             }
             let reaches = |lane: &usize| (z[*lane] >= least) & (weights[*lane] > 0.0);
