@@ -123,6 +123,7 @@ pub(crate) struct Scratch {
     /// The user in the units of the codes, as `i8`, and their scale in that of the model.
     coded: Vec<f32>,
     code_values: Vec<i8>,
+    code_sum: i32,
     unit: f32,
     clusters: Vec<u32>,
     effort: Effort,
@@ -137,8 +138,6 @@ pub(crate) struct Scratch {
     least: f32,
     bounds: CodeBounds,
     sample: Readings,
-    /// Readings that the bar is selected of.
-    selected: Vec<u32>,
     pub(super) readings: Readings,
     /// The rows to score, their ids, and their scores as keys.
     pub(super) visits: Vec<u32>,
@@ -162,7 +161,7 @@ impl Scratch {
     /// The memory that is held for rows, in bytes.
     pub fn bytes(&self) -> usize {
         let lists = self.sample.bytes() + self.readings.bytes();
-        let numbers = 4 * (self.selected.capacity() + self.visits.capacity());
+        let numbers = 4 * self.visits.capacity();
         let keys = 8 * (self.ids.capacity() + self.keys.capacity() + self.spare.capacity());
         lists + numbers + keys + self.hits.capacity() * size_of::<Hit>()
     }
@@ -282,13 +281,14 @@ impl<'a> Searched<'a> {
         let slack = scratch.bounds.slack(group.norms[lane], group.reaches[lane]);
         let reading = Reading {
             query: &scratch.code_values,
+            sum: scratch.code_sum,
             unit: scratch.unit,
             caution: scratch.bounds.caution,
             base: scratch.model.mean(cluster) + slack,
             bar: scratch.bounds.bar(scratch.least),
             ahead: FURTHER,
         };
-        codes::read(&reading, self.run(cluster, allowed), &mut scratch.readings);
+        codes::read(&reading, &self.run(cluster, allowed), &mut scratch.readings);
     }
 
     /// The scores of all rows by their codes, of a sound index, in units of the user's scale. Leaves the
@@ -304,12 +304,13 @@ impl<'a> Searched<'a> {
 
     /// Chooses the clusters to read.
     fn choose(&self, user: &[f32], wanted: Wanted<'_>, effort: Effort, scratch: &mut Scratch) {
-        let Scratch { model, coded, code_values, .. } = scratch;
+        let Scratch { model, coded, code_values, code_sum, .. } = scratch;
         pad(user, &mut scratch.user);
         coded.clear();
         coded.extend(user.iter().zip(self.partitions.units).map(|(value, unit)| value * unit));
         let scale = quantize(coded, code_values);
         code_values.resize(user.len().next_multiple_of(COORDINATES), 0);
+        *code_sum = code_values.iter().map(|&value| i32::from(value)).sum();
         model.set(&self.partitions, user, wanted.among);
         scratch.unit = if scale > 0.0 { scale / model.scale } else { 0.0 };
         let bar = model.bar(wanted.k);
@@ -408,7 +409,7 @@ impl<'a> Searched<'a> {
             let blocks = run.count.div_ceil(LANES);
             while at < blocks {
                 let reading = Reading { ahead: step, ..scratch.reading(cluster, f32::NEG_INFINITY) };
-                codes::read(&reading, run.block(at, bytes), &mut sample);
+                codes::read(&reading, &run.block(at, bytes), &mut sample);
                 at += step;
             }
             at -= blocks;
@@ -418,7 +419,7 @@ impl<'a> Searched<'a> {
         let share = count as f32 / scratch.reached.candidates * sample.len() as f32;
         let more = if share < MANY { SURE * share.sqrt() + 2.0 } else { NEARLY * share.sqrt() };
         let share = (share + more) as usize;
-        if share < sample.len() { bar(sample, share, &mut scratch.selected) } else { f32::NEG_INFINITY }
+        if share < sample.len() { bar(sample, share) } else { f32::NEG_INFINITY }
     }
 
     /// Adds the rows of the chosen cluster `at` that reach the bar.
@@ -430,7 +431,7 @@ impl<'a> Searched<'a> {
             allowed.iter().for_each(|words| prefetch(words, next.first as usize / 64, 1));
         }
         let mut readings = std::mem::take(&mut scratch.readings);
-        codes::read(&scratch.reading(cluster, scratch.bar), self.run(cluster, allowed), &mut readings);
+        codes::read(&scratch.reading(cluster, scratch.bar), &self.run(cluster, allowed), &mut readings);
         scratch.readings = readings;
         scratch.read = at + 1;
     }
@@ -445,7 +446,7 @@ impl<'a> Searched<'a> {
         }
         let count = scratch.effort.rows(wanted.k);
         if scratch.readings.len() > count + count / 8 {
-            let bar = bar(scratch.readings.values(), count, &mut scratch.selected);
+            let bar = bar(scratch.readings.values(), count);
             scratch.readings.retain(bar);
         }
         scratch.visits.clear();
@@ -488,6 +489,7 @@ impl Scratch {
     fn reading(&self, cluster: u32, bar: f32) -> Reading<'_> {
         let base = self.model.mean(cluster);
         let ahead = if self.reached.candidates < LONG { NEXT } else { FURTHER };
-        Reading { query: &self.code_values, unit: self.unit, caution: 0.0, base, bar, ahead }
+        let (query, sum) = (&self.code_values[..], self.code_sum);
+        Reading { query, sum, unit: self.unit, caution: 0.0, base, bar, ahead }
     }
 }

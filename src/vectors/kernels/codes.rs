@@ -49,6 +49,8 @@ pub(crate) fn get(block: &[u8], lane: usize, codes: &mut [u8]) -> (f32, f32) {
 pub(crate) struct Reading<'a> {
     /// As many values as there are coordinates, rounded up to a multiple of eight by zeros.
     pub query: &'a [i8],
+    /// What they add up to.
+    pub sum: i32,
     pub unit: f32,
     pub caution: f32,
     pub base: f32,
@@ -124,17 +126,17 @@ impl Readings {
 
 /// Adds the rows of a run that reach the bar.
 #[allow(unsafe_code)]
-pub(crate) fn read(reading: &Reading<'_>, run: Run<'_>, readings: &mut Readings) {
-    let blocks = run.count.div_ceil(LANES);
-    let bytes = (reading.query.len() / COORDINATES + 1) * LINE;
-    let (Some(bytes), true) = (run.blocks.get(..blocks * bytes), blocks > 0) else { return };
-    let run = Run { blocks: bytes, ..run };
+pub(crate) fn read(reading: &Reading<'_>, run: &Run<'_>, readings: &mut Readings) {
+    let lines = reading.query.len() / COORDINATES + 1;
+    if run.blocks.len() < run.count.div_ceil(LANES) * lines * LINE {
+        return;
+    }
     readings.reserve(run.count);
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as detected;
-        if detected!("avx512bw") && detected!("avx512vnni") {
-            // SAFETY: this processor has AVX-512 BW, hence F, and VNNI.
+        if detected!("avx512bw") && detected!("avx512vnni") && detected!("popcnt") {
+            // SAFETY: this processor has AVX-512 BW, hence F, VNNI and POPCNT.
             return unsafe { avx512::read(reading, run, readings) };
         }
         if detected!("avx2") {
@@ -143,6 +145,13 @@ pub(crate) fn read(reading: &Reading<'_>, run: Run<'_>, readings: &mut Readings)
         }
     }
     portable::read(reading, run, readings);
+}
+
+impl Reading<'_> {
+    /// What is to be added to twice the product of the codes.
+    fn start(&self) -> i32 {
+        -MIDDLE * self.sum
+    }
 }
 
 impl<'a> Run<'a> {
@@ -161,12 +170,13 @@ impl<'a> Run<'a> {
     /// first row, and those rows as bits.
     #[inline(always)]
     fn each_block(&self, lines: usize, mut each: impl FnMut(&[[u8; LINE]], &[u8; LINE], u32, u16)) {
-        let all: &[[u8; LINE]] = self.blocks.as_chunks().0;
-        for (number, block) in all.chunks_exact(lines).enumerate() {
-            let before = number * LANES;
+        let mut left: &[[u8; LINE]] = self.blocks.as_chunks().0;
+        for before in (0..self.count).step_by(LANES) {
+            let Some((block, others)) = left.split_at_checked(lines) else { return };
+            left = others;
             let first = self.first.wrapping_add(before as u32);
-            let left = self.count - before;
-            let mut rows = if left < LANES { (1u16 << left) - 1 } else { u16::MAX };
+            let count = self.count - before;
+            let mut rows = if count < LANES { (1u16 << count) - 1 } else { u16::MAX };
             if let Some(allowed) = self.allowed {
                 rows &= bits(allowed, first as usize);
                 if rows == 0 {
@@ -209,22 +219,17 @@ fn keep(
     }
 }
 
-/// What is to be added to twice the product of the codes: less [`MIDDLE`] times the sum of the query.
-fn start(query: &[i8]) -> i32 {
-    -MIDDLE * query.iter().map(|&value| i32::from(value)).sum::<i32>()
-}
-
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, LINE, Reading, Readings, Run, start};
+    use super::{LANES, LINE, Reading, Readings, Run};
 
-    #[target_feature(enable = "avx512bw,avx512vnni")]
-    pub fn read(reading: &Reading<'_>, run: Run<'_>, readings: &mut Readings) {
+    #[target_feature(enable = "avx512bw,avx512vnni,popcnt")]
+    pub fn read(reading: &Reading<'_>, run: &Run<'_>, readings: &mut Readings) {
         let query: &[[i8; 4]] = reading.query.as_chunks().0;
         let pairs: &[[[i8; 4]; 2]] = query.as_chunks().0;
-        let start = _mm512_set1_epi32(start(reading.query));
+        let start = _mm512_set1_epi32(reading.start());
         let low_half = _mm512_set1_epi8(0x0F);
         let high_half = _mm512_set1_epi8(0xF0u8 as i8);
         let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -298,16 +303,16 @@ mod avx512 {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, LINE, Reading, Readings, Run, keep, start};
+    use super::{LANES, LINE, Reading, Readings, Run, keep};
 
     /// Lines whose products fit 16 bits: each brings in two pairs, of at most 15 times 128 twice.
     const NARROW: usize = 4;
 
     #[target_feature(enable = "avx2")]
-    pub fn read(reading: &Reading<'_>, run: Run<'_>, readings: &mut Readings) {
+    pub fn read(reading: &Reading<'_>, run: &Run<'_>, readings: &mut Readings) {
         let query: &[[i8; 4]] = reading.query.as_chunks().0;
         let pairs: &[[[i8; 4]; 2]] = query.as_chunks().0;
-        let start = _mm256_set1_epi32(start(reading.query));
+        let start = _mm256_set1_epi32(reading.start());
         let low_half = _mm256_set1_epi8(0x0F);
         let ones = _mm256_set1_epi16(1);
         run.each_block(pairs.len() + 1, |codes, scales, first, rows| {
@@ -347,11 +352,11 @@ mod avx2 {
 }
 
 mod portable {
-    use super::{LANES, Reading, Readings, Run, keep, start};
+    use super::{LANES, Reading, Readings, Run, keep};
 
-    pub fn read(reading: &Reading<'_>, run: Run<'_>, readings: &mut Readings) {
+    pub fn read(reading: &Reading<'_>, run: &Run<'_>, readings: &mut Readings) {
         let pairs: &[[i8; 8]] = reading.query.as_chunks().0;
-        let start = start(reading.query);
+        let start = reading.start();
         run.each_block(pairs.len() + 1, |codes, scales, first, rows| {
             let mut products = [0; LANES];
             for (line, query) in codes.iter().zip(pairs) {
@@ -374,7 +379,7 @@ mod tests {
 
     use super::*;
 
-    type Kernel = fn(&Reading<'_>, Run<'_>, &mut Readings);
+    type Kernel = fn(&Reading<'_>, &Run<'_>, &mut Readings);
 
     /// Every kernel that this processor can run.
     #[allow(unsafe_code)]
@@ -386,7 +391,10 @@ mod tests {
                 // SAFETY: asked just before.
                 kernels.push(|reading, run, readings| unsafe { avx2::read(reading, run, readings) });
             }
-            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
+            if is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("popcnt")
+            {
                 // SAFETY: asked just before.
                 kernels.push(|reading, run, readings| unsafe { avx512::read(reading, run, readings) });
             }
@@ -422,17 +430,18 @@ mod tests {
                     expected.push((row as u32, value.to_bits()));
                 }
             }
-            let reading = Reading { query: &query, unit: 0.5, caution, base, bar, ahead: 3 };
+            let sum = query.iter().map(|&value| i32::from(value)).sum();
+            let reading = Reading { query: &query, sum, unit: 0.5, caution, base, bar, ahead: 3 };
             let run = Run { blocks: &blocks, first, count: rows.len(), allowed: words.as_deref() };
             for kernel in kernels() {
                 let mut readings = Readings::default();
                 readings.reserve(run.count);
-                kernel(&reading, run, &mut readings);
+                kernel(&reading, &run, &mut readings);
                 let found = readings.rows().iter().zip(readings.values()).map(|(&row, value)| (row, value.to_bits()));
                 prop_assert_eq!(found.collect::<Vec<_>>(), expected.clone());
             }
             let mut readings = Readings::default();
-            read(&reading, run, &mut readings);
+            read(&reading, &run, &mut readings);
             prop_assert_eq!(readings.len(), expected.len());
             let best = readings.values().iter().copied().fold(bar, f32::max);
             readings.retain(best);
@@ -443,12 +452,19 @@ mod tests {
     #[test]
     fn blocks_that_are_not_there_have_no_rows() {
         let mut readings = Readings::default();
-        let reading =
-            Reading { query: &[1; 8], unit: 1.0, caution: 0.0, base: 0.0, bar: f32::NEG_INFINITY, ahead: 3 };
+        let reading = Reading {
+            query: &[1; 8],
+            sum: 8,
+            unit: 1.0,
+            caution: 0.0,
+            base: 0.0,
+            bar: f32::NEG_INFINITY,
+            ahead: 3,
+        };
         let run = Run { blocks: &[0; 127], first: 3, count: 16, allowed: None };
-        read(&reading, run, &mut readings);
+        read(&reading, &run, &mut readings);
         assert_eq!(readings.len(), 0);
-        read(&reading, Run { blocks: &[0; 128], ..run }, &mut readings);
+        read(&reading, &Run { blocks: &[0; 128], ..run }, &mut readings);
         assert_eq!(readings.rows().to_vec(), (3..19).collect::<Vec<_>>());
     }
 }

@@ -11,13 +11,12 @@ widest! {
     /// has scale 0.
     pub fn quantize(embedding: &[f32], values: &mut [i8]) -> f32 {
         let (chunks, rest) = embedding.as_chunks::<LANES>();
+        let larger = |largest: f32, value: f32| if value.abs() > largest { value.abs() } else { largest };
         let mut largest = [0.0; LANES];
-        for values in chunks.iter().map(|chunk| &chunk[..]).chain([rest]) {
-            for (largest, value) in largest.iter_mut().zip(values) {
-                *largest = if value.abs() > *largest { value.abs() } else { *largest };
-            }
+        for chunk in chunks {
+            largest = std::array::from_fn(|lane| larger(largest[lane], chunk[lane]));
         }
-        let scale = largest.into_iter().fold(0.0, f32::max) / 127.0;
+        let scale = largest.iter().chain(rest).fold(0.0, |largest, &value| larger(largest, value)) / 127.0;
         // By division: the reciprocal of the smallest scales is infinite.
         let least = if scale > 0.0 { scale } else { 1.0 };
         for (value, quantized) in embedding.iter().zip(values) {
