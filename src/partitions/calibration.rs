@@ -58,7 +58,11 @@ impl Calibration {
     /// Between what was measured it is interpolated by the logarithms of `k` and of what a recall lacks;
     /// beyond the largest `k` it is that of the largest.
     pub fn effort(&self, k: usize, share: f32, recall: f32) -> Option<Effort> {
-        let (of_share, of_all) = (self.measured(k as f32 / share, recall)?, self.measured(k as f32, recall)?);
+        let of_share = self.measured(k as f32 / share, recall)?;
+        if share == 1.0 {
+            return Some(of_share);
+        }
+        let of_all = self.measured(k as f32, recall)?;
         Some(Effort { factor: of_share.factor.max(of_all.factor), ..of_share })
     }
 

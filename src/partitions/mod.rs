@@ -118,12 +118,6 @@ impl<'a> Partitions<'a> {
         (&self.groups[cluster as usize / LANES], cluster as usize % LANES)
     }
 
-    /// How many rows each cluster has.
-    fn sizes(&self, sizes: &mut Vec<Lanes>) {
-        sizes.clear();
-        sizes.extend(self.groups.iter().map(|group| group.counts.map(|count| count as f32)));
-    }
-
     /// Counts the rows of each cluster whose bits are set.
     pub fn count(&self, words: &[u64], counts: &mut [Lanes]) {
         for (group, counts) in self.groups.iter().zip(counts) {

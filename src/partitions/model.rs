@@ -5,15 +5,16 @@
 //! clusters tell, before a row is read, how many rows lie above any bar; the bar that `k` rows reach is
 //! solved for, and a cluster is read if its mean lies no more than so many deviations below that bar.
 
-use super::{Among, Lanes, Partitions};
-use crate::vectors::kernels::gaussian::{self, Normals, Spread};
+use super::{Among, Group, Lanes, Partitions};
+use crate::vectors::kernels::gaussian::{self, Above, Normals, Spread};
 use crate::vectors::kernels::interleaved::{LANES, interleaved_stride, products};
+use crate::vectors::kernels::widest;
 use crate::vectors::quantize;
 
 /// Rounds in which the bar is looked for, and how near the rows above it are to come to those wanted before
-/// the last step, as a difference of logarithms: the step leaves about the square of that.
+/// the last step, as a share of those or of the others: the step leaves less than the square of that.
 const ROUNDS: usize = 10;
-const NEAR: f32 = 0.15;
+const NEAR: f32 = 0.35;
 
 /// A user, and the distribution of each cluster's scores in units of the user's scale.
 #[derive(Default)]
@@ -25,7 +26,6 @@ pub(super) struct Model {
     square_values: Vec<i8>,
     sums: Vec<[i32; LANES]>,
     square_sums: Vec<[i32; LANES]>,
-    scales: Vec<[Lanes; 2]>,
     means: Vec<Lanes>,
     narrow: Vec<Lanes>,
     weights: Vec<Lanes>,
@@ -53,7 +53,6 @@ impl Model {
         let groups = partitions.groups.len();
         self.sums.resize(groups, [0; LANES]);
         self.square_sums.resize(groups, [0; LANES]);
-        self.scales.resize(groups, [[0.0; LANES]; 2]);
         self.means.resize(groups, [0.0; LANES]);
         self.narrow.resize(groups, [0.0; LANES]);
         self.weights.resize(groups, [0.0; LANES]);
@@ -62,24 +61,21 @@ impl Model {
             partitions.moments,
             [&mut self.sums, &mut self.square_sums],
         );
-        for (scales, group) in self.scales.iter_mut().zip(partitions.groups) {
-            (scales[0], scales[1]) = (group.mean_scales, group.deviation_scales);
-        }
+        // A mean is known no better than to its step, which each value of the user takes its share in.
+        let step = norm / 12f32.sqrt();
+        normals(
+            partitions.groups,
+            (&self.sums, &self.square_sums),
+            -128 * sum,
+            (square_scale, step),
+            (&mut self.means, &mut self.narrow, &mut self.weights),
+        );
         match among {
-            None => partitions.sizes(&mut self.weights),
+            None => {}
             Some(Among { counts: Some(counts), .. }) => self.weights.copy_from_slice(counts),
             Some(Among { words, .. }) => partitions.count(words, &mut self.weights),
         }
         self.rows = self.count_rows();
-        // A mean is known no better than to its step, which each value of the user takes its share in.
-        let step = norm / 12f32.sqrt();
-        gaussian::normals(
-            (&self.sums, &self.square_sums),
-            &self.scales,
-            -128 * sum,
-            (square_scale, step),
-            (&mut self.means, &mut self.narrow),
-        );
     }
 
     /// The user as `i8` values, padded.
@@ -117,27 +113,36 @@ impl Model {
 
     /// The score that `k` rows reach.
     pub fn bar(&self, k: usize) -> f32 {
-        let Spread { weight, mean, between, within, least, most } = gaussian::spread(self.normals());
-        let share = k as f32 / weight;
+        let share = k as f32 / self.rows;
+        // The share of one cluster, if they were alike.
+        let alone = share * (LANES * self.means.len()) as f32;
+        let high = deviations_above(alone.min(0.5));
+        let Spread { mean, between, within, least, most, peak } = gaussian::spread(self.normals(), high);
         if share.is_nan() || share >= 1.0 {
             return least;
         }
         let (mut low, mut high) = (least, most);
         // The two spreads make one; 1.25 mean distances are a deviation.
-        let mut bar =
-            (mean + deviations_above(share.min(0.5)) * (1.25 * between + within)).max(low).min(high);
+        let all = mean + deviations_above(share.min(0.5)) * (1.25 * between + within);
+        // Few rows lie in the best clusters, which reach higher or less high than all together tell.
+        let start = if alone < 0.5 { (all + peak) / 2.0 } else { all };
+        let mut bar = start.max(low).min(high);
+        let rarer = (k as f32).min(self.rows - k as f32);
         for _ in 0..ROUNDS {
-            let (above, fall) = gaussian::above(self.normals(), bar);
-            let off = (above / k as f32).ln();
+            let Above { weight, fall, bend } = gaussian::above(self.normals(), bar);
+            let off = (weight / k as f32).ln();
             if off > 0.0 {
                 low = bar
             } else {
                 high = bar
             }
-            // Newton's step for the logarithm, which bends down, so that no step from above goes too far.
-            let next = bar + off * above / fall;
-            bar = if next > low && next < high { next } else { low + (high - low) / 2.0 };
-            if off.abs() < NEAR {
+            // Newton's step for the logarithm, off falls of it, is shorter or longer as that bends down.
+            let bends = (1.0 - (bend / fall) * (weight / fall)) / 2.0;
+            let falls = 2.0 * off / (1.0 + (1.0 + 4.0 * bends * off).max(0.0).sqrt());
+            let next = bar + falls * weight / fall;
+            let within = next > low && next < high;
+            bar = if within { next } else { low + (high - low) / 2.0 };
+            if within && (weight - k as f32).abs() < NEAR * rarer {
                 break;
             }
         }
@@ -146,9 +151,10 @@ impl Model {
 
     /// How many of all rows score as `bar` does, by the unit, whether they count or not.
     pub fn density_of_all(&mut self, partitions: &Partitions<'_>, bar: f32) -> f32 {
-        partitions.sizes(&mut self.sizes);
+        self.sizes.clear();
+        self.sizes.extend(partitions.groups.iter().map(|group| group.counts.map(|count| count as f32)));
         let all = Normals { means: &self.means, narrow: &self.narrow, weights: &self.sizes };
-        gaussian::above(all, bar).1
+        gaussian::above(all, bar).fall
     }
 
     /// The clusters whose mean is at least `z` deviations above `bar`, ascending; those without rows that
@@ -181,6 +187,31 @@ impl Model {
     }
 }
 
+widest! {
+    /// Sets means to `(sum + offset) * scale`, narrow to 1 over the deviation: its scale times the root of `factors.0`
+    /// times the sum of squares, and `factors.1` scales of the mean more; and weights to the number of rows.
+    pub fn normals(
+        groups: &[Group],
+        sums: (&[[i32; LANES]], &[[i32; LANES]]),
+        offset: i32,
+        factors: (f32, f32),
+        made: (&mut [Lanes], &mut [Lanes], &mut [Lanes]),
+    ) {
+        let sums = sums.0.iter().zip(sums.1);
+        let made = made.0.iter_mut().zip(made.1).zip(made.2);
+        for ((group, (sums, squares)), ((means, narrow), weights)) in groups.iter().zip(sums).zip(made) {
+            let Group { counts, mean_scales, deviation_scales, .. } = group;
+            for lane in 0..LANES {
+                means[lane] = (sums[lane] + offset) as f32 * mean_scales[lane];
+                let deviation = deviation_scales[lane] * (squares[lane] as f32 * factors.0).sqrt()
+                    + mean_scales[lane] * factors.1;
+                narrow[lane] = 1.0 / deviation.max(f32::MIN_POSITIVE);
+                weights[lane] = counts[lane] as f32;
+            }
+        }
+    }
+}
+
 /// By how many deviations a normal distribution's bar lies above its mean if this share lies above the bar,
 /// at most a half (Abramowitz and Stegun, 26.2.22).
 pub(super) fn deviations_above(share: f32) -> f32 {
@@ -207,7 +238,7 @@ mod tests {
         for (count, spread) in [(2, 1.0), (9, 1.0), (100, 50.0), (40, 1e15), (40, 1e-15)] {
             let model = normals(count, spread);
             for k in [1, 10, 300, model.rows() as usize * 9 / 10] {
-                let (above, _) = gaussian::above(model.normals(), model.bar(k));
+                let above = gaussian::above(model.normals(), model.bar(k)).weight;
                 assert!(
                     (above / k as f32 - 1.0).abs() < 0.05,
                     "{above} rows for {k}, {count} groups, {spread}"

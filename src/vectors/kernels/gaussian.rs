@@ -16,13 +16,26 @@ pub(crate) struct Normals<'a> {
     pub weights: &'a [Lanes],
 }
 
+/// Beyond so many deviations nothing is told apart.
+const FAR: f32 = 13.0;
+
 /// So many deviations above the mean nothing lies: of 10^9 rows less than a millionth of one.
 const NOWHERE: f32 = -5.5;
 
+/// The weight that lies above a bar.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Above {
+    pub weight: f32,
+    /// By how much it falls as the bar rises, by the unit.
+    pub fall: f32,
+    /// By how much less it falls then, by the unit.
+    pub bend: f32,
+}
+
 widest! {
-    /// The weight that lies above `bar`, and its fall as the bar rises.
-    pub fn above(normals: Normals<'_>, bar: f32) -> (f32, f32) {
-        let (mut above, mut fall) = ([0.0; LANES], [0.0; LANES]);
+    /// The weight that lies above `bar`.
+    pub fn above(normals: Normals<'_>, bar: f32) -> Above {
+        let [mut above, mut fall, mut bend] = [[0.0; LANES]; 3];
         for ((means, narrow), weights) in normals.means.iter().zip(normals.narrow).zip(normals.weights) {
             let z: Lanes = std::array::from_fn(|lane| (means[lane] - bar) * narrow[lane]);
             if !some_lane(|lane| z[lane] >= NOWHERE) {
@@ -30,11 +43,14 @@ widest! {
             }
             for lane in 0..LANES {
                 let (share, density) = upper_share(z[lane]);
+                let falls = weights[lane] * density * narrow[lane];
                 above[lane] += weights[lane] * share;
-                fall[lane] += weights[lane] * density * narrow[lane];
+                fall[lane] += falls;
+                // In this order: a lane that is not used is infinitely narrow, and holds nothing.
+                bend[lane] -= falls * z[lane].clamp(-FAR, FAR) * narrow[lane];
             }
         }
-        (above.iter().sum(), fall.iter().sum())
+        Above { weight: above.iter().sum(), fall: fall.iter().sum(), bend: bend.iter().sum() }
     }
 }
 
@@ -49,13 +65,14 @@ fn some_lane(holds: impl Fn(usize) -> bool) -> bool {
     u128::from_le_bytes(bytes) != 0
 }
 
-/// The share of a normal distribution above a bar that its mean is `z` deviations above, and the density
-/// there, within 0.3 % (Börjesson and Sundberg, IEEE Transactions on Communications 1979).
+/// The share of a normal distribution above a bar that its mean is `z` deviations above, and the density there.
+///
+/// The share is within 0.3 %: the quotient is fitted to that of share and density (Mills, Biometrika 1926) from 0 to 13.
 #[inline(always)]
 fn upper_share(z: f32) -> (f32, f32) {
-    let away = z.abs().min(13.0);
+    let away = z.abs().min(FAR);
     let density = exp_of_minus(away * away * 0.5) * 0.398_942_3;
-    let tail = density / (0.661 * away + 0.339 * (away * away + 5.51).sqrt());
+    let tail = density * (away + 2.260_27) / (away * (away + 2.165_71) + 1.808_68);
     (if z < 0.0 { tail } else { 1.0 - tail }, density)
 }
 
@@ -77,7 +94,7 @@ fn exp_of_minus(x: f32) -> f32 {
 /// Where the weight of many normal distributions lies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spread {
-    pub weight: f32,
+    /// Of all scores.
     pub mean: f32,
     /// How far the means lie from that, and the deviation of each, on average.
     pub between: f32,
@@ -85,24 +102,30 @@ pub(crate) struct Spread {
     /// Scores that next to all weight lies above, and below.
     pub least: f32,
     pub most: f32,
+    /// The highest score that is so many deviations above the mean of one.
+    pub peak: f32,
 }
 
+/// Within so many deviations of the mean next to all lies.
+const ALL: f32 = 8.0;
+
 widest! {
-    /// Where the weight lies.
-    pub fn spread(normals: Normals<'_>) -> Spread {
-        const FAR: f32 = 8.0;
+    /// Where the weight lies, and the highest score `high` deviations above a mean.
+    pub fn spread(normals: Normals<'_>, high: f32) -> Spread {
         let (mut weight, mut sum, mut within) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-        let (mut least, mut most) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let (mut least, [mut most, mut peak]) = ([f32::INFINITY; LANES], [[f32::NEG_INFINITY; LANES]; 2]);
         for ((means, narrow), weights) in normals.means.iter().zip(normals.narrow).zip(normals.weights) {
             for lane in 0..LANES {
                 let deviation = 1.0 / narrow[lane];
                 weight[lane] += weights[lane];
                 sum[lane] += weights[lane] * means[lane];
                 within[lane] += weights[lane] * deviation;
-                let far = if weights[lane] > 0.0 { FAR * deviation } else { f32::NEG_INFINITY };
-                let (low, high) = (means[lane] - far, means[lane] + far);
+                let far = if weights[lane] > 0.0 { ALL * deviation } else { f32::NEG_INFINITY };
+                let (low, top) = (means[lane] - far, means[lane] + far);
                 least[lane] = if low < least[lane] { low } else { least[lane] };
-                most[lane] = if high > most[lane] { high } else { most[lane] };
+                most[lane] = if top > most[lane] { top } else { most[lane] };
+                let above = means[lane] + if weights[lane] > 0.0 { high * deviation } else { f32::NEG_INFINITY };
+                peak[lane] = if above > peak[lane] { above } else { peak[lane] };
             }
         }
         let total: f32 = weight.iter().sum();
@@ -114,12 +137,12 @@ widest! {
             }
         }
         Spread {
-            weight: total,
             mean,
             between: between.iter().sum::<f32>() / total,
             within: within.iter().sum::<f32>() / total,
             least: least.iter().copied().fold(f32::INFINITY, f32::min),
             most: most.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            peak: peak.iter().copied().fold(f32::NEG_INFINITY, f32::max),
         }
     }
 }
@@ -134,29 +157,13 @@ widest! {
             if !some_lane(|lane| z[lane] >= least) {
                 continue;
             }
-            let reaches = |lane: &usize| (z[*lane] >= least) & (weights[*lane] > 0.0);
-            numbers.extend((0..LANES).filter(reaches).map(|lane| group * LANES as u32 + lane as u32));
-        }
-    }
-}
-
-widest! {
-    /// Sets means to `(sum + offset) * scale`, and narrow to 1 over the deviation: its scale times the root
-    /// of `weights.0` times the sum of squares, and `weights.1` scales of the mean more.
-    pub fn normals(
-        sums: (&[[i32; LANES]], &[[i32; LANES]]),
-        scales: &[[Lanes; 2]],
-        offset: i32,
-        weights: (f32, f32),
-        made: (&mut [Lanes], &mut [Lanes]),
-    ) {
-        let all = sums.0.iter().zip(sums.1).zip(scales).zip(made.0.iter_mut().zip(made.1));
-        for (((sums, squares), [scales, deviations]), (means, narrow)) in all {
+            // Without a branch for each lane, which would often be mispredicted.
+            let (mut found, mut count) = ([0; LANES], 0);
             for lane in 0..LANES {
-                means[lane] = (sums[lane] + offset) as f32 * scales[lane];
-                let deviation = deviations[lane] * (squares[lane] as f32 * weights.0).sqrt() + scales[lane] * weights.1;
-                narrow[lane] = 1.0 / deviation.max(f32::MIN_POSITIVE);
+                found[count] = group * LANES as u32 + lane as u32;
+                count += usize::from((z[lane] >= least) & (weights[lane] > 0.0));
             }
+            numbers.extend_from_slice(&found[..count]);
         }
     }
 }
