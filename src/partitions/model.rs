@@ -136,7 +136,8 @@ impl Model {
             } else {
                 high = bar
             }
-            // Newton's step for the logarithm, off falls of it, is shorter or longer as that bends down.
+            // By the slope of the logarithm alone, Newton's step is as long as it falls by `off` in. Its curvature makes the
+            // step shorter upwards and longer downwards: the root of the parabola.
             let bends = (1.0 - (bend / fall) * (weight / fall)) / 2.0;
             let falls = 2.0 * off / (1.0 + (1.0 + 4.0 * bends * off).max(0.0).sqrt());
             let next = bar + falls * weight / fall;

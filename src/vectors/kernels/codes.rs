@@ -49,7 +49,7 @@ pub(crate) fn get(block: &[u8], lane: usize, codes: &mut [u8]) -> (f32, f32) {
 pub(crate) struct Reading<'a> {
     /// As many values as there are coordinates, rounded up to a multiple of eight by zeros.
     pub query: &'a [i8],
-    /// What they add up to.
+    /// What they add up to: the same for all clusters of a user, so that it is made once.
     pub sum: i32,
     pub unit: f32,
     pub caution: f32,
